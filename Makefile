@@ -1,0 +1,37 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+BIN := .venv/bin
+USERS ?= 1,2
+# Spinning OpenMP threads starve each other on few cores.
+export OMP_WAIT_POLICY = PASSIVE
+
+.PHONY: setup demo test check bench up down backfill lock
+setup:            ## install everything into .venv; does nothing when it is done
+	@$(PYTHON) install.py
+
+demo: setup       ## one person's documents become an answering twin
+	@$(BIN)/twin demo
+
+test: setup       ## all tests; they start the engines they need
+	@$(BIN)/python -m pytest
+
+check: setup      ## format, lint, types, definitions, house rules; under a minute
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+	@$(BIN)/dg check defs
+	@$(BIN)/python -m pytest tests/rules
+
+bench: setup      ## performance and quality beside baselines
+	@$(BIN)/python -m bench
+
+up: setup         ## engines, Dagster UI, daemon and API, watched
+	@$(BIN)/twin up
+
+down:             ## stop them; data stays
+	@$(BIN)/twin down
+
+backfill: setup   ## make backfill USERS=1,2
+	@$(BIN)/twin backfill $(USERS)
+
+lock: setup       ## rewrite constraints.txt with the newest allowed versions
+	@$(PYTHON) install.py --lock

@@ -1,0 +1,47 @@
+"""Where it is kept: every storage key, in one place. User first, so that one prefix is one tenant.
+
+Belongs here: pure functions from ids to keys.
+Does not belong here: reading or writing what lies there.
+"""
+
+from __future__ import annotations
+
+from lpm_kernel.records import check_user_id
+
+
+def tenant_prefix(user_id: str) -> str:
+    return f"tenant/{check_user_id(user_id)}/"
+
+
+def raw_key(user_id: str, sha256: str) -> str:
+    return f"{tenant_prefix(user_id)}raw/{sha256}"
+
+
+def text_key(user_id: str, sha256: str) -> str:
+    """The stored text: UTF-8, what every byte range of a chunk points into. `sha256` is the raw file's."""
+    return f"{tenant_prefix(user_id)}text/{sha256}.txt"
+
+
+def asset_key(user_id: str, asset: str, extension: str) -> str:
+    return f"{tenant_prefix(user_id)}assets/{asset}.{extension}"
+
+
+def lora_key(user_id: str, sha256: str) -> str:
+    return f"{tenant_prefix(user_id)}lora/{sha256}.safetensors"
+
+
+def lora_config_key(user_id: str, sha256: str) -> str:
+    return f"{tenant_prefix(user_id)}lora/{sha256}.config.json"
+
+
+def lora_recipe_key(user_id: str, recipe: str) -> str:
+    """The record of the adapter that this recipe (rows, base, settings) already gave."""
+    return f"{tenant_prefix(user_id)}lora/recipe-{recipe}.json"
+
+
+def gguf_key(user_id: str, sha256: str) -> str:
+    return f"{tenant_prefix(user_id)}lora/{sha256}.gguf"
+
+
+def golden_key(user_id: str) -> str:
+    return f"{tenant_prefix(user_id)}golden.yaml"

@@ -1,0 +1,298 @@
+"""What flows between the stages: frozen dataclasses, and the JSON form each of them is stored in.
+
+Belongs here: a record that at least two stages or a stage and the API exchange.
+Does not belong here: behaviour beyond checks and ids, and anything that knows where a record is kept (`layout.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from lpm_kernel.errors import UserInputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+USER_ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+Source = Literal["upload", "telegram", "x", "chat"]
+CreatedBy = Literal["user", "twin"]
+DocumentStatus = Literal["received", "read", "refused", "replaced"]
+Split = Literal["train", "held_out"]
+RowKind = Literal["recall", "grounded", "about", "refusal"]
+Role = Literal["system", "user", "assistant"]
+ReleaseStatus = Literal["candidate", "live", "retired"]
+Arm = Literal["base", "base+retrieval", "adapter", "adapter+retrieval"]
+
+ARMS: tuple[Arm, ...] = ("base", "base+retrieval", "adapter", "adapter+retrieval")
+
+
+def check_user_id(user_id: str) -> str:
+    """Return the id unchanged, or refuse it.
+
+    Why: the id becomes a partition key and the first part of every storage key; Dagster itself accepts `../x`.
+    Raises: UserInputError `user_id_invalid`.
+    """
+    if not USER_ID_PATTERN.fullmatch(user_id):
+        raise UserInputError(
+            "user_id_invalid",
+            f"{user_id[:80]!r} is not a user id: use 1-63 of a-z, 0-9, '-' and '_', beginning with a letter or digit",
+        )
+    return user_id
+
+
+def sha256_hex(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def content_id(*parts: str | int) -> str:
+    """Hex sha256 over the parts, each one delimited, so that ("ab", "c") and ("a", "bc") differ."""
+    return sha256_hex("\x1f".join(str(part) for part in parts).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    user_id: str
+    name: str | None = None
+    """How the person is called; None until someone says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a document was not read: the code of the error and its sentence."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file of one user. Identity is content: the same bytes under two names are one document."""
+
+    user_id: str
+    sha256: str
+    filename: str
+    mime: str
+    size_bytes: int
+    source: Source
+    created_by: CreatedBy
+    created_at: datetime
+    status: DocumentStatus = "received"
+    refusal: Refusal | None = None
+    text_size_bytes: int | None = None
+    """UTF-8 size of the stored text; None until it is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A pointer: bytes [byte_start, byte_end) of the stored text of one document."""
+
+    chunk_id: str
+    user_id: str
+    document_sha256: str
+    filename: str
+    chunk_index: int
+    byte_start: int
+    byte_end: int
+    tokens: int
+    text_key: str
+    text_sha256: str
+    """Of the chunk's own bytes."""
+    chunker: str
+    """Fingerprint of the rules that cut it; another fingerprint means cut again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingTable:
+    """Unit vectors of chunks, in chunk order.
+
+    Shapes: vectors float32 (len(chunk_ids), dim), each row of L2 norm 1 ± 1e-3.
+    """
+
+    chunk_ids: tuple[str, ...]
+    input_sha256s: tuple[str, ...]
+    """Of the exact texts that were embedded; what a vector is cached by."""
+    vectors: np.ndarray
+    fingerprint: str
+    """Model, revision, dimension and normalisation; vectors of two fingerprints are never compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    topic_id: str
+    label: str
+    keywords: tuple[str, ...]
+    chunk_ids: tuple[str, ...]
+    centroid: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One conversation to learn from. The last message is the answer; only it is trained on."""
+
+    row_id: str
+    kind: RowKind
+    messages: tuple[Message, ...]
+    source_chunk_ids: tuple[str, ...]
+    split: Split
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A trained LoRA adapter (safetensors, PEFT's names) and how it came to be."""
+
+    sha256: str
+    key: str
+    config_key: str
+    """Where PEFT's adapter_config.json lies."""
+    size_bytes: int
+    base_sha256: str
+    rows_sha256: str
+    rank: int
+    alpha: int
+    targets: tuple[str, ...]
+    steps: int
+    seed: int
+    loss_curve: tuple[float, ...]
+    """Mean loss of each epoch, in nats a token."""
+    train_seconds: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class GgufAdapter:
+    """The same adapter in the form llama.cpp loads onto the shared base."""
+
+    sha256: str
+    key: str
+    size_bytes: int
+    adapter_sha256: str
+    base_sha256: str
+    tensors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a line that reached the prompt stands: the document and the exact bytes of its stored text."""
+
+    chunk_id: str
+    document_sha256: str
+    filename: str
+    byte_start: int
+    byte_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One retrieved line: its text, its citation, and the fused score it was ranked by (0 to 1)."""
+
+    citation: Citation
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenQuestion:
+    question_id: str
+    question: str
+    expected: tuple[str, ...]
+    """Any one of these in the answer counts as the fact."""
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """Questions with known answers about one user, to measure with and never to train on."""
+
+    questions: tuple[GoldenQuestion, ...]
+    unanswerable: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class GradedAnswer:
+    question_id: str
+    arm: Arm
+    answer: str
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a twin knows, counted. Every share is `count / total` of questions that were really asked."""
+
+    question_source: Literal["golden", "held_out"]
+    questions: int
+    correct: dict[str, int]
+    """Per arm: questions whose fact is in the answer."""
+    in_pack: int
+    """Questions whose fact is in the retrieved lines."""
+    unanswerable: int
+    declined: dict[str, int]
+    """Per arm: unanswerable questions that were answered with "I don't know"."""
+    answers: tuple[GradedAnswer, ...]
+    gguf_sha256: str
+    base_sha256: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The manifest a twin is served from: every input by hash. Serving loads this, never a folder."""
+
+    release_id: str
+    user_id: str
+    documents_sha256: str
+    chunker: str
+    embedding_fingerprint: str
+    topics_sha256: str
+    rows_sha256: str
+    adapter_sha256: str
+    gguf_sha256: str
+    gguf_key: str
+    base_sha256: str
+    evaluation: dict[str, Any]
+    created_at: datetime
+    status: ReleaseStatus = "candidate"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    message_id: str
+    user_id: str
+    session_id: str
+    sender: CreatedBy
+    ts: datetime
+    content: str
+    citations: tuple[Citation, ...] = ()
+    release_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadResult:
+    """What became of one file of an upload."""
+
+    filename: str
+    status: Literal["stored", "duplicate", "refused"]
+    sha256: str | None
+    size_bytes: int
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    user: User
+    documents: tuple[Document, ...]
+    release: Release | None
+    topics: tuple[Topic, ...] = field(default_factory=tuple)

@@ -1,0 +1,154 @@
+"""How it is set: `dagster_project.yaml` as one frozen model.
+
+Belongs here: every number or name a person may want to change, with its bounds.
+Does not belong here: secrets (only the names of environment variables) and anything that is opened or started.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lpm_kernel.errors import SettingsError
+
+SETTINGS_FILE = "dagster_project.yaml"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Section):
+    base: Literal["SmolLM2-135M-Instruct"]
+    base_quantisation: Literal["f16", "q8_0"]
+    embedder: Literal["all-MiniLM-L6-v2-int8"]
+    context_tokens: int = Field(ge=256, le=8192)
+    answer_tokens: int = Field(ge=8, le=2048)
+    slots: int = Field(ge=1, le=64)
+
+
+class ChunkingSettings(Section):
+    max_tokens: int = Field(ge=16, le=2000)
+
+
+class TopicSettings(Section):
+    min_similarity: float = Field(ge=-1, le=1)
+    min_chunks: int = Field(ge=1)
+
+
+class RecallSettings(Section):
+    lines: int = Field(ge=1, le=50)
+    keyword_weight: float = Field(ge=0, le=1)
+    neighbour_weight: float = Field(ge=0, le=1)
+    history_messages: int = Field(ge=0, le=50)
+
+
+class TrainingSettings(Section):
+    rank: int = Field(ge=1, le=256)
+    alpha: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    batch_rows: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    warmup_share: float = Field(ge=0, le=1)
+    seed: int
+    max_rows: int = Field(ge=1)
+    held_out_share: float = Field(ge=0, lt=1)
+    threads: int = Field(ge=1)
+
+
+class EvaluationSettings(Section):
+    max_questions: int = Field(ge=1)
+    answer_tokens: int = Field(ge=4)
+    batch: int = Field(ge=1, le=64)
+
+
+class ComputeSettings(Section):
+    lora_adapter: Literal["local"]
+    gguf_adapter: Literal["local"]
+
+
+class LimitSettings(Section):
+    documents_per_user: int = Field(ge=1)
+    document_size_mb: int = Field(ge=1)
+    runs_per_user: int = Field(ge=1)
+    concurrent_runs: int = Field(ge=1)
+
+
+class RetrySettings(Section):
+    max_retries: int = Field(ge=0)
+    delay_s: float = Field(ge=0)
+
+
+class AutomationSettings(Section):
+    users_sensor_interval_s: int = Field(ge=1)
+
+
+class ServingSettings(Section):
+    host: str
+    api_port: int = Field(ge=1, le=65535)
+    ui_port: int = Field(ge=1, le=65535)
+
+
+class StoreSettings(Section):
+    """Each value is the name of an environment variable."""
+
+    database_url: str
+    migration_database_url: str
+    dagster_database_url: str
+    s3_endpoint_url: str
+    s3_access_key_id: str
+    s3_secret_access_key: str
+    s3_bucket: str
+    redis_url: str
+
+
+class Settings(Section):
+    project: str
+    profile: Literal["embedded"]
+    models: ModelSettings
+    chunking: ChunkingSettings
+    topics: TopicSettings
+    recall: RecallSettings
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    compute: ComputeSettings
+    limits: LimitSettings
+    retries: RetrySettings
+    automation: AutomationSettings
+    serving: ServingSettings
+    stores: StoreSettings
+
+
+def settings_path(environ: Mapping[str, str] | None = None) -> Path:
+    """`TWIN_SETTINGS` if set, else the file in the working directory, else the one beside the packages."""
+    named = (os.environ if environ is None else environ).get("TWIN_SETTINGS")
+    if named:
+        return Path(named)
+    here = Path.cwd() / SETTINGS_FILE
+    return here if here.exists() else Path(__file__).resolve().parent.parent / SETTINGS_FILE
+
+
+def load_settings(path: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    """Read and check the settings file; `overrides` replaces single keys by section.
+
+    Raises: SettingsError `settings_unreadable` (no such file, not YAML) or `settings_invalid` (each wrong key named).
+    """
+    path = path or settings_path()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError("settings_unreadable", f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise SettingsError("settings_invalid", f"{path} is not a mapping of sections")
+    for section, values in (overrides or {}).items():
+        content[section] = {**content.get(section, {}), **values}
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsError("settings_invalid", f"{path}: {wrong}") from error
