@@ -1,0 +1,65 @@
+"""Where the stores are: addresses and secrets, from environment variables.
+
+Belongs here: reading the variables that `settings.stores` names, and the file `twin up` leaves for the embedded engines.
+Does not belong here: opening a connection.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lpm_kernel.errors import SettingsError
+from lpm_kernel.settings import Settings
+
+CONNECTION_FILE = "connection.env"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    database_url: str = field(repr=False)
+    """PostgreSQL as the application role: no superuser, row-level security applies."""
+    s3_endpoint_url: str
+    s3_access_key_id: str = field(repr=False)
+    s3_secret_access_key: str = field(repr=False)
+    s3_bucket: str
+    redis_url: str = field(repr=False)
+
+
+def twin_home(environ: Mapping[str, str] | None = None) -> Path:
+    """Where local state lives: `TWIN_HOME`, else `.twin` in the working directory. Absolute."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("TWIN_HOME") or ".twin").absolute()
+
+
+def connection_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment, completed from the file that the embedded engines left. What is set by hand wins."""
+    environ = os.environ if environ is None else environ
+    path = twin_home(environ) / CONNECTION_FILE
+    left: dict[str, str] = {}
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        left = dict(line.split("=", 1) for line in lines if "=" in line)
+    return {**left, **environ}
+
+
+def read_addresses(settings: Settings, environ: Mapping[str, str] | None = None) -> Addresses:
+    """Raises: SettingsError `address_missing`, naming every variable that is not set."""
+    found = connection_environment(environ)
+    names = {
+        "database_url": settings.stores.database_url,
+        "s3_endpoint_url": settings.stores.s3_endpoint_url,
+        "s3_access_key_id": settings.stores.s3_access_key_id,
+        "s3_secret_access_key": settings.stores.s3_secret_access_key,
+        "s3_bucket": settings.stores.s3_bucket,
+        "redis_url": settings.stores.redis_url,
+    }
+    missing = sorted(name for name in names.values() if not found.get(name))
+    if missing:
+        raise SettingsError(
+            "address_missing",
+            f"{', '.join(missing)} not set and no engines known under {twin_home(environ)}: run `twin up`",
+        )
+    return Addresses(**{field_name: found[name] for field_name, name in names.items()})

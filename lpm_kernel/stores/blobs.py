@@ -1,0 +1,194 @@
+"""Blobs: documents and artefacts in any S3.
+
+Belongs here: whole-object reads and writes, ranged reads, and the fence around one tenant's prefix.
+Does not belong here: what a key means (`layout.py`) and how an object is encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lpm_kernel.errors import StoreError
+from lpm_kernel.layout import tenant_prefix
+
+if TYPE_CHECKING:
+    from lpm_kernel.stores.addresses import Addresses
+
+
+class Blobs(Protocol):
+    """What a blob store guarantees: an object is whole or absent; a missing key is `blob_not_found`, never empty bytes."""
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+    def put_file(self, key: str, path: Path) -> None: ...
+
+    def get(self, key: str) -> bytes: ...
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the object to `path`; the file appears whole or not at all."""
+        ...
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Bytes [start, end) of the object; exactly `end - start` of them."""
+        ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def list_keys(self, prefix: str) -> Iterator[str]: ...
+
+    def delete(self, key: str) -> None:
+        """Idempotent."""
+        ...
+
+
+class S3Blobs:
+    """Blobs in one bucket of an S3 server, through a boto3 client."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self.client = client
+        self.bucket = bucket
+
+    def put(self, key: str, data: bytes) -> None:
+        with _translated("put", key):
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        with _translated("put", key):
+            self.client.upload_file(str(path), self.bucket, key)
+
+    def get(self, key: str) -> bytes:
+        with _translated("get", key):
+            return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def get_file(self, key: str, path: Path) -> None:
+        with _translated("get", key):
+            # boto3 itself downloads to a temporary name beside the target and renames it
+            self.client.download_file(self.bucket, key, str(path))
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        if end <= start:
+            with _translated("get", key):
+                self.client.head_object(Bucket=self.bucket, Key=key)
+            return b""
+        with _translated("get", key):
+            response = self.client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}")
+            data = response["Body"].read()
+        if len(data) != end - start:
+            raise StoreError("blob_range", f"{key} holds {len(data)} bytes of [{start}, {end})", retryable=False)
+        return data
+
+    def exists(self, key: str) -> bool:
+        try:
+            with _translated("head", key):
+                self.client.head_object(Bucket=self.bucket, Key=key)
+        except StoreError as error:
+            if error.code == "blob_not_found":
+                return False
+            raise
+        return True
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        with _translated("list", prefix):
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+                for item in page.get("Contents", ()):
+                    yield item["Key"]
+
+    def delete(self, key: str) -> None:
+        with _translated("delete", key):
+            self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket when it is absent. Idempotent."""
+        with _translated("create", self.bucket):
+            if self.bucket not in {bucket["Name"] for bucket in self.client.list_buckets()["Buckets"]}:
+                self.client.create_bucket(Bucket=self.bucket)
+
+
+class TenantBlobs:
+    """The blobs of one user: every key outside their prefix is refused before it reaches the store."""
+
+    def __init__(self, blobs: Blobs, user_id: str) -> None:
+        self._blobs = blobs
+        self.prefix = tenant_prefix(user_id)
+
+    def _own(self, key: str) -> str:
+        # some servers resolve "..", and then a key that begins rightly would end elsewhere
+        if not key.startswith(self.prefix) or ".." in key.split("/"):
+            raise StoreError("foreign_key", f"{key} does not lie under {self.prefix}", retryable=False)
+        return key
+
+    def put(self, key: str, data: bytes) -> None:
+        self._blobs.put(self._own(key), data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        self._blobs.put_file(self._own(key), path)
+
+    def get(self, key: str) -> bytes:
+        return self._blobs.get(self._own(key))
+
+    def get_file(self, key: str, path: Path) -> None:
+        self._blobs.get_file(self._own(key), path)
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        return self._blobs.get_range(self._own(key), start, end)
+
+    def exists(self, key: str) -> bool:
+        return self._blobs.exists(self._own(key))
+
+    def list_keys(self, prefix: str = "") -> Iterator[str]:
+        return self._blobs.list_keys(self._own(prefix or self.prefix))
+
+    def delete(self, key: str) -> None:
+        self._blobs.delete(self._own(key))
+
+
+def open_s3(addresses: Addresses) -> S3Blobs:
+    """A client of its own, safe to share between threads."""
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=addresses.s3_endpoint_url,
+        aws_access_key_id=addresses.s3_access_key_id,
+        aws_secret_access_key=addresses.s3_secret_access_key,
+        region_name="us-east-1",
+        config=s3_client_config(),
+    )
+    return S3Blobs(client, addresses.s3_bucket)
+
+
+def s3_client_config() -> Any:
+    """Path style and v4 signatures: what a server on a bare address needs and every S3 understands."""
+    from botocore.config import Config
+
+    return Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        retries={"max_attempts": 5, "mode": "standard"},
+        connect_timeout=5,
+        read_timeout=60,
+        max_pool_connections=32,
+    )
+
+
+@contextmanager
+def _translated(action: str, key: str) -> Iterator[None]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, Boto3Error, ClientError) as error:
+        # boto3 wraps what the server answered to a file's upload in an error of its own
+        answer = error if isinstance(error, ClientError) else error.__context__
+        code = str(answer.response.get("Error", {}).get("Code", "")) if isinstance(answer, ClientError) else ""
+        if code in {"404", "NoSuchKey", "NotFound"}:
+            raise StoreError("blob_not_found", f"no object at {key}", retryable=False) from error
+        if code in {"403", "AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId"}:
+            raise StoreError("blob_refused", f"the blob store refused to {action} {key}: {code}", retryable=False) from error
+        if code in {"416", "InvalidRange"}:
+            raise StoreError("blob_range", f"{key} ends before the bytes that were asked for", retryable=False) from error
+        raise StoreError("blob_store", f"could not {action} {key}: {code or error}") from error

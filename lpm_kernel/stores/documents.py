@@ -1,0 +1,151 @@
+"""Rows of `document`: what a user sent, and what became of it.
+
+Belongs here: queries on that table. `pending` marks a change that the pipeline has not yet taken up.
+Does not belong here: the rules for what is taken in (`L0/intake.py`) and reading (`L0/library.py`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lpm_kernel.records import Document, Refusal, content_id
+from lpm_kernel.stores.schema import document
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingDocuments:
+    """A user whose documents changed since the pipeline last read them. `change` names this very set of changes."""
+
+    user_id: str
+    change: str
+
+
+def lock_documents(connection: Connection, user_id: str) -> None:
+    """Let one transaction at a time decide on a user's documents; held until it ends."""
+    from sqlalchemy import text
+
+    connection.execute(text("select pg_advisory_xact_lock(hashtext('documents:' || :user_id))"), {"user_id": user_id})
+
+
+def list_documents(connection: Connection, user_id: str) -> list[Document]:
+    """All rows, the refused and the replaced too, by file name."""
+    from sqlalchemy import select
+
+    rows = connection.execute(
+        select(document)
+        .where(document.c.user_id == user_id)
+        .order_by(document.c.filename, document.c.created_at, document.c.sha256)
+    )
+    return [_record(row) for row in rows]
+
+
+def put_document(connection: Connection, record: Document) -> None:
+    """Insert or overwrite the row of this content and mark it as a change to take up."""
+    from sqlalchemy.dialects.postgresql import insert
+
+    values: dict[str, Any] = {
+        "user_id": record.user_id,
+        "sha256": record.sha256,
+        "filename": record.filename,
+        "mime": record.mime,
+        "size_bytes": record.size_bytes,
+        "source": record.source,
+        "created_by": record.created_by,
+        "created_at": record.created_at,
+        "status": record.status,
+        "refusal_code": record.refusal.code if record.refusal else None,
+        "refusal_reason": record.refusal.reason if record.refusal else None,
+        "text_size_bytes": record.text_size_bytes,
+        "pending": record.status != "refused",  # a file refused at the door changes nothing downstream
+        "change_id": uuid.uuid4().hex,
+    }
+    connection.execute(
+        insert(document)
+        .values(values)
+        .on_conflict_do_update(index_elements=[document.c.user_id, document.c.sha256], set_=values)
+    )
+
+
+def mark_replaced(connection: Connection, user_id: str, filename: str) -> None:
+    """The file of this name got new content: its earlier contents are no longer the user's."""
+    from sqlalchemy import update
+
+    connection.execute(
+        update(document)
+        .where(document.c.user_id == user_id, document.c.filename == filename, document.c.status.in_(["received", "read"]))
+        .values(status="replaced", pending=True, change_id=uuid.uuid4().hex)
+    )
+
+
+def mark_read(connection: Connection, user_id: str, sha256: str, text_size_bytes: int) -> None:
+    from sqlalchemy import update
+
+    connection.execute(
+        update(document)
+        .where(document.c.user_id == user_id, document.c.sha256 == sha256, document.c.status == "received")
+        .values(status="read", text_size_bytes=text_size_bytes)
+    )
+
+
+def mark_refused(connection: Connection, user_id: str, sha256: str, refusal: Refusal) -> None:
+    from sqlalchemy import update
+
+    connection.execute(
+        update(document)
+        .where(document.c.user_id == user_id, document.c.sha256 == sha256, document.c.status == "received")
+        .values(status="refused", refusal_code=refusal.code, refusal_reason=refusal.reason)
+    )
+
+
+def clear_pending(connection: Connection, user_id: str, change: str) -> bool:
+    """Clear the marks if the waiting set is still the one that was taken up; False when something newer waits."""
+    from sqlalchemy import update
+
+    lock_documents(connection, user_id)
+    if pending_change(connection, user_id) != change:
+        return False
+    connection.execute(update(document).where(document.c.user_id == user_id, document.c.pending).values(pending=False))
+    return True
+
+
+def pending_change(connection: Connection, user_id: str) -> str | None:
+    """The name of the user's waiting set of changes, or None when nothing waits."""
+    return next((waiting.change for waiting in _waiting(connection, user_id)), None)
+
+
+def list_waiting(connection: Connection) -> list[WaitingDocuments]:
+    """Every user with waiting changes; for `Tables.operator_transaction`."""
+    return _waiting(connection, None)
+
+
+def _waiting(connection: Connection, user_id: str | None) -> list[WaitingDocuments]:
+    from sqlalchemy import select
+
+    query = select(document.c.user_id, document.c.sha256, document.c.change_id).where(document.c.pending)
+    if user_id is not None:
+        query = query.where(document.c.user_id == user_id)
+    changes: dict[str, list[str]] = {}
+    for row in connection.execute(query.order_by(document.c.user_id, document.c.sha256)):
+        changes.setdefault(row.user_id, []).append(f"{row.sha256}:{row.change_id}")
+    return [WaitingDocuments(user, content_id(user, *marks)[:32]) for user, marks in changes.items()]
+
+
+def _record(row: Row[Any]) -> Document:
+    return Document(
+        user_id=row.user_id,
+        sha256=row.sha256,
+        filename=row.filename,
+        mime=row.mime,
+        size_bytes=row.size_bytes,
+        source=row.source,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        status=row.status,
+        refusal=Refusal(row.refusal_code, row.refusal_reason) if row.refusal_code else None,
+        text_size_bytes=row.text_size_bytes,
+    )

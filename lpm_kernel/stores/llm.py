@@ -1,0 +1,56 @@
+"""Llm: the language model that answers, with or without a user's adapter.
+
+Belongs here: the Protocol, what a completion is, and how an adapter is named.
+Does not belong here: prompts (`L2/prompt.py`) and llama.cpp itself (`L2/llama.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lpm_kernel.records import Message
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFile:
+    """A GGUF adapter on local disk. `sha256` is its identity: two files of one sha256 are one adapter."""
+
+    path: Path
+    sha256: str
+    base_sha256: str
+
+
+class Llm(Protocol):
+    @property
+    def base_sha256(self) -> str:
+        """Of the base weights every adapter was trained on; an adapter with another one is refused."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Room for one prompt and its answer together."""
+        ...
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """How many of the model's own tokens the rendered prompt takes."""
+        ...
+
+    def stream(
+        self, messages: Sequence[Message], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+    ) -> Iterator[str]:
+        """Pieces of the greedy answer, as they are decoded. `tenant` is whose cached state may be reused, nobody else's.
+
+        Raises: LlmError `prompt_too_long` (permanent), `adapter_refused` (permanent), `decode_failed` (retryable).
+        """
+        ...
+
+    def answer_batch(
+        self, conversations: Sequence[Sequence[Message]], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+    ) -> list[str]:
+        """Greedy answers to several prompts of one tenant, decoded together, in the order given."""
+        ...
+
+    def close(self) -> None: ...

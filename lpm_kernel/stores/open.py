@@ -1,0 +1,41 @@
+"""The ports, opened from settings and environment: the one place that chooses classes.
+
+Belongs here: which class stands behind each port in each profile.
+Does not belong here: the classes themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lpm_kernel.settings import Settings
+from lpm_kernel.stores.addresses import read_addresses
+from lpm_kernel.stores.blobs import Blobs, open_s3
+from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
+from lpm_kernel.stores.tables import Tables
+from lpm_kernel.stores.vectors import PgVectors, Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Every store of one process. Clients are safe to share between threads; `close()` ends the connections."""
+
+    settings: Settings
+    tables: Tables
+    blobs: Blobs
+    vectors: Vectors
+    embedder: Embedder
+
+    def close(self) -> None:
+        self.tables.close()
+
+
+def open_stores(settings: Settings, environ: Mapping[str, str] | None = None) -> Stores:
+    """Connections are made at first use. Raises: SettingsError `address_missing`."""
+    addresses = read_addresses(settings, environ)
+    return build_stores(settings, Tables(addresses.database_url), open_s3(addresses))
+
+
+def build_stores(settings: Settings, tables: Tables, blobs: Blobs) -> Stores:
+    return Stores(settings, tables, blobs, PgVectors(tables), MiniLmEmbedder())

@@ -1,0 +1,65 @@
+"""Rows of `release`: the manifests twins are served from. One is live a user.
+
+Belongs here: queries on that table; promoting is one transaction.
+Does not belong here: making a manifest (`L2/release.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lpm_kernel.records import Release
+from lpm_kernel.stores.schema import release
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+
+def promote_release(connection: Connection, record: Release) -> None:
+    """Make this release the live one and retire the one before it. Idempotent; also the way back to an older release."""
+    from pydantic import TypeAdapter
+    from sqlalchemy import update
+    from sqlalchemy.dialects.postgresql import insert
+
+    connection.execute(
+        update(release)
+        .where(release.c.user_id == record.user_id, release.c.status == "live", release.c.release_id != record.release_id)
+        .values(status="retired")
+    )
+    manifest = TypeAdapter(Release).dump_python(replace(record, status="live"), mode="json")
+    values = {
+        "user_id": record.user_id,
+        "release_id": record.release_id,
+        "status": "live",
+        "manifest": manifest,
+        "created_at": record.created_at,
+    }
+    connection.execute(
+        insert(release)
+        .values(values)
+        .on_conflict_do_update(
+            index_elements=[release.c.user_id, release.c.release_id], set_={"status": "live", "manifest": manifest}
+        )
+    )
+
+
+def live_release(connection: Connection, user_id: str) -> Release | None:
+    from sqlalchemy import select
+
+    row = connection.execute(select(release).where(release.c.user_id == user_id, release.c.status == "live")).first()
+    return _record(row) if row else None
+
+
+def list_releases(connection: Connection, user_id: str) -> list[Release]:
+    """Newest first."""
+    from sqlalchemy import select
+
+    rows = connection.execute(select(release).where(release.c.user_id == user_id).order_by(release.c.created_at.desc()))
+    return [_record(row) for row in rows]
+
+
+def _record(row: Row[Any]) -> Release:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Release).validate_python({**row.manifest, "status": row.status})

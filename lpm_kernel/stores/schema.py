@@ -1,0 +1,115 @@
+"""The tables, as SQLAlchemy sees them. The migrations make them; a test holds the two together.
+
+Belongs here: columns, keys and indexes. Every table with a `user_id` has row-level security forced by its migration.
+Does not belong here: queries.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.types import UserDefinedType
+
+metadata = MetaData()
+
+
+class Vector(UserDefinedType[Any]):
+    """pgvector's type without a fixed dimension: vectors of two models may lie side by side, told apart by fingerprint."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "vector"
+
+
+app_user = Table(
+    "app_user",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("name", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+)
+
+document = Table(
+    "document",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("sha256", Text, primary_key=True),
+    Column("filename", Text, nullable=False),
+    Column("mime", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("refusal_code", Text),
+    Column("refusal_reason", Text),
+    Column("text_size_bytes", BigInteger),
+    Column("pending", Boolean, nullable=False),
+    Column("change_id", Text, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    Index("document_by_filename", "user_id", "filename"),
+)
+
+chat_message = Table(
+    "chat_message",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("session_id", Text, nullable=False),
+    Column("position", BigInteger, server_default=text("nextval('chat_message_position')"), nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("ts", DateTime(timezone=True), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("citations", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("release_id", Text),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    Index("chat_message_by_session", "user_id", "session_id", "position"),
+)
+
+release = Table(
+    "release",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("release_id", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("manifest", JSONB, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    Index("release_one_live", "user_id", unique=True, postgresql_where=text("status = 'live'")),
+)
+
+chunk_vector = Table(
+    "chunk_vector",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("chunk_id", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("document_sha256", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("byte_start", Integer, nullable=False),
+    Column("byte_end", Integer, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("lexemes", TSVECTOR, nullable=False),
+    Column("own_lexemes", Float, nullable=False),
+    Column("near_lexemes", Float, nullable=False),
+    Column("input_sha256", Text, nullable=False),
+    Column("embedding", Vector(), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    Index("chunk_vector_lexemes", "lexemes", postgresql_using="gin"),
+)

@@ -1,0 +1,120 @@
+"""Tables: PostgreSQL, the source of truth, with row-level security.
+
+Belongs here: the connection pool, the fence around one user's transaction, migrations, and the translation of database errors.
+Does not belong here: queries; they lie beside it, one file a table (`users.py`, `documents.py`, and so on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpm_kernel.errors import StoreError
+from lpm_kernel.records import check_user_id
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection, Engine
+
+
+class Tables:
+    """One connection pool, safe to share between threads. `close()` ends it."""
+
+    def __init__(self, database_url: str, *, pool_size: int = 8) -> None:
+        from sqlalchemy import create_engine
+
+        self.engine: Engine = create_engine(
+            database_url,
+            pool_size=pool_size,
+            max_overflow=8,
+            pool_pre_ping=True,
+            hide_parameters=True,  # a logged traceback shows the statement, never the document text it carried
+            connect_args={"connect_timeout": 5},
+        )
+
+    @contextmanager
+    def transaction(self, user_id: str) -> Iterator[Connection]:
+        """One transaction as one user: row-level security shows this user's rows and refuses to write any other's.
+
+        Raises: UserInputError `user_id_invalid`; StoreError `tables_unavailable` (retryable) or `tables_refused`.
+        """
+        from sqlalchemy import text
+
+        check_user_id(user_id)
+        with database_errors(), self.engine.begin() as connection:
+            connection.execute(text("select set_config('app.user_id', :user_id, true)"), {"user_id": user_id})
+            yield connection
+
+    @contextmanager
+    def operator_transaction(self) -> Iterator[Connection]:
+        """One transaction that belongs to no user and may read only who has documents waiting."""
+        from sqlalchemy import text
+
+        with database_errors(), self.engine.begin() as connection:
+            connection.execute(text("set local role twin_operator"))
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn a driver's error into a StoreError; the statement and its values stay out of the message."""
+    from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+    try:
+        yield
+    except OperationalError as error:
+        raise StoreError("tables_unavailable", f"PostgreSQL did not answer: {_reason(error)}") from error
+    except DBAPIError as error:
+        raise StoreError("tables_refused", f"PostgreSQL refused: {_reason(error)}", retryable=False) from error
+    except SQLAlchemyError as error:
+        raise StoreError("tables_refused", f"the query cannot be run: {type(error).__name__}", retryable=False) from error
+
+
+def _reason(error: Exception) -> str:
+    original = getattr(error, "orig", None)
+    diagnosis = getattr(getattr(original, "diag", None), "message_primary", None)
+    return diagnosis or type(original or error).__name__
+
+
+def upgrade_tables(migration_database_url: str) -> None:
+    """Bring the schema to its newest revision, as the owner of the tables. Idempotent; two at once wait for each other."""
+    from alembic import command
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(migration_database_url)
+    try:
+        with database_errors(), engine.begin() as connection:
+            connection.execute(text("select pg_advisory_xact_lock(hashtext('twin.migrations'))"))
+            command.upgrade(_alembic_config(connection), "head")
+    finally:
+        engine.dispose()
+
+
+def pending_migrations(migration_database_url: str) -> bool:
+    """Whether the schema is older than the code."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import create_engine
+
+    engine = create_engine(migration_database_url)
+    try:
+        with database_errors(), engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_heads()
+            newest = ScriptDirectory.from_config(_alembic_config(connection)).get_heads()
+            return set(current) != set(newest)
+    finally:
+        engine.dispose()
+
+
+def _alembic_config(connection: Connection) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config

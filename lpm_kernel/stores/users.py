@@ -1,0 +1,46 @@
+"""Rows of `app_user`: who has a twin.
+
+Belongs here: queries on that table, inside a transaction of the user's own.
+Does not belong here: anything about their documents.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lpm_kernel.errors import UserInputError
+from lpm_kernel.records import User
+from lpm_kernel.stores.schema import app_user
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+def add_user(connection: Connection, user: User) -> None:
+    """Idempotent; a name that is given replaces the one that is known."""
+    from sqlalchemy import func
+    from sqlalchemy.dialects.postgresql import insert
+
+    statement = insert(app_user).values(user_id=user.user_id, name=user.name)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[app_user.c.user_id], set_={"name": func.coalesce(statement.excluded.name, app_user.c.name)}
+        )
+    )
+
+
+def find_user(connection: Connection, user_id: str) -> User | None:
+    from sqlalchemy import select
+
+    row = connection.execute(select(app_user.c.user_id, app_user.c.name).where(app_user.c.user_id == user_id)).first()
+    return User(row.user_id, row.name) if row else None
+
+
+def get_user(connection: Connection, user_id: str) -> User:
+    """Raises: UserInputError `twin_not_found`."""
+    user = find_user(connection, user_id)
+    if user is None:
+        raise UserInputError(
+            "twin_not_found", f"there is no twin {user_id!r}: add one with `twin add-user {user_id}` or an upload"
+        )
+    return user
