@@ -1,0 +1,1 @@
+"""L0, memory as it was written: bytes, text, chunks, vectors."""

@@ -1,0 +1,95 @@
+"""Documents to stored texts: reading what a user sent, once, and keeping the reason where it cannot be read.
+
+Belongs here: the pass over a user's documents, and fetching stored texts for later stages.
+Does not belong here: how one file is read (`read.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lpm_kernel.errors import IngestionError
+from lpm_kernel.L0.chunk import chunk_document, chunker_fingerprint
+from lpm_kernel.L0.read import read_text
+from lpm_kernel.layout import raw_key, text_key
+from lpm_kernel.records import Chunk, Document, Refusal
+from lpm_kernel.settings import ChunkingSettings
+from lpm_kernel.stores.blobs import Blobs, TenantBlobs
+from lpm_kernel.stores.compute import Progress
+from lpm_kernel.stores.documents import clear_pending, list_documents, mark_read, mark_refused, pending_change
+from lpm_kernel.stores.tables import Tables
+from lpm_kernel.stores.users import get_user
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCount:
+    read: int
+    reused: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCount:
+    cut: int
+    reused: int
+
+
+def read_documents(tables: Tables, blobs: Blobs, user_id: str, progress: Progress) -> tuple[list[Document], ReadCount]:
+    """Read what waits and return every document that has a stored text, by file name.
+
+    Idempotent: a document is read once. One that cannot be read is marked with the reason and the others go on.
+    Raises: UserInputError `twin_not_found`; IngestionError `no_documents` when not one of them can be read; StoreError.
+    """
+    own = TenantBlobs(blobs, user_id)
+    with tables.transaction(user_id) as connection:
+        get_user(connection, user_id)
+        change = pending_change(connection, user_id)
+        waiting = [row for row in list_documents(connection, user_id) if row.status == "received"]
+    refused = 0
+    for done, document in enumerate(waiting, start=1):
+        try:
+            text = read_text(own.get(raw_key(user_id, document.sha256)), document.mime).encode()
+        except IngestionError as error:
+            refused += 1
+            with tables.transaction(user_id) as connection:
+                mark_refused(connection, user_id, document.sha256, Refusal(error.code, error.message))
+        else:
+            own.put(text_key(user_id, document.sha256), text)
+            with tables.transaction(user_id) as connection:
+                mark_read(connection, user_id, document.sha256, len(text))
+        progress(done / len(waiting), f"{done} of {len(waiting)} new documents read")
+    with tables.transaction(user_id) as connection:
+        if change is not None:
+            clear_pending(connection, user_id, change)
+        documents = [row for row in list_documents(connection, user_id) if row.status == "read"]
+    if not documents:
+        raise IngestionError("no_documents", f"user {user_id} has no document that can be read; {refused} refused in this run")
+    return documents, ReadCount(read=len(waiting) - refused, reused=len(documents) - (len(waiting) - refused), refused=refused)
+
+
+def chunk_documents(
+    documents: Sequence[Document], blobs: Blobs, chunking: ChunkingSettings, previous: Sequence[Chunk]
+) -> tuple[list[Chunk], ChunkCount]:
+    """Chunks of all documents, in their order; a document whose chunks are in `previous` is not cut again."""
+    fingerprint = chunker_fingerprint(chunking)
+    known: dict[tuple[str, str], list[Chunk]] = {}
+    for chunk in previous:
+        if chunk.chunker == fingerprint:
+            known.setdefault((chunk.document_sha256, chunk.filename), []).append(chunk)
+    chunks: list[Chunk] = []
+    cut = 0
+    for document in documents:
+        own = known.get((document.sha256, document.filename))
+        if own is None:
+            cut += 1
+            text = TenantBlobs(blobs, document.user_id).get(text_key(document.user_id, document.sha256)).decode()
+            own = chunk_document(document, text, chunking)
+        chunks.extend(own)
+    return chunks, ChunkCount(cut=cut, reused=len(documents) - cut)
+
+
+def fetch_texts(chunks: Sequence[Chunk], blobs: Blobs) -> dict[str, bytes]:
+    """The stored text of every document that these chunks point into, by the document's sha256."""
+    keys = {chunk.document_sha256: (chunk.user_id, chunk.text_key) for chunk in chunks}
+    return {sha256: TenantBlobs(blobs, user_id).get(key) for sha256, (user_id, key) in keys.items()}

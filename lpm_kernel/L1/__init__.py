@@ -1,0 +1,1 @@
+"""L1, memory in words: topics."""

@@ -1,0 +1,1 @@
+"""Recall: from a question to the lines that reach the prompt."""

@@ -1,0 +1,34 @@
+"""Question to evidence: the lines of a user's notes that may answer it, best first.
+
+Belongs here: asking the stores and making citations.
+Does not belong here: how a store ranks (`stores/vectors.py`) and how lines stand in a prompt (`L2/prompt.py`).
+"""
+
+from __future__ import annotations
+
+from lpm_kernel.errors import RetrievalError
+from lpm_kernel.records import Evidence
+from lpm_kernel.settings import RecallSettings
+from lpm_kernel.stores.embedder import Embedder
+from lpm_kernel.stores.vectors import Vectors
+
+
+def recall_evidence(
+    user_id: str, question: str, vectors: Vectors, embedder: Embedder, recall: RecallSettings, *, lines: int | None = None
+) -> list[Evidence]:
+    """The best `lines` chunks (default: the setting), by fused score.
+
+    Raises: RetrievalError `memory_empty` when the user has no chunk of the present embedding model; StoreError.
+    """
+    hits = vectors.search(
+        user_id,
+        question,
+        embedder.embed([question])[0],
+        fingerprint=embedder.fingerprint,
+        k=lines or recall.lines,
+        keyword_weight=recall.keyword_weight,
+        neighbour_weight=recall.neighbour_weight,
+    )
+    if not hits:
+        raise RetrievalError("memory_empty", f"user {user_id} has no embedded chunk: materialize `embeddings` first")
+    return [Evidence(hit.citation, hit.text, hit.score) for hit in hits]
