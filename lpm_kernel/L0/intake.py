@@ -25,9 +25,10 @@ MAX_FILENAME_BYTES = 200
 def receive_document(
     tables: Tables, blobs: Blobs, limits: LimitSettings, user_id: str, filename: str, data: bytes, source: Source = "upload"
 ) -> UploadResult:
-    """Take in one file of one user, who is made known by it; the file's refusal is a result, not an error.
+    """Take in one file of one user, who is made known by it; a refused file is a result, not an error.
 
-    Idempotent: the same bytes again are a `duplicate`; other bytes under a known name replace the ones before.
+    Idempotent: the same bytes again are a `duplicate`. Other bytes under a known name replace the ones before once they are
+    read: a file that cannot be read replaces nothing.
     Raises: UserInputError `user_id_invalid`; StoreError when a store fails, and then nothing was taken in.
     """
     check_user_id(user_id)
@@ -58,6 +59,8 @@ def receive_document(
         lock_documents(connection, user_id)
         live = [known for known in list_documents(connection, user_id) if known.status in ("received", "read")]
         if any(known.sha256 == sha256 for known in live):
+            if any(known.filename == name and known.sha256 != sha256 for known in live):
+                mark_replaced(connection, user_id, name, by_sha256=sha256, since=record.created_at, pending=True)
             return UploadResult(name, "duplicate", sha256, len(data))
         if refusal is None and not any(known.filename == name for known in live) and len(live) >= limits.documents_per_user:
             refusal = Refusal(
@@ -67,7 +70,6 @@ def receive_document(
         if refusal is not None:
             put_document(connection, _with_refusal(record, refusal))
             return _refused(name, sha256, len(data), refusal)
-        mark_replaced(connection, user_id, name)
         put_document(connection, record)
     return UploadResult(name, "stored", sha256, len(data))
 

@@ -17,7 +17,7 @@ from lpm_kernel.records import Chunk, Document, Refusal
 from lpm_kernel.settings import ChunkingSettings
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.compute import Progress
-from lpm_kernel.stores.documents import clear_pending, list_documents, mark_read, mark_refused, pending_change
+from lpm_kernel.stores.documents import clear_pending, list_documents, mark_read, mark_refused, mark_replaced, pending_change
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.users import get_user
 
@@ -45,8 +45,10 @@ def read_documents(tables: Tables, blobs: Blobs, user_id: str, progress: Progres
     with tables.transaction(user_id) as connection:
         get_user(connection, user_id)
         change = pending_change(connection, user_id)
-        waiting = [row for row in list_documents(connection, user_id) if row.status == "received"]
+        rows = list_documents(connection, user_id)
+    waiting = sorted((row for row in rows if row.status == "received"), key=lambda row: row.created_at)
     refused = 0
+    read_now: set[str] = set()
     for done, document in enumerate(waiting, start=1):
         try:
             text = read_text(own.get(raw_key(user_id, document.sha256)), document.mime).encode()
@@ -56,8 +58,17 @@ def read_documents(tables: Tables, blobs: Blobs, user_id: str, progress: Progres
                 mark_refused(connection, user_id, document.sha256, Refusal(error.code, error.message))
         else:
             own.put(text_key(user_id, document.sha256), text)
+            read_now.add(document.sha256)
             with tables.transaction(user_id) as connection:
                 mark_read(connection, user_id, document.sha256, len(text))
+                mark_replaced(
+                    connection,
+                    user_id,
+                    document.filename,
+                    by_sha256=document.sha256,
+                    since=document.created_at,
+                    pending=False,
+                )
         progress(done / len(waiting), f"{done} of {len(waiting)} new documents read")
     with tables.transaction(user_id) as connection:
         if change is not None:
@@ -65,7 +76,9 @@ def read_documents(tables: Tables, blobs: Blobs, user_id: str, progress: Progres
         documents = [row for row in list_documents(connection, user_id) if row.status == "read"]
     if not documents:
         raise IngestionError("no_documents", f"user {user_id} has no document that can be read; {refused} refused in this run")
-    return documents, ReadCount(read=len(waiting) - refused, reused=len(documents) - (len(waiting) - refused), refused=refused)
+    return documents, ReadCount(
+        read=len(read_now), reused=sum(row.sha256 not in read_now for row in documents), refused=refused
+    )
 
 
 def chunk_documents(

@@ -58,8 +58,6 @@ def read_addresses(settings: Settings, environ: Mapping[str, str] | None = None)
     }
     missing = sorted(name for name in names.values() if not found.get(name))
     if missing:
-        raise SettingsError(
-            "address_missing",
-            f"{', '.join(missing)} not set and no engines known under {twin_home(environ)}: run `twin up`",
-        )
+        where = f"no engines run under {twin_home(environ)}: run `twin up`, or set" if settings.profile == "embedded" else "set"
+        raise SettingsError("address_missing", f"{where} {', '.join(missing)}")
     return Addresses(**{field_name: found[name] for field_name, name in names.items()})

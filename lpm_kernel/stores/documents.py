@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.records import Document, Refusal, content_id
@@ -71,14 +72,25 @@ def put_document(connection: Connection, record: Document) -> None:
     )
 
 
-def mark_replaced(connection: Connection, user_id: str, filename: str) -> None:
-    """The file of this name got new content: its earlier contents are no longer the user's."""
+def mark_replaced(
+    connection: Connection, user_id: str, filename: str, *, by_sha256: str, since: datetime, pending: bool
+) -> None:
+    """The file of this name has the content `by_sha256` since then: its earlier contents are no longer the user's.
+
+    `pending`: whether the pipeline has yet to learn of it.
+    """
     from sqlalchemy import update
 
     connection.execute(
         update(document)
-        .where(document.c.user_id == user_id, document.c.filename == filename, document.c.status.in_(["received", "read"]))
-        .values(status="replaced", pending=True, change_id=uuid.uuid4().hex)
+        .where(
+            document.c.user_id == user_id,
+            document.c.filename == filename,
+            document.c.sha256 != by_sha256,
+            document.c.created_at <= since,
+            document.c.status.in_(["received", "read"]),
+        )
+        .values(status="replaced", **({"pending": True, "change_id": uuid.uuid4().hex} if pending else {}))
     )
 
 

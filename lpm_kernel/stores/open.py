@@ -6,7 +6,7 @@ Does not belong here: the classes themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lpm_kernel.settings import Settings
@@ -15,6 +15,9 @@ from lpm_kernel.stores.blobs import Blobs, open_s3
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
+
+
+EMBEDDERS: dict[str, Callable[[], Embedder]] = {"all-MiniLM-L6-v2-int8": MiniLmEmbedder}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +41,4 @@ def open_stores(settings: Settings, environ: Mapping[str, str] | None = None) ->
 
 
 def build_stores(settings: Settings, tables: Tables, blobs: Blobs) -> Stores:
-    return Stores(settings, tables, blobs, PgVectors(tables), MiniLmEmbedder())
+    return Stores(settings, tables, blobs, PgVectors(tables), EMBEDDERS[settings.models.embedder]())
