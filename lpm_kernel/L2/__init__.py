@@ -1,0 +1,1 @@
+"""L2, memory in weights: training rows, adapters, GGUF, evaluation."""

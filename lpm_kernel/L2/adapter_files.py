@@ -1,0 +1,40 @@
+"""Adapters on local disk: fetched once from the blob store and checked before anything loads them.
+
+Belongs here: the local copies, by content.
+Does not belong here: loading them into llama.cpp (`llama.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from pathlib import Path
+
+from lpm_kernel.errors import StoreError
+from lpm_kernel.stores.blobs import Blobs, TenantBlobs
+from lpm_kernel.stores.llm import AdapterFile
+
+
+def fetch_adapter(blobs: Blobs, user_id: str, key: str, sha256: str, base_sha256: str, folder: Path) -> AdapterFile:
+    """A local copy whose content is known to be `sha256`; the file appears whole or not at all.
+
+    Idempotent. Raises: StoreError `adapter_damaged` when the stored bytes have another hash.
+    """
+    path = folder / f"{sha256}.gguf"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{sha256}.{uuid.uuid4().hex}"
+        try:
+            TenantBlobs(blobs, user_id).get_file(key, part)
+            found = file_sha256(part)
+            if found != sha256:
+                raise StoreError("adapter_damaged", f"{key} has sha256 {found[:12]}, not {sha256[:12]}", retryable=False)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return AdapterFile(path, sha256, base_sha256)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,34 @@
+"""Opening the language model from settings.
+
+Belongs here: which class stands behind the `Llm` port, and the local folders it reads.
+Does not belong here: llama.cpp (`llama.py`) and preparing weights (`base_model.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lpm_kernel.L2.base_model import default_cache_dir, prepare_base
+from lpm_kernel.settings import Settings
+from lpm_kernel.stores.addresses import twin_home
+from lpm_kernel.stores.compute import Progress
+from lpm_kernel.stores.llm import Llm
+
+
+def open_llm(settings: Settings, progress: Progress) -> Llm:
+    """The shared base in memory; weights are made ready at the first time. The caller closes it."""
+    from lpm_kernel.L2.llama import LlamaCpp
+
+    base = prepare_base(settings.models, cache_folder(), progress)
+    return LlamaCpp(base, slots=settings.models.slots, context_tokens=settings.models.context_tokens)
+
+
+def cache_folder() -> Path:
+    """Prepared base weights, shared by every home on this machine."""
+    return default_cache_dir(os.environ)
+
+
+def adapter_folder() -> Path:
+    """Local copies of users' adapters."""
+    return twin_home() / "adapters"

@@ -1,0 +1,188 @@
+"""The language model: one llama.cpp base, many people's adapters, answers streamed one by one or decoded in batches.
+
+Belongs here: limits, and the order in which places, adapters and contexts are taken and freed.
+Does not belong here: prompts, loading adapters (`adapter_cache.py`), decoding (`llama_stream.py`, `llama_batch.py`).
+
+One thread a context and several contexts: on shared cores that held its speed where two threads a context lost all of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from lpm_kernel.errors import LlmError
+from lpm_kernel.L2.adapter_cache import AdapterCache
+from lpm_kernel.L2.base_files import BASE_SHA256_KEY
+from lpm_kernel.L2.base_model import BaseModel
+from lpm_kernel.L2.context_pool import ContextPool, Owner, Place, engine_closed
+from lpm_kernel.L2.llama_batch import decode_together
+from lpm_kernel.L2.llama_native import Context, Weights
+from lpm_kernel.L2.llama_stream import decode_one, whole_characters
+from lpm_kernel.L2.prompt import render_chatml
+from lpm_kernel.records import Message
+from lpm_kernel.stores.llm import AdapterFile
+
+ADAPTERS_KEPT = 16
+CONTEXT_STEP_TOKENS = 256
+"""llama.cpp rounds a context's size up to this."""
+
+BATCH: Owner = ("", None)
+"""Owner of every place for batches: what they computed is forgotten after each, so any place that has a context is good."""
+
+
+class LlamaCpp:
+    """`Llm` on llama.cpp, for many threads. Every answer is greedy.
+
+    `slots` answers are streamed at the same time and `slots` batches of up to `batch` prompts decoded, one thread each.
+    """
+
+    def __init__(self, base: BaseModel, *, slots: int, context_tokens: int, batch: int = 8) -> None:
+        """Raises: LlmError `base_unreadable`."""
+        self._base = base
+        self._context_tokens = context_tokens
+        self._batch = batch
+        self._weights = Weights(base.gguf_path)
+        stamped = self._weights.metadata(BASE_SHA256_KEY)
+        if stamped != base.sha256:
+            self._weights.close()
+            raise LlmError(
+                "base_unreadable",
+                f"{base.gguf_path.name} is made from base {str(stamped)[:12]}, not from {base.sha256[:12]}; prepare it again",
+                retryable=False,
+            )
+        self._adapters = AdapterCache(self._weights, base.sha256, ADAPTERS_KEPT)
+        self._streams = ContextPool(slots)
+        self._batches = ContextPool(slots)
+        self._lock = threading.Lock()
+        self._users = 0
+        self._closed = False
+
+    @property
+    def base_sha256(self) -> str:
+        return self._base.sha256
+
+    @property
+    def context_tokens(self) -> int:
+        return self._context_tokens
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+        with self._in_use():
+            return len(self._tokenize(messages))
+
+    def stream(
+        self, messages: Sequence[Message], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+    ) -> Iterator[str]:
+        """Pieces of the greedy answer, as they are decoded, each whole characters.
+
+        What is wrong with the prompt or the adapter is raised here, before the first piece is asked for. Closing the iterator
+        early gives its place to the next caller.
+        Raises: LlmError `prompt_too_long`, `adapter_refused`, `decode_failed` (retryable), `engine_closed`.
+        """
+        with self._in_use(), self._adapters.borrow(adapter):
+            ids = self._prompt(messages, max_tokens)
+        return self._pieces(ids, tenant, adapter, max_tokens)
+
+    def answer_batch(
+        self, conversations: Sequence[Sequence[Message]], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+    ) -> list[str]:
+        """Greedy answers to several prompts of one tenant, decoded together, in the order given.
+
+        Raises: as `stream`.
+        """
+        with self._in_use():
+            prompts = [self._prompt(messages, max_tokens) for messages in conversations]
+            if not prompts:
+                return []
+            with self._batches.lend(BATCH) as place, self._adapters.borrow(adapter) as attached:
+                place.owner = BATCH
+                room = max(map(len, prompts)) + max_tokens
+                context = self._batch_context(place, min(len(prompts), self._batch), room)
+                try:
+                    context.attach(attached)
+                    answers = decode_together(context, prompts, max_tokens, self._weights.ends_answer)
+                finally:
+                    context.forget()
+                    context.attach(None)
+            return [b"".join(map(self._weights.piece, ids)).decode(errors="replace") for ids in answers]
+
+    def close(self) -> None:
+        """Free everything. Streams under way fail with `engine_closed`, batches end; the last of them frees what they used."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            idle = not self._users
+        self._streams.refuse()
+        self._batches.refuse()
+        if idle:
+            self._free()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Nothing is freed while anyone is in here."""
+        with self._lock:
+            if self._closed:
+                raise engine_closed()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                last = self._closed and not self._users
+            if last:
+                self._free()
+
+    def _free(self) -> None:
+        self._streams.close()
+        self._batches.close()
+        self._adapters.close()
+        self._weights.close()
+
+    def _prompt(self, messages: Sequence[Message], max_tokens: int) -> list[int]:
+        ids = self._tokenize(messages)
+        if len(ids) + max_tokens > self._context_tokens:
+            raise LlmError(
+                "prompt_too_long",
+                f"a prompt of {len(ids)} tokens leaves no room for {max_tokens} of answer in {self._context_tokens}; "
+                "ask more briefly or raise models.context_tokens",
+                retryable=False,
+            )
+        return ids
+
+    def _tokenize(self, messages: Sequence[Message]) -> list[int]:
+        return self._weights.tokenize(render_chatml(messages, open_answer=True))
+
+    def _pieces(self, ids: list[int], tenant: str, adapter: AdapterFile | None, max_tokens: int) -> Iterator[str]:
+        owner = (tenant, adapter.sha256 if adapter else None)
+        with self._in_use(), self._streams.lend(owner) as place, self._adapters.borrow(adapter) as attached:
+            place.context = place.context or Context(self._weights, 1, self._context_tokens)
+            place.context.attach(attached)
+            try:
+                yield from whole_characters(self._written(place, place.context, owner, ids, max_tokens))
+            except LlmError:
+                # What a failed decode left in the context is unknown.
+                place.owner = None
+                raise
+            finally:
+                # No pointer stays behind in the context that an eviction could free.
+                place.context.attach(None)
+
+    def _written(self, place: Place, context: Context, owner: Owner, ids: list[int], max_tokens: int) -> Iterator[bytes]:
+        for token in decode_one(place, context, owner, ids, max_tokens, self._weights.ends_answer):
+            if self._closed:
+                raise engine_closed()
+            yield self._weights.piece(token)
+
+    def _batch_context(self, place: Place, sequences: int, room: int) -> Context:
+        """The place's context when it is large enough, else a larger one."""
+        found = place.context
+        if found and found.sequences >= sequences and found.sequence_tokens >= room:
+            return found
+        place.close()
+        rounded = -(-room // CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS
+        sequences = max(sequences, found.sequences if found else 0)
+        place.context = Context(self._weights, sequences, max(rounded, found.sequence_tokens if found else 0))
+        return place.context

@@ -1,0 +1,51 @@
+"""The one prompt builder: training rows, evaluation and live chats are rendered here and nowhere else.
+
+Belongs here: the system message, how retrieved lines stand in it, and the ChatML text around messages.
+Does not belong here: choosing the lines (`recall/`) and tokenising (the model's own).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lpm_kernel.records import Evidence, Message, User
+
+DECLINE = "I have nothing about that in my notes."
+"""The one sentence a twin is trained to say when its notes do not answer."""
+
+_HEADING_MARK = re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE)
+_BLOCK_MARK = re.compile(r"\A\s*(?:>\s*|[*+-]+\s+)*")  # with its space: "-5 °C" and "+44 117" keep their signs
+
+
+def twin_messages(
+    user: User, question: str, evidence: Sequence[Evidence] = (), history: Sequence[Message] = ()
+) -> tuple[Message, ...]:
+    """System message (who, and the retrieved lines, best last, nearest to the question), history, question."""
+    who = f"You are {user.name}." if user.name else "You are the twin of the person who wrote the notes."
+    system = f"{who} Answer as yourself, briefly."
+    if evidence:
+        lines = "\n".join(f"- {as_line(item.text)}" for item in reversed(evidence))
+        system += f"\nFrom your notes:\n{lines}"
+    return (Message("system", system), *history, Message("user", question))
+
+
+def as_line(text: str) -> str:
+    """One line of a note: white space collapsed, Markdown's block marks dropped."""
+    return " ".join(_BLOCK_MARK.sub("", _HEADING_MARK.sub("", text)).split())
+
+
+def render_chatml(messages: Sequence[Message], *, open_answer: bool) -> str:
+    """ChatML, the format of SmolLM2 and Qwen2.5; with `open_answer` it ends where the assistant begins to speak."""
+    text = "".join(f"<|im_start|>{message.role}\n{neutralise(message.content)}<|im_end|>\n" for message in messages)
+    return text + "<|im_start|>assistant\n" if open_answer else text
+
+
+def neutralise(content: str) -> str:
+    """Take the bar out of `<|`, so that no content can close its own message or open another.
+
+    Why: rendered prompts are tokenised with special tokens on; a document holding "<|im_end|>" would else end the system turn.
+    """
+    while "<|" in content:
+        content = content.replace("<|", "<")
+    return content

@@ -1,0 +1,192 @@
+"""Memory to training rows, by fixed rules: no language model, no clock, no counter.
+
+Belongs here: which sentences become rows, of which kind, and the gate that keeps measuring questions out.
+Does not belong here: turning a sentence into a question (`questions.py`) and the prompt's form (`prompt.py`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lpm_kernel.errors import TrainingError
+from lpm_kernel.L0.embed import ChunkText
+from lpm_kernel.L2.golden import too_close
+from lpm_kernel.L2.prompt import DECLINE, twin_messages
+from lpm_kernel.L2.questions import ask_about
+from lpm_kernel.records import Evidence, GoldenSet, Message, RowKind, Split, Topic, TrainingRow, User, content_id
+from lpm_kernel.settings import TrainingSettings
+from lpm_kernel.stores.compute import Progress
+from lpm_kernel.stores.embedder import Embedder
+
+Recall = Callable[[str], Sequence[Evidence]]
+"""A question to its retrieved lines, best first: the same search a live chat uses."""
+
+CYCLE: tuple[RowKind, ...] = ("grounded", "recall", "grounded", "refusal", "grounded", "recall", "grounded", "recall")
+"""Kinds in turn. Why half are grounded: rows of bare facts teach a small model to ignore its notes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question, the sentence that answers it, and the chunk that sentence stands in."""
+
+    question: str
+    answer: str
+    item: ChunkText
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisCount:
+    asked: int
+    too_close_to_golden: int
+    rows_by_kind: dict[str, int]
+
+
+def synthesize_rows(
+    user: User,
+    items: Sequence[ChunkText],
+    topics: Sequence[Topic],
+    training: TrainingSettings,
+    recall: Recall,
+    embedder: Embedder,
+    golden: GoldenSet | None,
+    progress: Progress,
+) -> tuple[list[TrainingRow], SynthesisCount]:
+    """Rows of a user's own sentences: asked for alone, asked for among retrieved lines, and asked for where no line answers.
+
+    The same input gives the same rows. Documents are split into `train` and `held_out`; no train row holds a held-out line.
+    Raises: TrainingError `no_training_rows` when no sentence can be asked for.
+    """
+    progress(0.0, f"asking about {len(items)} chunks")
+    asked = [
+        Ask(pair.question, pair.sentence, item)
+        for item, pairs in zip(items, ask_about([item.text for item in items]), strict=True)
+        for pair in pairs
+    ]
+    refused = too_close([ask.question for ask in asked], golden, embedder)
+    kept = [ask for ask, refuse in zip(asked, refused, strict=True) if not refuse]
+    splits = split_documents([item.chunk.document_sha256 for item in items], training.held_out_share)
+    chosen = _choose(kept, topics, training)
+    rows: list[TrainingRow] = []
+    position: Counter[Split] = Counter()
+    for done, ask in enumerate(chosen, start=1):
+        split = splits[ask.item.chunk.document_sha256]
+        kind = CYCLE[position[split] % len(CYCLE)]
+        position[split] += 1
+        allowed = {
+            item.chunk.chunk_id for item in items if split == "held_out" or splits[item.chunk.document_sha256] == "train"
+        }
+        rows.append(_row(user, ask, kind, split, recall, allowed, training.seed))
+        progress(done / len(chosen), f"{done} of {len(chosen)} rows")
+    if not any(row.split == "train" for row in rows):
+        raise TrainingError(
+            "no_training_rows", f"{len(items)} chunks give no sentence that can be asked for: add longer documents"
+        )
+    kinds = Counter(row.kind for row in rows)
+    return rows, SynthesisCount(len(asked), sum(refused), dict(sorted(kinds.items())))
+
+
+def split_documents(document_sha256s: Sequence[str], held_out_share: float) -> dict[str, Split]:
+    """Which documents are kept out of training: a fixed share, chosen by hash; at least one document stays in."""
+    documents = sorted(set(document_sha256s), key=lambda sha: content_id("split", sha))
+    held_out = min(round(len(documents) * held_out_share), len(documents) - 1)
+    return {sha: "held_out" if i < held_out else "train" for i, sha in enumerate(documents)}
+
+
+def _choose(asks: Sequence[Ask], topics: Sequence[Topic], training: TrainingSettings) -> list[Ask]:
+    """At most `max_rows`, one sentence once before any twice, topics in turn, so that a small interest is learnt too."""
+    order = random.Random(training.seed)
+    topic_of = {chunk_id: topic.topic_id for topic in topics for chunk_id in topic.chunk_ids}
+    by_sentence: dict[str, list[Ask]] = defaultdict(list)
+    for ask in asks:
+        by_sentence[ask.answer].append(ask)
+    rounds: list[list[Ask]] = []
+    for group in by_sentence.values():
+        order.shuffle(group)
+        for turn, ask in enumerate(group):
+            while len(rounds) <= turn:
+                rounds.append([])
+            rounds[turn].append(ask)
+    chosen: list[Ask] = []
+    for turn in rounds:
+        queues: dict[str, list[Ask]] = defaultdict(list)
+        for ask in turn:
+            queues[topic_of.get(ask.item.chunk.chunk_id, "")].append(ask)
+        for queue in queues.values():
+            order.shuffle(queue)
+        while any(queues.values()):
+            chosen.extend(queue.pop() for queue in queues.values() if queue)
+    return chosen[: training.max_rows]
+
+
+def _row(user: User, ask: Ask, kind: RowKind, split: Split, recall: Recall, allowed: set[str], seed: int) -> TrainingRow:
+    chunk = ask.item.chunk
+    evidence: list[Evidence] = []
+    if kind != "recall":
+        found = [line for line in recall(ask.question) if line.citation.chunk_id in allowed]
+        evidence = _lines(ask, kind, found, random.Random(f"{seed}:{ask.question}"))
+    answer = DECLINE if kind == "refusal" else ask.answer
+    messages = (*twin_messages(user, ask.question, evidence), Message("assistant", answer))
+    checksum = content_id(kind, split, *(part for message in messages for part in (message.role, message.content)))
+    return TrainingRow(
+        row_id=content_id(user.user_id, checksum)[:32],
+        kind=kind,
+        messages=messages,
+        source_chunk_ids=(
+            chunk.chunk_id,
+            *(line.citation.chunk_id for line in evidence if line.citation.chunk_id != chunk.chunk_id),
+        ),
+        split=split,
+        checksum=checksum,
+    )
+
+
+def _lines(ask: Ask, kind: RowKind, found: Sequence[Evidence], order: random.Random) -> list[Evidence]:
+    """The retrieved lines as a live prompt would hold them; without the answering chunk and its neighbours for a refusal."""
+    chunk = ask.item.chunk
+    if kind == "refusal":
+        near = {(chunk.document_sha256, chunk.byte_start), (chunk.document_sha256, chunk.byte_end)}
+        lines = [
+            line
+            for line in found
+            if line.citation.chunk_id != chunk.chunk_id
+            and ask.answer not in " ".join(line.text.split())  # the same sentence may stand in two documents
+            and (line.citation.document_sha256, line.citation.byte_end) not in near
+            and (line.citation.document_sha256, line.citation.byte_start) not in near
+        ]
+        return lines[: order.randint(2, max(2, len(lines)))]
+    count = order.randint(2, max(2, len(found)))
+    lines = list(found[:count])
+    if not any(line.citation.chunk_id == chunk.chunk_id for line in lines):
+        own = next((line for line in found if line.citation.chunk_id == chunk.chunk_id), None) or _own_line(ask)
+        lines[-1:] = [own]
+    return lines
+
+
+def _own_line(ask: Ask) -> Evidence:
+    from lpm_kernel.records import Citation
+
+    chunk = ask.item.chunk
+    citation = Citation(chunk.chunk_id, chunk.document_sha256, chunk.filename, chunk.byte_start, chunk.byte_end)
+    return Evidence(citation, ask.item.text, 0.0)
+
+
+def question_of(row: TrainingRow) -> str:
+    """What the row asks: its last user message."""
+    return next(message.content for message in reversed(row.messages) if message.role == "user")
+
+
+def find_unsupported_rows(rows: Sequence[TrainingRow], texts: Mapping[str, str]) -> list[str]:
+    """Ids of rows whose answer is not in their source chunks; `texts` holds the words of each chunk by its id."""
+    unsupported: list[str] = []
+    for row in rows:
+        answer = row.messages[-1].content
+        sources = [" ".join(texts.get(chunk_id, "").split()) for chunk_id in row.source_chunk_ids[:1]]
+        supported = any(answer in source for source in sources)
+        if row.kind == "refusal":
+            supported = answer == DECLINE
+        if not supported:
+            unsupported.append(row.row_id)
+    return unsupported

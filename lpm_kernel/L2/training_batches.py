@@ -1,0 +1,93 @@
+"""From training rows to batches of token ids, with the answer marked.
+
+Belongs here: tokenising a row, which rows stand in one batch, and how a batch is cut to fit memory.
+Does not belong here: the model and the loss (`train.py`), and how a conversation is written as text (`prompt.py`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lpm_kernel.errors import TrainingError
+from lpm_kernel.L2.prompt import render_chatml
+from lpm_kernel.records import TrainingRow
+
+MAX_ROW_TOKENS = 512
+"""A row is never cut in two, and a token costs about 2.3 MB while gradients are computed."""
+
+PASS_TOKENS = 384
+"""Tokens, padding included, that go through the model at once; more of one batch follow and their gradients add up."""
+
+BUCKET_BATCHES = 8
+"""Rows are sorted by length within this many batches: little padding, yet other neighbours in every epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    ids: tuple[int, ...]
+    answer_start: int
+    """Index of the answer's first token; everything before it is given, not learned."""
+
+    @property
+    def answer_tokens(self) -> int:
+        return len(self.ids) - self.answer_start
+
+
+def encode_rows(rows: Sequence[TrainingRow], hf_dir: Path) -> list[EncodedRow]:
+    """Tokenise rows as serving will: the prompt up to where the assistant speaks, then the answer and its closing token.
+
+    Raises: TrainingError `no_training_rows`, `held_out_row`, `answer_missing`, `row_too_long`.
+    """
+    from tokenizers import Tokenizer
+
+    if not rows:
+        raise TrainingError("no_training_rows", "there are no training rows; upload documents with more text")
+    tokenizer = Tokenizer.from_file(str(hf_dir / "tokenizer.json"))
+    encoded = []
+    for row in rows:
+        if row.split != "train":
+            raise TrainingError(
+                "held_out_row", f"row {row.row_id} is of split {row.split}; only split train may be learned from"
+            )
+        if not row.messages or row.messages[-1].role != "assistant" or not row.messages[-1].content.strip():
+            raise TrainingError("answer_missing", f"row {row.row_id} does not end in an answer of the assistant")
+        prompt = render_chatml(row.messages[:-1], open_answer=True)
+        answer = render_chatml(row.messages, open_answer=False)[len(prompt) :].removesuffix("\n")
+        # Two calls, because at serving time the prompt is tokenised before the answer exists.
+        prompt_ids, answer_ids = (tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, answer))
+        if len(prompt_ids) + len(answer_ids) > MAX_ROW_TOKENS:
+            raise TrainingError(
+                "row_too_long",
+                f"row {row.row_id} has {len(prompt_ids) + len(answer_ids)} tokens, at most {MAX_ROW_TOKENS} fit; "
+                "use fewer or shorter lines in a row",
+            )
+        encoded.append(EncodedRow((*prompt_ids, *answer_ids), len(prompt_ids)))
+    return encoded
+
+
+def epoch_batches(rows: Sequence[EncodedRow], batch_rows: int, chance: random.Random) -> list[list[EncodedRow]]:
+    """Every row once, rows of like length together, batches in random order."""
+    shuffled = list(rows)
+    chance.shuffle(shuffled)
+    bucket_rows = batch_rows * BUCKET_BATCHES
+    batches = []
+    for start in range(0, len(shuffled), bucket_rows):
+        bucket = sorted(shuffled[start : start + bucket_rows], key=lambda row: len(row.ids))
+        batches += [bucket[at : at + batch_rows] for at in range(0, len(bucket), batch_rows)]
+    chance.shuffle(batches)
+    return batches
+
+
+def passes(batch: Sequence[EncodedRow]) -> Iterator[list[EncodedRow]]:
+    """Cut a batch so that rows times the longest of them stay within PASS_TOKENS."""
+    taken: list[EncodedRow] = []
+    for row in sorted(batch, key=lambda row: len(row.ids)):
+        if taken and (len(taken) + 1) * len(row.ids) > PASS_TOKENS:
+            yield taken
+            taken = []
+        taken.append(row)
+    if taken:
+        yield taken

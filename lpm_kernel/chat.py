@@ -1,0 +1,146 @@
+"""One turn of a chat: what was asked, what was recalled, what the twin said, and that both are kept.
+
+Belongs here: the order of a turn, the same for the API and the command line.
+Does not belong here: transport (JSON, SSE) and the model itself.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lpm_kernel.errors import UserInputError
+from lpm_kernel.L2.adapter_files import fetch_adapter
+from lpm_kernel.L2.prompt import twin_messages
+from lpm_kernel.recall.search import recall_evidence
+from lpm_kernel.records import ChatMessage, Evidence, Message, Release, User, check_user_id
+from lpm_kernel.stores.conversations import append_message, last_messages
+from lpm_kernel.stores.llm import Llm
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.releases import live_release
+from lpm_kernel.stores.users import get_user
+
+MAX_QUESTION_CHARACTERS = 4000
+SESSION_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn that is ready to be answered; the question is stored already."""
+
+    user: User
+    release: Release
+    session_id: str
+    question_id: str
+    answer_id: str
+    messages: tuple[Message, ...]
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    text: str
+    session_id: str
+    message_id: str
+    release_id: str
+    evidence: tuple[Evidence, ...]
+
+
+def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id: str | None = None) -> Turn:
+    """Check, store the question, recall.
+
+    Raises: UserInputError with `user_id_invalid`, `twin_not_found`, `no_release`, `question_empty`, `question_invalid`,
+    `question_too_long`, `session_id_invalid`; RetrievalError, StoreError.
+    """
+    check_user_id(user_id)
+    question = question.strip()
+    if not question:
+        raise UserInputError("question_empty", "there is no question")
+    if len(question) > MAX_QUESTION_CHARACTERS:
+        raise UserInputError("question_too_long", f"{len(question)} characters, and {MAX_QUESTION_CHARACTERS} are allowed")
+    if "\x00" in question:
+        raise UserInputError("question_invalid", "the question holds a NUL character, which no text may")
+    session_id = check_session_id(session_id) if session_id else uuid.uuid4().hex
+    with stores.tables.transaction(user_id) as connection:
+        user = get_user(connection, user_id)
+        release = live_release(connection, user_id)
+        if release is None:
+            raise UserInputError(
+                "no_release", f"the twin {user_id!r} has no release yet: its documents are still being worked on"
+            )
+        history = last_messages(connection, user_id, session_id, stores.settings.recall.history_messages)
+        asked = ChatMessage(uuid.uuid4().hex, user_id, session_id, "user", datetime.now(UTC), question)
+        append_message(connection, asked)
+    evidence = recall_evidence(user_id, question, stores.vectors, stores.embedder, stores.settings.recall)
+    messages, kept = fit_prompt(user, question, evidence, history, llm, stores.settings.models.answer_tokens)
+    return Turn(user, release, session_id, asked.message_id, uuid.uuid4().hex, messages, kept)
+
+
+def check_session_id(session_id: str) -> str:
+    """Raises: UserInputError `session_id_invalid`."""
+    if not SESSION_ID_PATTERN.fullmatch(session_id):
+        raise UserInputError("session_id_invalid", "a session id is 1-64 of letters, digits, '-' and '_'")
+    return session_id
+
+
+def stream_turn(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterator[str]:
+    """Pieces of the answer as they come. What was said is stored when it ends, also when the listener leaves early."""
+    release = turn.release
+    adapter = fetch_adapter(
+        stores.blobs, turn.user.user_id, release.gguf_key, release.gguf_sha256, release.base_sha256, adapters
+    )
+    said: list[str] = []
+    pieces = llm.stream(
+        turn.messages, tenant=turn.user.user_id, adapter=adapter, max_tokens=stores.settings.models.answer_tokens
+    )
+    try:
+        for piece in pieces:
+            said.append(piece)
+            yield piece
+    finally:
+        text = "".join(said).strip()
+        if text:
+            reply = ChatMessage(
+                message_id=turn.answer_id,
+                user_id=turn.user.user_id,
+                session_id=turn.session_id,
+                sender="twin",
+                ts=datetime.now(UTC),
+                content=text,
+                citations=tuple(line.citation for line in turn.evidence),
+                release_id=release.release_id,
+            )
+            with stores.tables.transaction(turn.user.user_id) as connection:
+                append_message(connection, reply)
+
+
+def answer(stores: Stores, llm: Llm, user_id: str, question: str, adapters: Path, session_id: str | None = None) -> Answer:
+    """A whole turn at once. Raises: as `begin_turn`, and LlmError."""
+    turn = begin_turn(stores, llm, user_id, question, session_id)
+    text = "".join(stream_turn(stores, llm, turn, adapters)).strip()
+    return Answer(text, turn.session_id, turn.answer_id, turn.release.release_id, turn.evidence)
+
+
+def fit_prompt(
+    user: User, question: str, evidence: Sequence[Evidence], history: Sequence[ChatMessage], llm: Llm, answer_tokens: int
+) -> tuple[tuple[Message, ...], tuple[Evidence, ...]]:
+    """The prompt that fits the model's context: the oldest history goes first, then the weakest line.
+
+    Raises: UserInputError `question_too_long` when not even the bare question fits.
+    """
+    talk = [Message("user" if message.sender == "user" else "assistant", message.content) for message in history]
+    lines = list(evidence)
+    while True:
+        messages = twin_messages(user, question, lines, talk)
+        if llm.prompt_tokens(messages) + answer_tokens <= llm.context_tokens:
+            return messages, tuple(lines)
+        if talk:
+            talk = talk[1:]
+        elif lines:
+            lines.pop()
+        else:
+            raise UserInputError("question_too_long", f"the question does not fit the model's {llm.context_tokens} tokens")
