@@ -1,0 +1,1 @@
+"""The assets, sensors and commands: thin Dagster around `lpm_kernel`."""

@@ -1,0 +1,82 @@
+"""L0 assets: memory as it was written.
+
+Belongs here: documents, chunks, embeddings.
+Does not belong here: what they mean (`l1_mind.py`).
+"""
+
+from functools import partial
+
+import dagster as dg
+
+from lpm_kernel.artefacts import decode_records, decode_table, read_previous
+from lpm_kernel.L0.embed import chunk_texts, embed_chunks, vector_entries
+from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
+from lpm_kernel.L2.release import documents_hash
+from lpm_kernel.records import Chunk, Document, content_id
+from twin_assets.resources import StoresResource
+from twin_assets.stages import Made, progress_of, stage
+
+
+@stage(group="l0", io_manager_key="jsonl", code_version="1", kinds={"s3", "postgres"}, automatic=False)
+def raw_documents(context: dg.AssetExecutionContext, stores: StoresResource) -> Made:
+    """Every document of the user that could be read, one row each; its text lies beside the raw file. A document that could
+    not be read keeps its row in PostgreSQL with the reason. Read by `chunks` and `twin_release`."""
+    port = stores.stores
+    documents, count = read_documents(port.tables, port.blobs, context.partition_key, progress_of(context))
+    return Made(
+        documents,
+        metadata={
+            "documents_read": count.read,
+            "documents_reused": count.reused,
+            "documents_refused": count.refused,
+            "text_size_bytes": sum(document.text_size_bytes or 0 for document in documents),
+            "sample": dg.MetadataValue.md("\n".join(f"- {d.filename}, {d.size_bytes} bytes" for d in documents[:3])),
+        },
+        version=documents_hash(documents),
+    )
+
+
+@stage(group="l0", io_manager_key="jsonl", code_version="1", kinds={"s3", "python"})
+def chunks(context: dg.AssetExecutionContext, stores: StoresResource, raw_documents: list[Document]) -> Made:
+    """Pointers to exact bytes of the stored texts, one row a chunk, cut at headings, paragraphs and sentences. Documents that
+    did not change keep the chunks they had. Read by `embeddings`, `topics` and `training_rows`."""
+    port = stores.stores
+    previous = read_previous(port.blobs, context.partition_key, "chunks", "jsonl", partial(decode_records, record_type=Chunk))
+    rows, count = chunk_documents(raw_documents, port.blobs, port.settings.chunking, previous or [])
+    return Made(
+        rows,
+        metadata={
+            "documents_cut": count.cut,
+            "documents_reused": count.reused,
+            "mean_tokens": sum(row.tokens for row in rows) / max(1, len(rows)),
+            "sample": dg.MetadataValue.md(
+                "\n".join(f"- {r.filename} [{r.byte_start}, {r.byte_end}), {r.tokens} tokens" for r in rows[:3])
+            ),
+        },
+        version=content_id(*(f"{row.chunk_id}:{row.text_sha256}" for row in rows)),
+    )
+
+
+@stage(group="l0", io_manager_key="parquet", code_version="1", kinds={"s3", "postgres"})
+def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk]) -> Made:
+    """One unit vector a chunk, in chunk order, and the same vectors in the search store. A text that was embedded before is
+    not embedded again. Read by `topics` and, through the search store, by every chat."""
+    port = stores.stores
+    user_id = context.partition_key
+    items = chunk_texts(chunks, fetch_texts(chunks, port.blobs))
+    previous = read_previous(port.blobs, user_id, "embeddings", "parquet", decode_table)
+    table, count = embed_chunks(items, port.embedder, previous, progress_of(context))
+    synced = port.vectors.sync(user_id, vector_entries(items, table), table.fingerprint)
+    return Made(
+        table,
+        metadata={
+            "dagster/partition_row_count": len(table.chunk_ids),
+            "chunks_embedded": count.embedded,
+            "chunks_reused": count.reused,
+            "vectors_written": synced.written,
+            "vectors_deleted": synced.deleted,
+            "fingerprint": table.fingerprint,
+            "dimension": int(table.vectors.shape[1]),
+        },
+        version=content_id(table.fingerprint, *table.chunk_ids, *table.input_sha256s),
+    )

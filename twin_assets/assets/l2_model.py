@@ -1,0 +1,154 @@
+"""L2 assets: memory in weights.
+
+Belongs here: training rows, the adapter in both its forms, and what the twin then knows.
+Does not belong here: training itself (`lpm_kernel/L2`).
+"""
+
+import dagster as dg
+
+from lpm_kernel.artefacts import encode_records
+from lpm_kernel.L0.embed import chunk_texts
+from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L2.adapter_files import fetch_adapter
+from lpm_kernel.L2.engine import adapter_folder, open_llm
+from lpm_kernel.L2.evaluate import evaluate_twin, make_exam
+from lpm_kernel.L2.golden import load_golden
+from lpm_kernel.L2.release import rows_hash
+from lpm_kernel.L2.stages import ConvertRequest, TrainRequest
+from lpm_kernel.L2.synthesize import synthesize_rows
+from lpm_kernel.recall.search import recall_evidence
+from lpm_kernel.records import (
+    ARMS,
+    Adapter,
+    Chunk,
+    EmbeddingTable,
+    GgufAdapter,
+    Topic,
+    TrainingRow,
+    content_id,
+    sha256_hex,
+)
+from lpm_kernel.stores.users import get_user
+from twin_assets.resources import StoresResource
+from twin_assets.stages import Made, progress_of, stage
+
+
+@stage(group="l2", io_manager_key="jsonl", code_version="1", kinds={"s3", "spacy"})
+def training_rows(
+    context: dg.AssetExecutionContext,
+    stores: StoresResource,
+    chunks: list[Chunk],
+    embeddings: EmbeddingTable,
+    topics: list[Topic],
+) -> Made:
+    """Conversations to learn from, one row each, made by fixed rules from the user's own sentences: some asked for alone, some
+    among retrieved lines in the live prompt's form, some that the lines do not answer. Read by `lora_adapter`."""
+    port = stores.stores
+    user_id = context.partition_key
+    with port.tables.transaction(user_id) as connection:
+        user = get_user(connection, user_id)
+    rows, count = synthesize_rows(
+        user,
+        chunk_texts(chunks, fetch_texts(chunks, port.blobs)),
+        topics,
+        port.settings.training,
+        lambda question: recall_evidence(user_id, question, port.vectors, port.embedder, port.settings.recall),
+        port.embedder,
+        load_golden(port.blobs, user_id),
+        progress_of(context),
+    )
+    return Made(
+        rows,
+        metadata={
+            "rows_train": sum(row.split == "train" for row in rows),
+            "rows_held_out": sum(row.split == "held_out" for row in rows),
+            **{f"rows_{kind}": number for kind, number in count.rows_by_kind.items()},
+            "questions_asked": count.asked,
+            "questions_too_close_to_golden": count.too_close_to_golden,
+        },
+        version=sha256_hex(encode_records(rows)),
+    )
+
+
+@stage(group="l2", io_manager_key="json", code_version="1", kinds={"s3", "pytorch", "huggingface"}, pool="training")
+def lora_adapter(context: dg.AssetExecutionContext, stores: StoresResource, training_rows: list[TrainingRow]) -> Made:
+    """The user's LoRA adapter (safetensors in the blob store, this record beside it), trained on the `train` rows only. The same
+    rows and settings give the adapter that was trained before. Read by `gguf_adapter`."""
+    settings = stores.stores.settings
+    request = TrainRequest(context.partition_key, rows_hash(training_rows), settings.training)
+    adapter = stores.compute(settings.compute.lora_adapter).run("lora_adapter", request, progress_of(context))
+    return Made(
+        adapter,
+        metadata={
+            "steps": adapter.steps,
+            "last_loss": adapter.loss_curve[-1],
+            "tokens_per_second": adapter.tokens_per_second,
+            "train_seconds": adapter.train_seconds,
+            "adapter_size_bytes": adapter.size_bytes,
+            "loss_curve": dg.MetadataValue.md(" → ".join(f"{loss:.3f}" for loss in adapter.loss_curve)),
+        },
+        version=adapter.sha256,
+    )
+
+
+@stage(group="l2", io_manager_key="json", code_version="1", kinds={"s3", "gguf"})
+def gguf_adapter(context: dg.AssetExecutionContext, stores: StoresResource, lora_adapter: Adapter) -> Made:
+    """The same adapter in the form that llama.cpp puts on the shared base. Read by `evaluation` and served by releases."""
+    request = ConvertRequest(context.partition_key, lora_adapter)
+    compute = stores.compute(stores.stores.settings.compute.gguf_adapter)
+    gguf = compute.run("gguf_adapter", request, progress_of(context))
+    return Made(
+        gguf,
+        metadata={"tensors": gguf.tensors, "gguf_size_bytes": gguf.size_bytes, "gguf_sha256": gguf.sha256},
+        version=gguf.sha256,
+    )
+
+
+@stage(group="l2", io_manager_key="json", code_version="1", kinds={"s3", "gguf"}, pool="training")
+def evaluation(
+    context: dg.AssetExecutionContext,
+    stores: StoresResource,
+    training_rows: list[TrainingRow],
+    gguf_adapter: GgufAdapter,
+) -> Made:
+    """What the twin knows, counted through the engine that serves it: golden questions (or rows of held-out documents) asked as
+    base and as twin, each without and with retrieved lines. Read by `twin_release`."""
+    port = stores.stores
+    user_id = context.partition_key
+    with port.tables.transaction(user_id) as connection:
+        user = get_user(connection, user_id)
+    golden = load_golden(port.blobs, user_id)
+    exam = make_exam(golden, training_rows, port.settings.evaluation)
+    adapter = fetch_adapter(
+        port.blobs, user_id, gguf_adapter.key, gguf_adapter.sha256, gguf_adapter.base_sha256, adapter_folder()
+    )
+    progress = progress_of(context)
+    llm = open_llm(port.settings, progress)
+    try:
+        report = evaluate_twin(
+            user,
+            exam,
+            llm,
+            adapter,
+            port.vectors,
+            port.embedder,
+            port.settings.recall,
+            port.settings.evaluation,
+            port.settings.models.slots,
+            progress,
+        )
+    finally:
+        llm.close()
+    total = max(1, report.questions)
+    return Made(
+        report,
+        metadata={
+            "question_source": report.question_source,
+            "questions": report.questions,
+            **{f"share_{arm}": report.correct[arm] / total for arm in ARMS},
+            "share_in_pack": report.in_pack / total,
+            **{f"declined_{arm}": report.declined[arm] for arm in ARMS},
+            "unanswerable": report.unanswerable,
+        },
+        version=content_id(report.gguf_sha256, golden.sha256 if golden else "", str(report.correct)),
+    )

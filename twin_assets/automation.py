@@ -1,0 +1,35 @@
+"""Automation: how a change moves down the graph by itself.
+
+Belongs here: automation conditions.
+Does not belong here: what brings a change in from outside (`sensors.py`).
+"""
+
+import dagster as dg
+
+WHOLE_CHAIN = {"twin/stages": "all"}
+"""Tag of runs that hold every stage: what they update needs nobody to carry it on."""
+
+
+def when_upstream_changes() -> dg.AutomationCondition:
+    """Run a stage when it is new or what it is made from has changed, once its inputs are there, sound and at rest.
+
+    Why a latch of our own: with `eager()` an update that arrives while the stage runs is lost, because the run's own
+    materialization clears it. Here only a request clears it, so the stage runs once more when it is free.
+    Why the data version: an upstream that ran again and gave the same content starts nothing.
+    """
+    condition = dg.AutomationCondition
+    # A run names the stages it holds only when it was asked for some of them; one of all stages is known by its tag.
+    carried_on = condition.executed_with_root_target() | condition.executed_with_tags(tag_values=WHOLE_CHAIN)
+    changed = condition.newly_updated() & condition.data_version_changed() & ~carried_on
+    upstream_changed = condition.any_deps_match(changed)
+    wanted = (condition.newly_missing() | upstream_changed | condition.any_deps_match(condition.will_be_requested())).since(
+        # A request of the last tick clears the latch, but not against a change that came in after it.
+        (condition.newly_requested() & ~upstream_changed) | condition.initial_evaluation()
+    )
+    return (
+        wanted
+        & ~condition.any_deps_missing()
+        & ~condition.any_deps_in_progress()
+        & ~condition.in_progress()
+        & condition.all_deps_blocking_checks_passed()
+    ).with_label("when_upstream_changes")

@@ -1,0 +1,219 @@
+"""`twin`: the command line.
+
+Belongs here: arguments, and what a person sees.
+Does not belong here: work; each command calls one function.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lpm_kernel.errors import TwinError
+from lpm_kernel.settings import Settings, load_settings
+from lpm_kernel.stores.addresses import twin_home
+
+COLOURS = {"ok": "green", "running": "green", "warn": "yellow", "fail": "red", "fatal": "red", "silent": "red"}
+
+
+def main() -> None:
+    """The console script. What a person did wrong, or what is not running, is one line; no traceback."""
+    from twin_assets.home import PROCESS_ENVIRONMENT
+
+    for name, value in PROCESS_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        cli(standalone_mode=False)
+    except TwinError as error:
+        click.secho(f"twin: {error}", fg="red", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except Exception as error:
+        log = _keep_traceback()
+        click.secho(f"twin: this should not happen: {type(error).__name__}; the details are in {log}", fg="red", err=True)
+        sys.exit(2)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Digital twins on this machine. State lives under TWIN_HOME (default: .twin)."""
+
+
+def with_home(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the settings and the home, and the home's addresses in its environment."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        from twin_assets.home import process_environment
+
+        settings = load_settings()
+        home = twin_home()
+        os.environ.update(process_environment(home, settings))
+        return command(settings, home, *args, **options)
+
+    return run
+
+
+@cli.command()
+@click.option("--engines-only", is_flag=True, help="Only PostgreSQL, S3 and FalkorDB; no UI, no daemon, no API.")
+def up(engines_only: bool) -> None:
+    """Start the engines, the Dagster UI, its daemon and the API, and watch over them."""
+    from twin_assets.home import bring_up
+
+    settings, home = load_settings(), twin_home()
+    bring_up(home, settings, services=not engines_only, say=click.echo)
+    _print_status(home)
+    if not engines_only:
+        click.echo(addresses_of(settings))
+
+
+@cli.command()
+def down() -> None:
+    """Stop everything that `twin up` started. Data stays."""
+    from lpm_kernel.embedded import engines
+
+    engines.stop(twin_home())
+    click.echo("stopped; data is kept")
+
+
+@cli.command()
+def status() -> None:
+    """What runs, since when, on which port."""
+    _print_status(twin_home())
+
+
+@cli.command()
+def doctor() -> None:
+    """Name what is wrong on this machine, and the cure. Exit code 1 when something must be mended."""
+    from lpm_kernel.embedded.doctor import examine
+    from lpm_kernel.settings import settings_path
+
+    findings = examine(twin_home(), settings_path())
+    for finding in findings:
+        click.echo(f"{click.style(f'{finding.level:5}', fg=COLOURS[finding.level])} {finding.check}: {finding.detail}")
+        if finding.level != "ok" and finding.cure:
+            click.echo(f"      cure: {finding.cure}")
+    sys.exit(1 if any(finding.level == "fail" for finding in findings) else 0)
+
+
+@cli.command("add-user")
+@click.argument("user_id")
+@click.option("--name", help="How the person is called.")
+@click.option("--documents", type=click.Path(path_type=Path), help="A folder of documents to take in.")
+@click.option("--golden", type=click.Path(path_type=Path), help="A file of questions with known answers, to measure with.")
+@with_home
+def add_user(
+    settings: Settings, home: Path, user_id: str, name: str | None, documents: Path | None, golden: Path | None
+) -> None:
+    """Make a person known, and take in their documents. With `twin up` running, their twin is then built by itself."""
+    import dagster as dg
+
+    from lpm_kernel.records import User
+    from lpm_kernel.stores.open import open_stores
+    from twin_assets.people import receive_folder, register_user
+
+    stores = open_stores(settings)
+    try:
+        with dg.DagsterInstance.get() as instance:
+            register_user(stores, instance, User(user_id, name), golden)
+        for result in receive_folder(stores, user_id, documents) if documents else ():
+            reason = f" ({result.refusal.code}: {result.refusal.reason})" if result.refusal else ""
+            click.echo(f"{result.status:10} {result.filename}{reason}")
+    finally:
+        stores.close()
+    click.echo(f"user {user_id} is known")
+
+
+@cli.command()
+@click.argument("user_id")
+@click.argument("question")
+@click.option("--session", help="Go on with an earlier session.")
+@with_home
+def ask(settings: Settings, home: Path, user_id: str, question: str, session: str | None) -> None:
+    """Ask a twin a question; its answer comes with citations."""
+    from lpm_kernel.chat import begin_turn, stream_turn
+    from lpm_kernel.L2.engine import adapter_folder, open_llm
+    from lpm_kernel.stores.open import open_stores
+
+    stores = open_stores(settings)
+    llm = open_llm(settings, lambda share, words: None)
+    try:
+        turn = begin_turn(stores, llm, user_id, question, session)
+        for piece in stream_turn(stores, llm, turn, adapter_folder()):
+            click.echo(piece, nl=False)
+        click.echo()
+        for line in turn.evidence:
+            citation = line.citation
+            click.secho(f"  {citation.filename} [{citation.byte_start}, {citation.byte_end})  {line.score:.2f}", dim=True)
+        click.secho(f"  session {turn.session_id}", dim=True)
+    finally:
+        llm.close()
+        stores.close()
+
+
+@cli.command()
+@click.argument("user_ids")
+@with_home
+def backfill(settings: Settings, home: Path, user_ids: str) -> None:
+    """Build the twins of several users (comma-separated) by Dagster's own backfill, and wait for the end."""
+    from twin_assets.backfill import run_backfill
+
+    sys.exit(0 if run_backfill(settings, user_ids, click.echo) else 1)
+
+
+@cli.command()
+@click.option("--user", "user_id", default="1", show_default=True, help="Which demo person.")
+@with_home
+def demo(settings: Settings, home: Path, user_id: str) -> None:
+    """Build one demo person's twin from their documents, question it, and show what it knows."""
+    from twin_assets.demo import run_demo
+
+    sys.exit(0 if run_demo(settings, home, user_id, click.echo) else 1)
+
+
+@cli.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@with_home
+def execute(settings: Settings, home: Path, command: tuple[str, ...]) -> None:
+    """Run a command, such as `dagster` or `psql`, with this home's addresses in its environment."""
+    folder = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")])}
+    try:
+        os.execvpe(command[0], list(command), environment)
+    except OSError as error:
+        raise click.ClickException(f"cannot run {command[0]}: {error.strerror}") from error
+
+
+def addresses_of(settings: Settings) -> str:
+    serving = settings.serving
+    return f"Dagster UI  http://{serving.host}:{serving.ui_port}\nAPI         http://{serving.host}:{serving.api_port}/docs"
+
+
+def _keep_traceback() -> Path:
+    import traceback
+
+    log = twin_home() / "logs" / "twin.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"{' '.join(sys.argv[:2])}\n{traceback.format_exc()}\n")
+    return log
+
+
+def _print_status(home: Path) -> None:
+    from lpm_kernel.embedded import engines
+
+    for item in engines.status(home):
+        state = click.style(f"{item.state:9}", fg=COLOURS.get(item.state, "yellow"))
+        port = f"port {item.port}" if item.port else ""
+        click.echo(f"{state} {item.name:15} {port:11} {'pid ' + str(item.pid) if item.pid else '':11} {item.uptime_s:7.0f} s")

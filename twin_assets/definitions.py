@@ -1,0 +1,45 @@
+"""What Dagster loads: every asset, check, sensor and job, and the resources under them.
+
+Belongs here: putting the parts together.
+Does not belong here: the parts.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from lpm_kernel.settings import Settings, load_settings
+from twin_assets import checks
+from twin_assets.assets import l0_memory, l1_mind, l2_model, release
+from twin_assets.io_managers import JsonIOManager, JsonlIOManager, ParquetIOManager
+from twin_assets.jobs import twin_job
+from twin_assets.resources import s3_resource, stores_resource
+from twin_assets.sensors import build_users_sensor
+
+
+def build_defs(settings: Settings) -> dg.Definitions:
+    """Definitions for these settings. Opens nothing: addresses are read from the environment when a run starts."""
+    s3, bucket = s3_resource(settings), dg.EnvVar(settings.stores.s3_bucket)
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules([l0_memory, l1_mind, l2_model, release]),
+        asset_checks=dg.load_asset_checks_from_modules([checks]),
+        jobs=[twin_job],
+        sensors=[
+            build_users_sensor(settings),
+            dg.AutomationConditionSensorDefinition(
+                "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.RUNNING
+            ),
+        ],
+        executor=dg.in_process_executor,
+        resources={
+            "stores": stores_resource(settings),
+            "jsonl": JsonlIOManager(s3=s3, bucket=bucket),
+            "json": JsonIOManager(s3=s3, bucket=bucket),
+            "parquet": ParquetIOManager(s3=s3, bucket=bucket),
+        },
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return build_defs(load_settings())

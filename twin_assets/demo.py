@@ -1,0 +1,163 @@
+"""The demo: one person's documents become an answering twin, on this machine, before your eyes.
+
+Belongs here: the order of the demo and what it prints.
+Does not belong here: any work of its own; it runs the same job, questions and engines as everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+import yaml
+
+from lpm_kernel.artefacts import decode_record
+from lpm_kernel.chat import answer
+from lpm_kernel.embedded import engines
+from lpm_kernel.errors import UserInputError
+from lpm_kernel.L2.engine import adapter_folder, open_llm
+from lpm_kernel.L2.golden import load_golden
+from lpm_kernel.layout import asset_key
+from lpm_kernel.records import ARMS, Evaluation, User
+from lpm_kernel.settings import Settings, settings_path
+from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.open import Stores, open_stores
+from twin_assets.definitions import build_defs
+from twin_assets.home import bring_up
+from twin_assets.peak_memory import PeakMemory
+from twin_assets.people import receive_folder, register_user
+from twin_assets.stages import StageEvent, watcher
+
+Say = Callable[[str], None]
+PEOPLE_FILE = "users/people.yaml"
+
+
+@dataclass
+class StageTimes:
+    """Prints each stage as it goes on, and keeps its seconds."""
+
+    say: Say
+    seconds: dict[str, float] = field(default_factory=dict)
+    _told: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, event: StageEvent) -> None:
+        line = f"  {event.stage:15} {event.share:4.0%} {event.seconds:6.1f} s  {event.words}"
+        if event.state == "running":
+            # At most one line in two seconds a stage, so that a log stays readable.
+            if event.seconds - self._told.get(event.stage, -9.0) < 2.0:
+                return
+            self._told[event.stage] = event.seconds
+        if event.state == "done":
+            self.seconds[event.stage] = event.seconds
+            line = f"  {event.stage:15} done {event.seconds:6.1f} s"
+        if event.state != "started":
+            self.say(line)
+
+
+def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
+    """Run it; True when the twin was built and answered. What was not running before is stopped at the end."""
+    data = settings_path().absolute().parent / "data"
+    person = _person(data, user_id)
+    started = time.monotonic()
+    was_up = any(item.pid for item in engines.status(home))
+    try:
+        say(f"1  Engines, under {home}")
+        os.environ.update(bring_up(home, settings, services=False, say=lambda words: say(f"  {words}")))
+        times = StageTimes(say)
+        times.seconds["engines"] = time.monotonic() - started
+        running = [item.pid for item in engines.status(home) if item.pid]
+        stores = open_stores(settings)
+        try:
+            with PeakMemory(running) as memory:
+                passed = _build_and_question(settings, stores, user_id, person, data, times, say)
+        finally:
+            stores.close()
+        say("\n6  Times and memory")
+        for stage, seconds in times.seconds.items():
+            say(f"  {stage:15} {seconds:6.1f} s")
+        say(f"  {'all':15} {time.monotonic() - started:6.1f} s")
+        say(f"  peak memory, this process and the engines: {memory.peak_bytes / 1e9:.2f} GB")
+    finally:
+        if not was_up:
+            engines.stop(home)
+    serving = settings.serving
+    say("\nNothing was left running. `make up` starts the Dagster UI and the API over these very results:")
+    say(f"  Dagster UI  http://{serving.host}:{serving.ui_port}   API  http://{serving.host}:{serving.api_port}/docs")
+    say(f'  then: .venv/bin/twin ask {user_id} "What is your cat called?"    and `make down` to stop')
+    return passed
+
+
+def _build_and_question(
+    settings: Settings, stores: Stores, user_id: str, person: dict, data: Path, times: StageTimes, say: Say
+) -> bool:
+    with dg.DagsterInstance.get() as instance:
+        say(f"\n2  Documents of {person['name']}")
+        register_user(stores, instance, User(user_id, person["name"]), data / person["golden"])
+        for result in receive_folder(stores, user_id, data / person["documents"]):
+            say(f"  {result.status:10} {result.size_bytes:7} bytes  {result.filename}")
+        say("\n3  From documents to a release: Dagster's twin_job, partition " + user_id)
+        token = watcher.set(times)
+        try:
+            job = build_defs(settings).resolve_job_def("twin_job")
+            quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+            result = job.execute_in_process(instance=instance, partition_key=user_id, raise_on_error=False, run_config=quiet)
+        finally:
+            watcher.reset(token)
+        _print_checks(result, say)
+        if not result.success:
+            say("  the run failed; `make up` and the Dagster UI show where")
+            return False
+    _print_evaluation(stores, user_id, say)
+    began = time.monotonic()
+    _ask(settings, stores, user_id, person["questions"], say)
+    times.seconds["five questions"] = time.monotonic() - began
+    return True
+
+
+def _print_checks(result: dg.ExecuteInProcessResult, say: Say) -> None:
+    checks = result.get_asset_check_evaluations()
+    say(f"  checks: {sum(check.passed for check in checks)} of {len(checks)} passed")
+    for check in checks:
+        if not check.passed:
+            say(f"    {check.severity.value}: {check.check_name} on {check.asset_key.to_user_string()}")
+
+
+def _print_evaluation(stores: Stores, user_id: str, say: Say) -> None:
+    data = TenantBlobs(stores.blobs, user_id).get(asset_key(user_id, "evaluation", "json"))
+    report = decode_record(data, Evaluation)
+    say(f"\n4  What the twin knows: {report.questions} golden questions, {report.unanswerable} that no document answers")
+    say(f"  {'':20} {'fact in the answer':>20} {'declined the unanswerable':>27}")
+    for arm in ARMS:
+        right = f"{report.correct[arm]}/{report.questions} = {report.correct[arm] / report.questions:4.0%}"
+        say(f"  {arm:20} {right:>20} {report.declined[arm]:>24}/{report.unanswerable}")
+    say(f"  fact in the retrieved lines: {report.in_pack}/{report.questions} = {report.in_pack / report.questions:.0%}")
+
+
+def _ask(settings: Settings, stores: Stores, user_id: str, question_ids: list[str], say: Say) -> None:
+    golden = load_golden(stores.blobs, user_id)
+    asked = {question.question_id: question for question in golden.questions} if golden else {}
+    say("\n5  Five questions to the twin")
+    llm = open_llm(settings, lambda share, words: None)
+    try:
+        for question_id in question_ids:
+            question = asked[question_id]
+            reply = answer(stores, llm, user_id, question.question, adapter_folder())
+            say(f"\n  Q  {question.question}")
+            say(f"  A  {reply.text}")
+            say(f"     expected: {' or '.join(question.expected)}")
+            for line in reply.evidence[:3]:
+                citation = line.citation
+                say(f"     cited: {citation.filename} bytes [{citation.byte_start}, {citation.byte_end})")
+    finally:
+        llm.close()
+
+
+def _person(data: Path, user_id: str) -> dict:
+    people = yaml.safe_load((data / PEOPLE_FILE).read_text(encoding="utf-8"))
+    if user_id not in people:
+        raise UserInputError("twin_not_found", f"there is no demo person {user_id!r}; there are {', '.join(sorted(people))}")
+    return people[user_id]

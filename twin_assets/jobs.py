@@ -1,0 +1,16 @@
+"""Jobs: selections of assets that a person or a backfill runs by name.
+
+Belongs here: `define_asset_job` calls.
+Does not belong here: anything that runs by itself.
+"""
+
+import dagster as dg
+
+from twin_assets.automation import WHOLE_CHAIN
+
+twin_job = dg.define_asset_job(
+    "twin_job",
+    selection=dg.AssetSelection.groups("l0", "l1", "l2", "release"),
+    tags=WHOLE_CHAIN,
+    description="From a user's documents to their live release, every stage once.",
+)

@@ -1,0 +1,62 @@
+"""People: making a user known to the tables and to Dagster, with their documents.
+
+Belongs here: what `twin add-user` and the demo do.
+Does not belong here: HTTP uploads (`twin_serving`), which use the same intake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+
+from lpm_kernel.errors import UserInputError
+from lpm_kernel.L0.intake import receive_document, refusal_by_size
+from lpm_kernel.L2.golden import parse_golden
+from lpm_kernel.layout import golden_key
+from lpm_kernel.records import UploadResult, User, check_user_id
+from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.users import add_user
+from twin_assets.partitions import users
+
+
+def register_user(stores: Stores, instance: dg.DagsterInstance, user: User, golden: Path | None = None) -> None:
+    """Add the row and the partition, and keep the golden questions if there are some. Idempotent.
+
+    Raises: UserInputError `user_id_invalid`, `golden_invalid`, `file_unreadable`.
+    """
+    check_user_id(user.user_id)
+    questions = read_file(golden) if golden else None
+    if questions is not None:
+        parse_golden(questions)
+    with stores.tables.transaction(user.user_id) as connection:
+        add_user(connection, user)
+    if questions is not None:
+        TenantBlobs(stores.blobs, user.user_id).put(golden_key(user.user_id), questions)
+    instance.add_dynamic_partitions(users.name or "", [user.user_id])
+
+
+def receive_folder(stores: Stores, user_id: str, folder: Path) -> Iterator[UploadResult]:
+    """Take in every file of a folder, by name, one result each; hidden files are passed over.
+
+    Raises: UserInputError `folder_missing`, `file_unreadable`.
+    """
+    if not folder.is_dir():
+        raise UserInputError("folder_missing", f"{folder} is not a folder")
+    limits = stores.settings.limits
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
+        size_bytes = path.stat().st_size
+        refusal = refusal_by_size(size_bytes, limits)
+        if refusal is not None and size_bytes > 0:
+            yield UploadResult(path.name, "refused", None, size_bytes, refusal)
+        else:
+            yield receive_document(stores.tables, stores.blobs, limits, user_id, path.name, read_file(path))
+
+
+def read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserInputError("file_unreadable", f"cannot read {path}: {error.strerror}") from error

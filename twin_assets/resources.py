@@ -1,0 +1,66 @@
+"""Resources: the kernel's stores inside Dagster.
+
+Belongs here: thin wrappers that read environment variables when a run starts.
+Does not belong here: clients; they are plain classes of `lpm_kernel.stores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+from dagster_aws.s3 import S3Resource
+from pydantic import PrivateAttr
+
+from lpm_kernel.settings import Settings, load_settings
+from lpm_kernel.stores.blobs import S3Blobs
+from lpm_kernel.stores.compute import Compute
+from lpm_kernel.stores.local_compute import LocalCompute
+from lpm_kernel.stores.open import Stores, build_stores
+from lpm_kernel.stores.tables import Tables
+
+
+class StoresResource(dg.ConfigurableResource):
+    """Tables, blobs, vectors, embedder and compute of one run; opened at its start, closed at its end."""
+
+    s3: S3Resource
+    bucket: str
+    database_url: str
+
+    _stores: Stores = PrivateAttr()
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[StoresResource]:
+        blobs = S3Blobs(self.s3.get_client(), self.bucket)
+        self._stores = build_stores(load_settings(), Tables(self.database_url), blobs)
+        try:
+            yield self
+        finally:
+            self._stores.close()
+
+    @property
+    def stores(self) -> Stores:
+        return self._stores
+
+    def compute(self, where: str) -> Compute:
+        """Where a heavy stage runs, by the name that `settings.compute` gives it."""
+        places = {"local": LocalCompute}
+        return places[where](self._stores.blobs, self._stores.settings.models)
+
+
+def s3_resource(settings: Settings) -> S3Resource:
+    names = settings.stores
+    return S3Resource(
+        endpoint_url=dg.EnvVar(names.s3_endpoint_url),
+        aws_access_key_id=dg.EnvVar(names.s3_access_key_id),
+        aws_secret_access_key=dg.EnvVar(names.s3_secret_access_key),
+        region_name="us-east-1",
+    )
+
+
+def stores_resource(settings: Settings) -> StoresResource:
+    names = settings.stores
+    return StoresResource(
+        s3=s3_resource(settings), bucket=dg.EnvVar(names.s3_bucket), database_url=dg.EnvVar(names.database_url)
+    )
