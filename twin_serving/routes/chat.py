@@ -1,0 +1,81 @@
+"""`POST /twin/{user_id}/chat`: a question to a twin, answered as JSON or as a stream of server-sent events.
+
+Belongs here: transport. The turn itself is `lpm_kernel/chat.py`.
+Does not belong here: recall, prompts, the model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
+
+import anyio
+from anyio import to_thread
+from fastapi import APIRouter, Header
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from lpm_kernel.chat import Turn, answer, begin_turn, stream_turn
+from lpm_kernel.errors import TwinError
+from twin_serving.deps import ServicesDep
+from twin_serving.errors import error_body
+from twin_serving.schemas import ChatAnswer, ChatRequest, citation_out
+
+router = APIRouter()
+HEARTBEAT_S = 15
+
+
+@router.post("/twin/{user_id}/chat", response_model=ChatAnswer)
+def chat(user_id: str, request: ChatRequest, services: ServicesDep, accept: Annotated[str, Header()] = "*/*"):
+    """JSON, or with `Accept: text/event-stream` the events `start` (citations), `token` (a piece of text) and `done`.
+
+    Errors before the first event are HTTP statuses; later ones are an `error` event.
+    """
+    if "text/event-stream" in accept:
+        turn = begin_turn(services.stores, services.llm, user_id, request.question, request.session_id)
+        pieces = stream_turn(services.stores, services.llm, turn, services.adapters)
+        return EventSourceResponse(chat_events(turn, pieces), ping=HEARTBEAT_S)
+    reply = answer(services.stores, services.llm, user_id, request.question, services.adapters, request.session_id)
+    return ChatAnswer(
+        answer=reply.text,
+        session_id=reply.session_id,
+        message_id=reply.message_id,
+        release_id=reply.release_id,
+        citations=[citation_out(line) for line in reply.evidence],
+    )
+
+
+async def chat_events(turn: Turn, pieces: Iterator[str]) -> AsyncIterator[ServerSentEvent]:
+    """The events of one turn. When the listener leaves, the pieces are closed, which keeps what was said so far."""
+    try:
+        yield _event(
+            "start",
+            {
+                "session_id": turn.session_id,
+                "message_id": turn.answer_id,
+                "release_id": turn.release.release_id,
+                "citations": [citation_out(line).model_dump() for line in turn.evidence],
+            },
+        )
+        said = ""
+        try:
+            while (piece := await to_thread.run_sync(next, pieces, None)) is not None:
+                said += piece
+                yield _event("token", {"text": piece})
+        except TwinError as error:
+            yield _event("error", error_body(error.code, error.message))
+            return
+        yield _event("done", {"answer": said.strip(), "message_id": turn.answer_id})
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(_close, pieces)
+
+
+def _event(name: str, content: object) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(content, ensure_ascii=False), event=name)
+
+
+def _close(pieces: Iterator[str]) -> None:
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()

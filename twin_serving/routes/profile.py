@@ -1,0 +1,55 @@
+"""`GET /twin/{user_id}/profile`: what a twin is made of.
+
+Belongs here: reading rows and finished assets.
+Does not belong here: making them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter
+
+from lpm_kernel.artefacts import decode_records, read_previous
+from lpm_kernel.records import Topic, check_user_id
+from lpm_kernel.stores.documents import list_documents
+from lpm_kernel.stores.releases import live_release
+from lpm_kernel.stores.users import get_user
+from twin_serving.deps import ServicesDep
+from twin_serving.schemas import DocumentOut, ProfileAnswer, ReleaseOut, TopicOut
+
+router = APIRouter()
+
+
+@router.get("/twin/{user_id}/profile")
+def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
+    """The user, each document with what became of it, topics, and the live release with its evaluation."""
+    check_user_id(user_id)
+    with services.stores.tables.transaction(user_id) as connection:
+        user = get_user(connection, user_id)
+        documents = list_documents(connection, user_id)
+        release = live_release(connection, user_id)
+    topics = read_previous(services.stores.blobs, user_id, "topics", "jsonl", partial(decode_records, record_type=Topic))
+    return ProfileAnswer(
+        user_id=user.user_id,
+        name=user.name,
+        documents=[
+            DocumentOut(
+                filename=document.filename,
+                sha256=document.sha256,
+                status=document.status,
+                size_bytes=document.size_bytes,
+                created_at=document.created_at,
+                code=document.refusal.code if document.refusal else None,
+                reason=document.refusal.reason if document.refusal else None,
+            )
+            for document in documents
+        ],
+        topics=[
+            TopicOut(topic_id=topic.topic_id, label=topic.label, keywords=list(topic.keywords), chunks=len(topic.chunk_ids))
+            for topic in topics or []
+        ],
+        release=ReleaseOut(release_id=release.release_id, created_at=release.created_at, evaluation=release.evaluation)
+        if release
+        else None,
+    )

@@ -1,0 +1,98 @@
+"""The forms of requests and answers on the wire.
+
+Belongs here: pydantic models of the REST interface, and how a record becomes one.
+Does not belong here: rules; the kernel checks what is allowed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from lpm_kernel.records import Citation, Evidence
+
+
+class ChatRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    question: str
+    session_id: str | None = None
+
+
+class CitationOut(BaseModel):
+    """Bytes [byte_start, byte_end) of the stored text of a document, and those words."""
+
+    document_sha256: str
+    filename: str
+    byte_start: int
+    byte_end: int
+    chunk_id: str
+    text: str
+    score: float
+
+
+class ChatAnswer(BaseModel):
+    answer: str
+    session_id: str
+    message_id: str
+    release_id: str
+    citations: list[CitationOut]
+
+
+class FileOut(BaseModel):
+    filename: str
+    status: str
+    sha256: str | None = None
+    size_bytes: int
+    code: str | None = None
+    reason: str | None = None
+
+
+class UploadAnswer(BaseModel):
+    user_id: str
+    files: list[FileOut]
+
+
+class DocumentOut(BaseModel):
+    filename: str
+    sha256: str
+    status: str
+    size_bytes: int
+    created_at: datetime
+    code: str | None = None
+    reason: str | None = None
+
+
+class ReleaseOut(BaseModel):
+    release_id: str
+    created_at: datetime
+    evaluation: dict[str, object]
+
+
+class TopicOut(BaseModel):
+    topic_id: str
+    label: str
+    keywords: list[str]
+    chunks: int
+
+
+class ProfileAnswer(BaseModel):
+    user_id: str
+    name: str | None
+    documents: list[DocumentOut]
+    topics: list[TopicOut]
+    release: ReleaseOut | None
+
+
+def citation_out(line: Evidence) -> CitationOut:
+    citation: Citation = line.citation
+    return CitationOut(
+        document_sha256=citation.document_sha256,
+        filename=citation.filename,
+        byte_start=citation.byte_start,
+        byte_end=citation.byte_end,
+        chunk_id=citation.chunk_id,
+        text=line.text,
+        score=round(line.score, 4),
+    )
