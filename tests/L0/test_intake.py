@@ -1,0 +1,207 @@
+"""Intake on real stores: what is taken in is never lost, and what is not taken in has a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lpm_kernel.errors import StoreError, UserInputError
+from lpm_kernel.L0.intake import check_filename, receive_document, refusal_by_size
+from lpm_kernel.layout import raw_key
+from lpm_kernel.records import Document, UploadResult, sha256_hex
+from lpm_kernel.settings import LimitSettings
+from lpm_kernel.stores.blobs import Blobs
+from lpm_kernel.stores.documents import list_documents, pending_change
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.tables import Tables
+from lpm_kernel.stores.users import find_user
+from tests.fakes import FailingTables, MemoryBlobs
+
+LIMITS = LimitSettings(documents_per_user=3, document_size_mb=1, runs_per_user=1, concurrent_runs=1)
+
+
+def receive(
+    stores: Stores, user_id: str, filename: str, data: bytes, *, tables: Tables | None = None, blobs: Blobs | None = None
+) -> UploadResult:
+    return receive_document(tables or stores.tables, blobs or stores.blobs, LIMITS, user_id, filename, data)
+
+
+def rows_of(stores: Stores, user_id: str) -> list[Document]:
+    with stores.tables.transaction(user_id) as connection:
+        return list_documents(connection, user_id)
+
+
+def outcome(result: UploadResult) -> tuple[str, str | None]:
+    return result.status, result.refusal.code if result.refusal else None
+
+
+def test_a_stored_file_has_its_bytes_its_row_and_its_user(stores: Stores) -> None:
+    data = "Our cat is called Pilchard. 😀".encode()
+    result = receive(stores, "intake-first", "diary.md", data)
+    assert result == UploadResult("diary.md", "stored", sha256_hex(data), len(data))
+    assert stores.blobs.get(raw_key("intake-first", sha256_hex(data))) == data
+    (row,) = rows_of(stores, "intake-first")
+    assert (row.sha256, row.filename, row.mime, row.status) == (sha256_hex(data), "diary.md", "text/markdown", "received")
+    assert (row.size_bytes, row.source, row.created_by) == (len(data), "upload", "user")
+    with stores.tables.transaction("intake-first") as connection:
+        assert find_user(connection, "intake-first") is not None
+        assert pending_change(connection, "intake-first") is not None
+
+
+@pytest.mark.parametrize("user_id", ["../x", "", "A/b", "x" * 64])
+def test_a_bad_user_id_reaches_no_store(stores: Stores, user_id: str) -> None:
+    blobs = MemoryBlobs()
+    with pytest.raises(UserInputError) as caught:
+        receive(stores, user_id, "a.md", b"x", blobs=blobs)
+    assert caught.value.code == "user_id_invalid"
+    assert blobs.objects == {}
+
+
+def test_an_empty_file_is_refused_and_the_reason_kept(stores: Stores, user_id: str) -> None:
+    assert outcome(receive(stores, user_id, "a.md", b"")) == ("refused", "document_empty")
+    (row,) = rows_of(stores, user_id)
+    assert row.status == "refused"
+    assert row.refusal is not None
+    assert row.refusal.code == "document_empty"
+
+
+def test_a_file_is_too_large_from_one_byte_over_the_limit(stores: Stores, user_id: str) -> None:
+    blobs = MemoryBlobs()
+    assert outcome(receive(stores, user_id, "a.md", b"x" * 1_000_001, blobs=blobs)) == ("refused", "document_too_large")
+    assert blobs.objects == {}
+    assert outcome(receive(stores, user_id, "b.md", b"x" * 1_000_000, blobs=blobs)) == ("stored", None)
+
+
+def test_size_can_be_asked_before_a_file_is_read() -> None:
+    assert refusal_by_size(1, LIMITS) is None
+    assert [r.code for n in (0, 2_000_000) if (r := refusal_by_size(n, LIMITS))] == ["document_empty", "document_too_large"]
+
+
+@pytest.mark.parametrize("filename", ["a.docx", "noextension", ".md"])
+def test_an_unknown_type_is_refused_without_a_trace(stores: Stores, user_id: str, filename: str) -> None:
+    blobs = MemoryBlobs()
+    assert outcome(receive(stores, user_id, filename, b"x", blobs=blobs)) == ("refused", "type_unknown")
+    assert blobs.objects == {}
+    assert rows_of(stores, user_id) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("diary.md", "diary.md"),
+        ("../../etc/passwd.txt", "passwd.txt"),
+        ("C:\\Users\\nora\\diary.md", "diary.md"),
+        ("/home/nora/Zoë’s 😀 notes.md", "Zoë’s 😀 notes.md"),
+        ("  spaced.md ", "spaced.md"),
+    ],
+)
+def test_of_a_path_only_the_name_is_kept(given: str, kept: str) -> None:
+    assert check_filename(given) == kept
+
+
+@pytest.mark.parametrize(
+    "filename",
+    ["", "   ", ".", "..", "a/..", "a\x00.md", "a\nb.md", "\u202egnp.md", "é" * 101 + ".md", "bad\udcff.md"],
+    ids=["empty", "blank", "dot", "dots", "path of dots", "nul", "newline", "turned around", "201 bytes", "no unicode"],
+)
+def test_an_unusable_name_is_refused(stores: Stores, user_id: str, filename: str) -> None:
+    """A name that is no Unicode, as a file system gives it, broke the upload instead of being refused."""
+    result = receive(stores, user_id, filename, b"x")
+    assert outcome(result) == ("refused", "filename_invalid")
+    result.filename.encode()
+    assert rows_of(stores, user_id) == []
+
+
+def test_a_long_name_is_refused_only_over_its_limit() -> None:
+    assert check_filename("a" * 197 + ".md") == "a" * 197 + ".md"
+    with pytest.raises(UserInputError):
+        check_filename("a" * 198 + ".md")
+
+
+def test_the_same_bytes_are_a_duplicate_under_any_name(stores: Stores, user_id: str) -> None:
+    assert outcome(receive(stores, user_id, "a.md", b"same")) == ("stored", None)
+    with stores.tables.transaction(user_id) as connection:
+        change = pending_change(connection, user_id)
+    assert outcome(receive(stores, user_id, "a.md", b"same")) == ("duplicate", None)
+    assert outcome(receive(stores, user_id, "b.txt", b"same")) == ("duplicate", None)
+    assert [row.filename for row in rows_of(stores, user_id)] == ["a.md"]
+    with stores.tables.transaction(user_id) as connection:
+        assert pending_change(connection, user_id) == change
+
+
+def test_other_bytes_under_a_known_name_wait_beside_the_ones_before(stores: Stores, user_id: str) -> None:
+    for data in (b"first", b"second"):
+        assert outcome(receive(stores, user_id, "a.md", data)) == ("stored", None)
+    found = {row.sha256: row.status for row in rows_of(stores, user_id)}
+    assert found == {sha256_hex(b"first"): "received", sha256_hex(b"second"): "received"}
+
+
+def test_a_known_files_bytes_under_another_known_name_replace_that_ones_content(stores: Stores, user_id: str) -> None:
+    """The second file now says what the first says; what it said before is no longer the user's."""
+    receive(stores, user_id, "a.md", b"one")
+    receive(stores, user_id, "b.md", b"two")
+    assert outcome(receive(stores, user_id, "b.md", b"one")) == ("duplicate", None)
+    found = {row.sha256: row.status for row in rows_of(stores, user_id)}
+    assert found == {sha256_hex(b"one"): "received", sha256_hex(b"two"): "replaced"}
+
+
+def test_one_file_too_many_is_refused_until_there_is_room(stores: Stores, user_id: str) -> None:
+    names = ("a.md", "b.md", "c.md")
+    assert [outcome(receive(stores, user_id, name, name.encode())) for name in names] == [("stored", None)] * 3
+    assert outcome(receive(stores, user_id, "d.md", b"one too many")) == ("refused", "document_limit")
+    assert outcome(receive(stores, user_id, "a.md", b"a replacement needs no room")) == ("stored", None)
+    assert {row.filename: row.status for row in rows_of(stores, user_id)} == {
+        **dict.fromkeys(names, "received"),
+        "d.md": "refused",
+    }
+
+
+def test_a_refused_file_is_taken_in_when_there_is_room(stores: Stores, user_id: str) -> None:
+    for name in ("a.md", "b.md", "c.md", "d.md"):
+        receive(stores, user_id, name, name.encode())
+    roomier = LIMITS.model_copy(update={"documents_per_user": 4})
+    result = receive_document(stores.tables, stores.blobs, roomier, user_id, "d.md", b"d.md")
+    assert outcome(result) == ("stored", None)
+    assert {row.filename: (row.status, row.refusal) for row in rows_of(stores, user_id)}["d.md"] == ("received", None)
+
+
+def test_uploads_at_once_do_not_pass_the_limit(stores: Stores, user_id: str) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(lambda i: receive(stores, user_id, f"{i}.md", f"file {i}".encode()), range(6)))
+    assert sorted(result.status for result in results) == ["refused"] * 3 + ["stored"] * 3
+    assert sorted(row.status for row in rows_of(stores, user_id)) == ["received"] * 3 + ["refused"] * 3
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the row", "before its commit"])
+def test_a_failure_between_blob_and_row_takes_nothing_in_and_loses_nothing(stores: Stores, user_id: str, before: bool) -> None:
+    tables = FailingTables(stores.tables, before=before)
+    with pytest.raises(StoreError):
+        receive(stores, user_id, "a.md", b"data", tables=tables)
+    assert rows_of(stores, user_id) == []
+    assert outcome(receive(stores, user_id, "a.md", b"data", tables=tables)) == ("stored", None)
+    assert stores.blobs.get(raw_key(user_id, sha256_hex(b"data"))) == b"data"
+
+
+def test_a_failure_of_a_replacement_leaves_the_file_before(stores: Stores, user_id: str) -> None:
+    receive(stores, user_id, "a.md", b"before")
+    with pytest.raises(StoreError):
+        receive(stores, user_id, "a.md", b"after", tables=FailingTables(stores.tables, before=False))
+    assert [(row.sha256, row.status) for row in rows_of(stores, user_id)] == [(sha256_hex(b"before"), "received")]
+
+
+def test_a_row_never_stands_without_its_bytes(stores: Stores, user_id: str) -> None:
+    class FullBlobs(MemoryBlobs):
+        def put(self, key: str, data: bytes) -> None:
+            raise StoreError("blob_store", "no space left")
+
+    with pytest.raises(StoreError):
+        receive(stores, user_id, "a.md", b"data", blobs=FullBlobs())
+    assert rows_of(stores, user_id) == []
+
+
+def test_two_users_may_have_the_same_file(stores: Stores, new_user: Callable[[], str]) -> None:
+    one, two = new_user(), new_user()
+    assert [outcome(receive(stores, user, "a.md", b"same")) for user in (one, two)] == [("stored", None)] * 2
+    assert len(rows_of(stores, one)) == len(rows_of(stores, two)) == 1

@@ -1,0 +1,154 @@
+"""Golden questions: read strictly, matched as whole words, and kept out of training with their paraphrases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from lpm_kernel.errors import StoreError, UserInputError
+from lpm_kernel.L2.golden import holds_fact, load_golden, parse_golden, too_close
+from lpm_kernel.layout import golden_key
+from lpm_kernel.records import GoldenQuestion, sha256_hex
+from lpm_kernel.stores.embedder import MiniLmEmbedder
+from tests.fakes import FakeEmbedder, MemoryBlobs
+
+QUESTION = {"id": "q01", "question": "What is your cat called?", "expected": ["Pilchard", "Pilch"], "document": "diary.md"}
+CONTENT: dict[str, Any] = {"questions": [QUESTION], "unanswerable": [{"id": "u01", "question": "What is your shoe size?"}]}
+
+
+def packed(content: object) -> bytes:
+    return yaml.safe_dump(content, allow_unicode=True).encode()
+
+
+def test_a_file_is_read_with_its_hash() -> None:
+    data = packed(CONTENT)
+    golden = parse_golden(data)
+    assert golden.questions == (GoldenQuestion("q01", "What is your cat called?", ("Pilchard", "Pilch"), "diary.md"),)
+    assert golden.unanswerable == ("What is your shoe size?",)
+    assert golden.sha256 == sha256_hex(data)
+
+
+def test_numbers_and_dates_are_expected_as_they_are_written() -> None:
+    golden = parse_golden(packed({**CONTENT, "questions": [{**QUESTION, "expected": [2020, 5.8]}]}))
+    assert golden.questions[0].expected == ("2020", "5.8")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {"questions": []},
+        {"questions": [], "unanswerable": []},
+        {"questions": [QUESTION]},
+        {**CONTENT, "questions": ["What?"]},
+        {**CONTENT, "questions": [{"id": "q01", "question": "What?", "document": "a.md"}]},
+        {**CONTENT, "questions": [{**QUESTION, "expected": []}]},
+        {**CONTENT, "questions": [{**QUESTION, "expected": "Pilchard"}]},
+        {**CONTENT, "questions": [{**QUESTION, "expected": ["Pilchard", " . "]}]},
+    ],
+)
+def test_a_file_that_cannot_measure_is_refused(content: object) -> None:
+    """`expected: Pilchard` without a list gave eight answers of one letter, and every "a" in an answer counted as right; so
+    did an expected answer of white space."""
+    with pytest.raises(UserInputError) as caught:
+        parse_golden(packed(content))
+    assert caught.value.code == "golden_invalid"
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"questions: [", b"", b"a: b: c"])
+def test_what_is_no_yaml_is_refused(data: bytes) -> None:
+    with pytest.raises(UserInputError) as caught:
+        parse_golden(data)
+    assert caught.value.code == "golden_invalid"
+
+
+def test_a_user_without_a_golden_set_has_none() -> None:
+    assert load_golden(MemoryBlobs(), "1") is None
+
+
+def test_a_golden_set_is_the_users_own() -> None:
+    blobs = MemoryBlobs()
+    blobs.put(golden_key("1"), packed(CONTENT))
+    assert load_golden(blobs, "1") == parse_golden(packed(CONTENT))
+    assert load_golden(blobs, "2") is None
+
+
+def test_a_store_that_fails_is_not_a_user_without_a_golden_set() -> None:
+    """Read as "none", the gate would have let golden questions into training."""
+
+    class Down(MemoryBlobs):
+        def get(self, key: str) -> bytes:
+            raise StoreError("blob_store", "could not get it")
+
+    with pytest.raises(StoreError):
+        load_golden(Down(), "1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("He is called Pilchard.", "Pilchard"),
+        ("PILCHARD!", "pilchard"),
+        ("Pilchard’s the name", "Pilchard"),
+        ("It was 5.8 °C.", "5.8 °C"),
+        ("It was 5.8\n  °C.", "5.8 °C"),
+        ("We paid £265, I think", "£265"),
+        ("(since 2020)", "2020"),
+        ("Our cat's name", "cat’s name"),
+        ("It is “Deep Harmony”", "Deep Harmony."),
+        ("In 1,265 days", "1,265"),
+        ("about 11.", "11"),
+        ("1 or 2, 3", "2"),
+        ("STRASSE", "Straße"),
+    ],
+)
+def test_a_fact_is_found_as_whole_words(answer: str, expected: str) -> None:
+    assert holds_fact(answer, ("something else", expected))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("We have pilchards for tea", "Pilchard"),
+        ("It was 15.8 °C", "5.8 °C"),
+        ("We paid £2650", "£265"),
+        ("We paid £1,265", "265"),
+        ("It was 5.8 degrees", "8"),
+        ("It was 11.5 miles", "11"),
+        ("unrelated", "relate"),
+        ("", "Pilchard"),
+        ("Deep and harmony", "Deep Harmony"),
+        ("5x8", "5.8"),
+    ],
+)
+def test_a_part_of_a_word_or_number_is_not_the_fact(answer: str, expected: str) -> None:
+    """265 was found in "£1,265" and 8 in "5.8", each counted as a right answer."""
+    assert not holds_fact(answer, (expected,))
+
+
+def test_golden_questions_and_their_like_are_too_close() -> None:
+    golden = parse_golden(packed(CONTENT))
+    asked = [
+        "What is your cat called?",
+        "what is  your cat called",
+        "What is your cat called now?",
+        "What is your shoe size?",
+        "Who repairs the Heron on Mondays?",
+    ]
+    assert too_close(asked, golden, FakeEmbedder()) == [True, True, True, True, False]
+
+
+def test_the_real_model_knows_a_paraphrase() -> None:
+    golden = parse_golden(packed(CONTENT))
+    asked = ["What's the name of your cat?", "Which machine did you repair on Monday?"]
+    assert too_close(asked, golden, MiniLmEmbedder()) == [True, False]
+
+
+def test_without_a_golden_set_nothing_is_too_close() -> None:
+    assert too_close(["What is your cat called?"], None, FakeEmbedder()) == [False]
+    assert too_close([], parse_golden(packed(CONTENT)), FakeEmbedder()) == []

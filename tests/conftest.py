@@ -1,0 +1,81 @@
+"""Fixtures that any test folder may ask for: running engines, the stores upon them, and a fresh user.
+
+Belongs here: what at least two folders need.
+Does not belong here: test doubles (`fakes.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import socket
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from lpm_kernel.records import User
+from lpm_kernel.settings import Settings, load_settings
+from lpm_kernel.stores.blobs import S3Blobs
+from lpm_kernel.stores.open import Stores, open_stores
+from lpm_kernel.stores.tables import upgrade_tables
+from lpm_kernel.stores.users import add_user
+
+from .embedded.fixtures import EngineHome, engine_home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["engine_home", "free_port", "new_user", "settings", "stores", "user_id"]
+
+# The same examples on each run, and no time limit: the machine is shared.
+hypothesis.settings.register_profile("twin", derandomize=True, deadline=None, max_examples=60)
+hypothesis.settings.load_profile("twin")
+
+_USER_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    return load_settings()
+
+
+@pytest.fixture(scope="session")
+def stores(engine_home: EngineHome) -> Iterator[Stores]:
+    """Real stores with their tables made. Shared by the session: every test has a user of its own."""
+    names = engine_home.settings.stores
+    upgrade_tables(engine_home.environment[names.migration_database_url])
+    opened = open_stores(engine_home.settings, engine_home.environment)
+    try:
+        yield opened
+    finally:
+        opened.close()
+        assert isinstance(opened.blobs, S3Blobs)
+        opened.blobs.client.close()
+
+
+@pytest.fixture
+def new_user(stores: Stores, request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Makes users that no other test has, named after the test."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50]
+
+    def make() -> str:
+        user_id = f"{name}-{next(_USER_NUMBERS)}"
+        with stores.tables.transaction(user_id) as connection:
+            add_user(connection, User(user_id))
+        return user_id
+
+    return make
+
+
+@pytest.fixture
+def user_id(new_user: Callable[[], str]) -> str:
+    return new_user()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

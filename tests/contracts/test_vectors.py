@@ -1,0 +1,308 @@
+"""What every vector store guarantees: one tenant, one model, exact counts, and a search by words and by meaning."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lpm_kernel.errors import StoreError
+from lpm_kernel.records import User
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.tables import Tables, upgrade_tables
+from lpm_kernel.stores.users import add_user
+from lpm_kernel.stores.vectors import Hit, PgVectors, SyncCount, VectorEntry, Vectors
+from tests.fakes import FakeEmbedder, MemoryVectors, bm25f
+from tests.samples import make_entries
+
+CLOUD = ["cloud"] if os.environ.get("DATABASE_URL") and os.environ.get("MIGRATION_DATABASE_URL") else []
+EMBEDDER = FakeEmbedder()
+TEXTS = ["red cat sleeps", "green dog barks", "blue bird sings loudly", "red fox runs", "grey owl hunts mice"]
+
+
+@pytest.fixture(scope="session")
+def cloud_tables() -> Iterator[Tables]:
+    upgrade_tables(os.environ["MIGRATION_DATABASE_URL"])
+    tables = Tables(os.environ["DATABASE_URL"])
+    yield tables
+    tables.close()
+
+
+@pytest.fixture(params=["embedded", "fake", *CLOUD])
+def vectors(request: pytest.FixtureRequest) -> Vectors:
+    if request.param == "fake":
+        return MemoryVectors()
+    if request.param == "cloud":
+        return PgVectors(request.getfixturevalue("cloud_tables"))
+    stores: Stores = request.getfixturevalue("stores")
+    return PgVectors(stores.tables)
+
+
+@pytest.fixture
+def new_tenant(vectors: Vectors) -> Iterator[Callable[[], str]]:
+    """Makes users that this store knows; what they hold is deleted at the end."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"vectors-{uuid.uuid4().hex}")
+        if isinstance(vectors, PgVectors):
+            with vectors._tables.transaction(made[-1]) as connection:
+                add_user(connection, User(made[-1]))
+        return made[-1]
+
+    yield make
+    for tenant in made:
+        vectors.sync(tenant, [], EMBEDDER.fingerprint)
+
+
+@pytest.fixture
+def tenant(new_tenant: Callable[[], str]) -> str:
+    return new_tenant()
+
+
+def search(
+    vectors: Vectors,
+    tenant: str,
+    question: str,
+    *,
+    k: int = 10,
+    keyword_weight: float = 0.3,
+    neighbour_weight: float = 0.5,
+    fingerprint: str = EMBEDDER.fingerprint,
+    vector: np.ndarray | None = None,
+) -> list[Hit]:
+    return vectors.search(
+        tenant,
+        question,
+        EMBEDDER.embed([question])[0] if vector is None else vector,
+        fingerprint=fingerprint,
+        k=k,
+        keyword_weight=keyword_weight,
+        neighbour_weight=neighbour_weight,
+    )
+
+
+def texts_of(hits: list[Hit]) -> list[str]:
+    return [hit.text for hit in hits]
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 50])
+def test_as_many_hits_come_as_were_asked_for_or_are_there(vectors: Vectors, tenant: str, k: int) -> None:
+    vectors.sync(tenant, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
+    hits = search(vectors, tenant, "red cat", k=k)
+    assert len(hits) == min(k, len(TEXTS))
+    assert len({hit.citation.chunk_id for hit in hits}) == len(hits)
+    assert texts_of(hits)[0] == "red cat sleeps"
+
+
+def test_scores_fall_from_one_and_say_what_they_are_made_of(vectors: Vectors, tenant: str) -> None:
+    entries = make_entries(tenant, TEXTS, EMBEDDER)
+    vectors.sync(tenant, entries, EMBEDDER.fingerprint)
+    question = "grey owl and red cat"
+    hits = search(vectors, tenant, question)
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 <= scores[-1] <= scores[0] <= 1 + 1e-9
+    asked = EMBEDDER.embed([question])[0]
+    cosine_of = {entry.text: float(entry.vector @ asked) for entry in entries}
+    assert [hit.cosine for hit in hits] == pytest.approx([cosine_of[hit.text] for hit in hits], abs=1e-5)
+
+
+def test_a_hit_cites_the_exact_bytes(vectors: Vectors, tenant: str) -> None:
+    entry = make_entries(tenant, ["red cat"], EMBEDDER)[0]
+    entry = replace(entry, chunk=replace(entry.chunk, byte_start=17, byte_end=24, filename="Zoë’s notes.md"))
+    vectors.sync(tenant, [entry], EMBEDDER.fingerprint)
+    (hit,) = search(vectors, tenant, "cat")
+    cited = hit.citation
+    assert (cited.chunk_id, cited.document_sha256) == (entry.chunk.chunk_id, entry.chunk.document_sha256)
+    assert (cited.filename, cited.byte_start, cited.byte_end) == ("Zoë’s notes.md", 17, 24)
+
+
+def test_a_tenant_without_entries_finds_nothing(vectors: Vectors, tenant: str) -> None:
+    assert search(vectors, tenant, "red cat") == []
+    assert vectors.count(tenant) == 0
+
+
+def test_a_search_sees_one_tenant(vectors: Vectors, new_tenant: Callable[[], str]) -> None:
+    mine, theirs = new_tenant(), new_tenant()
+    vectors.sync(mine, make_entries(mine, ["green dog"], EMBEDDER), EMBEDDER.fingerprint)
+    vectors.sync(theirs, make_entries(theirs, ["red cat", "red fox"], EMBEDDER), EMBEDDER.fingerprint)
+    assert texts_of(search(vectors, mine, "red cat")) == ["green dog"]
+    assert (vectors.count(mine), vectors.count(theirs)) == (1, 2)
+    vectors.sync(mine, [], EMBEDDER.fingerprint)
+    assert (vectors.count(mine), vectors.count(theirs)) == (0, 2)
+
+
+def test_a_search_sees_one_model_even_of_another_dimension(vectors: Vectors, tenant: str) -> None:
+    """Vectors of the model before lie there until the next sync; comparing with them would be an error or nonsense."""
+    vectors.sync(tenant, make_entries(tenant, TEXTS, EMBEDDER), "old-model/64")
+    assert search(vectors, tenant, "red cat", fingerprint="new-model/3") == []
+    other = make_entries(tenant, ["red cat"], EMBEDDER, vectors=np.eye(3, dtype=np.float32)[:1])
+    vectors.sync(tenant, other, "new-model/3")
+    hits = search(vectors, tenant, "red cat", fingerprint="new-model/3", vector=np.eye(3, dtype=np.float32)[0])
+    assert texts_of(hits) == ["red cat"]
+
+
+def test_a_sync_writes_the_new_keeps_the_known_and_deletes_the_gone(vectors: Vectors, tenant: str) -> None:
+    entries = make_entries(tenant, TEXTS, EMBEDDER)
+    assert vectors.sync(tenant, entries[:3], EMBEDDER.fingerprint) == SyncCount(written=3, kept=0, deleted=0)
+    assert vectors.sync(tenant, entries[:3], EMBEDDER.fingerprint) == SyncCount(written=0, kept=3, deleted=0)
+    assert vectors.sync(tenant, entries[1:], EMBEDDER.fingerprint) == SyncCount(written=2, kept=2, deleted=1)
+    assert sorted(texts_of(search(vectors, tenant, "red"))) == sorted(TEXTS[1:])
+    assert vectors.sync(tenant, [], EMBEDDER.fingerprint) == SyncCount(written=0, kept=0, deleted=4)
+    assert vectors.count(tenant) == 0
+
+
+def test_a_sync_writes_again_what_another_model_embedded(vectors: Vectors, tenant: str) -> None:
+    entries = make_entries(tenant, TEXTS, EMBEDDER)
+    vectors.sync(tenant, entries, "old-model/64")
+    assert vectors.sync(tenant, entries, EMBEDDER.fingerprint) == SyncCount(written=5, kept=0, deleted=0)
+    assert len(search(vectors, tenant, "red")) == 5
+
+
+def change_text(entry: VectorEntry) -> VectorEntry:
+    text = "violet newt swims"
+    return replace(entry, text=text, input_sha256="another", vector=EMBEDDER.embed([text])[0])
+
+
+def change_file_name(entry: VectorEntry) -> VectorEntry:
+    return replace(entry, chunk=replace(entry.chunk, filename="notes.txt"))
+
+
+def change_place(entry: VectorEntry) -> VectorEntry:
+    return replace(entry, chunk=replace(entry.chunk, byte_start=3, byte_end=entry.chunk.byte_end + 3))
+
+
+@pytest.mark.parametrize("change", [change_text, change_file_name, change_place])
+def test_a_sync_writes_what_changed(vectors: Vectors, tenant: str, change: Callable[[VectorEntry], VectorEntry]) -> None:
+    """A file that came back as `notes.txt` in place of `notes.md` has the same title and so the same embedding; answers went
+    on citing a file the user no longer has."""
+    entries = make_entries(tenant, TEXTS, EMBEDDER)
+    vectors.sync(tenant, entries, EMBEDDER.fingerprint)
+    changed = change(entries[2])
+    count = vectors.sync(tenant, [*entries[:2], changed, *entries[3:]], EMBEDDER.fingerprint)
+    assert count == SyncCount(written=1, kept=4, deleted=0)
+    (hit,) = [h for h in search(vectors, tenant, "newt bird") if h.citation.chunk_id == changed.chunk.chunk_id]
+    assert hit.text == changed.text
+    cited = hit.citation
+    assert (cited.filename, cited.byte_start, cited.byte_end) == (
+        changed.chunk.filename,
+        changed.chunk.byte_start,
+        changed.chunk.byte_end,
+    )
+
+
+def test_a_sync_that_fails_changes_nothing(vectors: Vectors, tenant: str) -> None:
+    entries = make_entries(tenant, TEXTS, EMBEDDER)
+    vectors.sync(tenant, entries[:3], EMBEDDER.fingerprint)
+    broken = replace(entries[4], vector=np.full(64, np.nan, dtype=np.float32))
+    with pytest.raises(StoreError) as caught:
+        vectors.sync(tenant, [entries[0], change_text(entries[1]), entries[3], broken], EMBEDDER.fingerprint)
+    assert not caught.value.retryable
+    assert sorted(texts_of(search(vectors, tenant, "red"))) == sorted(TEXTS[:3])
+
+
+def test_two_syncs_at_once_leave_the_entries_of_one(vectors: Vectors, new_tenant: Callable[[], str]) -> None:
+    """Both read an empty tenant, both inserted, and the tenant held the chunks of two versions of its documents."""
+    for _ in range(6):
+        tenant = new_tenant()
+        sets = [make_entries(tenant, TEXTS[:2], EMBEDDER), make_entries(tenant, TEXTS[3:], EMBEDDER)]
+        together = threading.Barrier(2)
+
+        def sync(entries: list[VectorEntry], tenant: str = tenant, together: threading.Barrier = together) -> None:
+            together.wait()
+            vectors.sync(tenant, entries, EMBEDDER.fingerprint)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(sync, sets))
+        found = set(texts_of(search(vectors, tenant, "red")))
+        assert found in ({*TEXTS[:2]}, {*TEXTS[3:]})
+
+
+def test_words_find_what_vectors_miss(vectors: Vectors, tenant: str) -> None:
+    ways = np.eye(4, dtype=np.float32)
+    texts = ["invoice xq77 was paid", "the sea was cold", "bread and butter"]
+    vectors.sync(tenant, make_entries(tenant, texts, EMBEDDER, vectors=ways[[0, 1, 2]]), EMBEDDER.fingerprint)
+    far = ways[1] * 0.9 + ways[2] * 0.43588989  # nothing of the first text
+    assert texts_of(search(vectors, tenant, "xq77", vector=far, keyword_weight=0.6))[0] == texts[0]
+    assert texts_of(search(vectors, tenant, "xq77", vector=far, keyword_weight=0.0))[0] == texts[1]
+
+
+def test_vectors_find_what_words_miss(vectors: Vectors, tenant: str) -> None:
+    ways = np.eye(4, dtype=np.float32)
+    texts = ["the sea was cold", "invoice xq77 was paid", "bread and butter"]
+    vectors.sync(tenant, make_entries(tenant, texts, EMBEDDER, vectors=ways[[0, 1, 2]]), EMBEDDER.fingerprint)
+    near = ways[0] * 0.9 + ways[1] * 0.43588989
+    assert texts_of(search(vectors, tenant, "chilly water xq77", vector=near, keyword_weight=0.3))[0] == texts[0]
+    assert texts_of(search(vectors, tenant, "chilly water xq77", vector=near, keyword_weight=1.0))[0] == texts[1]
+
+
+def test_a_word_nearby_counts_less_than_one_inside(vectors: Vectors, tenant: str) -> None:
+    texts, near = ["plain alpha", "plain beta", "plain gamma"], ["nothing", "alpha", "nothing"]
+    vectors.sync(tenant, make_entries(tenant, texts, EMBEDDER, near=near), EMBEDDER.fingerprint)
+    hits = {h.text: h.bm25 for h in search(vectors, tenant, "alpha", keyword_weight=1.0)}
+    assert hits["plain alpha"] > hits["plain beta"] > hits["plain gamma"] == 0
+    deaf = {h.text: h.bm25 for h in search(vectors, tenant, "alpha", keyword_weight=1.0, neighbour_weight=0.0)}
+    assert deaf["plain alpha"] > deaf["plain beta"] == deaf["plain gamma"] == 0
+
+
+@pytest.mark.parametrize(
+    "question", ["delta", "alpha beta", "alpha alpha gamma", "beta omega", "omega", "gamma delta alpha beta"]
+)
+@pytest.mark.parametrize("neighbour_weight", [0.0, 0.5, 1.0])
+def test_keywords_score_as_the_formula_of_the_books(
+    vectors: Vectors, tenant: str, question: str, neighbour_weight: float
+) -> None:
+    texts = [
+        "alpha beta gamma",
+        "alpha alpha delta",
+        "beta",
+        "gamma gamma gamma gamma beta alpha kappa",
+        "kappa lambda",
+        "delta",
+    ]
+    near = ["", "beta gamma", "alpha alpha", "", "delta kappa kappa", "kappa"]
+    entries = make_entries(tenant, texts, EMBEDDER, near=near)
+    vectors.sync(tenant, entries, EMBEDDER.fingerprint)
+    hits = search(vectors, tenant, question, neighbour_weight=neighbour_weight)
+    wanted = dict(zip(texts, bm25f(question, list(zip(texts, near, strict=True)), neighbour_weight), strict=True))
+    assert [hit.bm25 for hit in hits] == pytest.approx([wanted[hit.text] for hit in hits], abs=1e-6)
+
+
+def test_the_fused_score_is_the_weighted_sum_of_both_ranges(vectors: Vectors, tenant: str) -> None:
+    vectors.sync(tenant, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
+    hits = search(vectors, tenant, "red cat hunts", keyword_weight=0.3)
+    cosines, words = [hit.cosine for hit in hits], [hit.bm25 for hit in hits]
+    wanted = [
+        0.7 * (cosine - min(cosines)) / (max(cosines) - min(cosines)) + 0.3 * (word - min(words)) / (max(words) - min(words))
+        for cosine, word in zip(cosines, words, strict=True)
+    ]
+    assert [hit.score for hit in hits] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_equal_entries_come_in_the_order_of_their_ids(vectors: Vectors, tenant: str) -> None:
+    same = "alpha beta gamma delta kappa lambda sigma omega"
+    vectors.sync(tenant, make_entries(tenant, [same] * 40, EMBEDDER), EMBEDDER.fingerprint)
+    first = search(vectors, tenant, f"{same} {same}", k=12)
+    ids = [hit.citation.chunk_id for hit in first]
+    assert ids == sorted(entry.chunk.chunk_id for entry in make_entries(tenant, [same] * 40, EMBEDDER))[:12]
+    assert search(vectors, tenant, f"{same} {same}", k=12) == first
+
+
+@pytest.mark.parametrize("question", ["the and of", "!?", "it's 50% :k 'quoted' & | ! <-> (x)", "Zoë's café 😀", "a\\b %s {x}"])
+def test_no_question_breaks_the_search(vectors: Vectors, tenant: str, question: str) -> None:
+    vectors.sync(tenant, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
+    assert len(search(vectors, tenant, question)) == len(TEXTS)
+
+
+def test_postgres_knows_a_word_by_its_stem(stores: Stores, user_id: str) -> None:
+    vectors = PgVectors(stores.tables)
+    vectors.sync(user_id, make_entries(user_id, ["he repairs clocks", "she swims"], EMBEDDER), EMBEDDER.fingerprint)
+    hits = {hit.text: hit.bm25 for hit in search(vectors, user_id, "Which clock did you repair?")}
+    assert hits["he repairs clocks"] > hits["she swims"] == 0

@@ -1,0 +1,260 @@
+"""Public test doubles of the ports: they satisfy the Protocols and pass the same contract suites as the real classes.
+
+Belongs here: a fake that more than one test file needs, and stores that fail when told to.
+Does not belong here: tests; they are in `contracts/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lpm_kernel.errors import LlmError, StoreError, UserInputError
+from lpm_kernel.L2.prompt import render_chatml
+from lpm_kernel.records import Citation, Message
+from lpm_kernel.stores.llm import AdapterFile
+from lpm_kernel.stores.tables import Tables
+from lpm_kernel.stores.vectors import Hit, SyncCount, VectorEntry
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def no_progress(share: float, words: str) -> None:
+    assert 0 <= share <= 1, words
+
+
+class FakeEmbedder:
+    """Words hashed into 64 dimensions: texts that share words are near each other. Counts what it embedded."""
+
+    dim = 64
+
+    def __init__(self, fingerprint: str = "fake/64/l2") -> None:
+        self.fingerprint = fingerprint
+        self.texts: list[str] = []
+        """Every text that was embedded, in order."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        if any(not text.strip() for text in texts):
+            raise UserInputError("text_empty", "an empty text has no embedding")
+        self.texts.extend(texts)
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in _WORD.findall(text.casefold()) or [text]:
+                row[int.from_bytes(hashlib.sha256(word.encode()).digest()[:4]) % self.dim] += 1
+            row /= np.linalg.norm(row)
+        return vectors
+
+
+class MemoryBlobs:
+    """Blobs in a dict."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put(self, key: str, data: bytes) -> None:
+        self.objects[key] = bytes(data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        self.put(key, path.read_bytes())
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self.objects[key]
+        except KeyError:
+            raise StoreError("blob_not_found", f"no object at {key}", retryable=False) from None
+
+    def get_file(self, key: str, path: Path) -> None:
+        path.write_bytes(self.get(key))
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        data = self.get(key)[start:end]
+        if len(data) != max(0, end - start):
+            raise StoreError("blob_range", f"{key} ends before byte {end}", retryable=False)
+        return data
+
+    def exists(self, key: str) -> bool:
+        return key in self.objects
+
+    def list_keys(self, prefix: str) -> Iterator[str]:
+        yield from sorted(key for key in self.objects if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        self.objects.pop(key, None)
+
+
+class MemoryVectors:
+    """Vectors in a dict; the search is written anew from the formulas (BM25F, cosine, min-max), without stemming."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, dict[str, tuple[VectorEntry, str]]] = {}
+        self._lock = threading.Lock()
+
+    def sync(self, user_id: str, entries: Sequence[VectorEntry], fingerprint: str) -> SyncCount:
+        if not all(np.isfinite(entry.vector).all() for entry in entries):
+            raise StoreError("vector_invalid", "a vector holds a value that is no number", retryable=False)
+        with self._lock:
+            held = self._entries.get(user_id, {})
+            wanted = {entry.chunk.chunk_id: (entry, fingerprint) for entry in entries}
+            kept = sum(key in held and _sign(*held[key]) == _sign(*item) for key, item in wanted.items())
+            self._entries[user_id] = wanted
+        return SyncCount(written=len(wanted) - kept, kept=kept, deleted=len(held.keys() - wanted.keys()))
+
+    def search(
+        self,
+        user_id: str,
+        question: str,
+        vector: np.ndarray,
+        *,
+        fingerprint: str,
+        k: int,
+        keyword_weight: float,
+        neighbour_weight: float,
+    ) -> list[Hit]:
+        held = self._entries.get(user_id, {}).values()
+        entries = sorted((e for e, f in held if f == fingerprint), key=lambda entry: entry.chunk.chunk_id)
+        if not entries:
+            return []
+        cosines = [float(entry.vector @ vector / np.linalg.norm(entry.vector) / np.linalg.norm(vector)) for entry in entries]
+        words = bm25f(question, [(entry.text, entry.near) for entry in entries], neighbour_weight)
+        scores = [
+            (1 - keyword_weight) * near + keyword_weight * said
+            for near, said in zip(_min_max(cosines, 1.0), _min_max(words, 0.0), strict=True)
+        ]
+        hits = [
+            Hit(
+                Citation(
+                    entry.chunk.chunk_id,
+                    entry.chunk.document_sha256,
+                    entry.chunk.filename,
+                    entry.chunk.byte_start,
+                    entry.chunk.byte_end,
+                ),
+                entry.text,
+                score,
+                cosine,
+                bm25,
+            )
+            for entry, score, cosine, bm25 in zip(entries, scores, cosines, words, strict=True)
+        ]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.citation.chunk_id))[:k]
+
+    def count(self, user_id: str) -> int:
+        return len(self._entries.get(user_id, {}))
+
+
+def bm25f(question: str, documents: Sequence[tuple[str, str]], near_weight: float) -> list[float]:
+    """BM25F of each (own text, text nearby) by the book: k1 1.2, b 0.75."""
+    counts: list[Counter[str]] = []
+    for own, near in documents:
+        count: Counter[str] = Counter()
+        for text, weight in ((own, 1.0), (near, near_weight)):
+            for word in _WORD.findall(text.casefold()):
+                count[word] += weight  # type: ignore[assignment]
+        counts.append(count)
+    lengths = [sum(count.values()) for count in counts]
+    mean = max(sum(lengths) / len(lengths), 1)
+    scores = [0.0] * len(documents)
+    for word in set(_WORD.findall(question.casefold())):
+        holders = sum(count[word] > 0 for count in counts)
+        rarity = math.log(1 + (len(documents) - holders + 0.5) / (holders + 0.5))
+        for i, count in enumerate(counts):
+            scores[i] += rarity * count[word] * 2.2 / (count[word] + 1.2 * (1 - 0.75 + 0.75 * lengths[i] / mean))
+    return scores
+
+
+def _min_max(values: Sequence[float], when_equal: float) -> list[float]:
+    low, high = min(values), max(values)
+    return [(value - low) / (high - low) if high > low else when_equal for value in values]
+
+
+def _sign(entry: VectorEntry, fingerprint: str) -> tuple[object, ...]:
+    chunk = entry.chunk
+    return (entry.input_sha256, fingerprint, chunk.filename, chunk.byte_start, chunk.byte_end)
+
+
+@dataclass(frozen=True, slots=True)
+class LlmCall:
+    messages: tuple[Message, ...]
+    tenant: str
+    adapter: AdapterFile | None
+    max_tokens: int
+
+
+class FakeLlm:
+    """Says what is in its queue, one word a token, and remembers what it was asked. A queued error is raised in its turn."""
+
+    def __init__(
+        self, answers: Iterable[str | Exception] = (), *, base_sha256: str = "b" * 64, context_tokens: int = 1024
+    ) -> None:
+        self.answers = deque(answers)
+        self.calls: list[LlmCall] = []
+        self.base_sha256 = base_sha256
+        self.context_tokens = context_tokens
+        self.closed = False
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+        return len(render_chatml(messages, open_answer=True).split())
+
+    def stream(
+        self, messages: Sequence[Message], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+    ) -> Iterator[str]:
+        self._check([messages], adapter, max_tokens)
+        return self._pieces(messages, tenant, adapter, max_tokens)
+
+    def answer_batch(
+        self, conversations: Sequence[Sequence[Message]], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+    ) -> list[str]:
+        self._check(conversations, adapter, max_tokens)
+        return ["".join(self._pieces(messages, tenant, adapter, max_tokens)) for messages in conversations]
+
+    def _check(self, conversations: Sequence[Sequence[Message]], adapter: AdapterFile | None, max_tokens: int) -> None:
+        if self.closed:
+            raise LlmError("engine_closed", "the language model is closed")
+        if adapter is not None and adapter.base_sha256 != self.base_sha256:
+            raise LlmError("adapter_refused", "the adapter was trained on another base", retryable=False)
+        if any(self.prompt_tokens(messages) + max_tokens > self.context_tokens for messages in conversations):
+            raise LlmError("prompt_too_long", f"no room for {max_tokens} tokens behind the prompt", retryable=False)
+
+    def _pieces(self, messages: Sequence[Message], tenant: str, adapter: AdapterFile | None, max_tokens: int) -> Iterator[str]:
+        self.calls.append(LlmCall(tuple(messages), tenant, adapter, max_tokens))
+        assert self.answers, "more was asked than answers were queued"
+        answer = self.answers.popleft()
+        if isinstance(answer, Exception):
+            raise answer
+        yield from re.findall(r"\s*\S+", answer)[:max_tokens]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FailingTables(Tables):
+    """Real tables of which one transaction fails, after `spared` others: before its work, or just before its commit."""
+
+    def __init__(self, tables: Tables, *, spared: int = 0, before: bool = True) -> None:
+        self.engine = tables.engine
+        self._left = spared
+        self._before = before
+
+    @contextmanager
+    def transaction(self, user_id: str) -> Iterator[Connection]:
+        failing, self._left = self._left == 0, self._left - 1
+        lost = StoreError("tables_unavailable", "PostgreSQL did not answer: told to")
+        if failing and self._before:
+            raise lost
+        with super().transaction(user_id) as connection:
+            yield connection
+            if failing:
+                raise lost

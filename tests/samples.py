@@ -1,0 +1,127 @@
+"""Small records for tests: documents, chunks, entries, releases and messages that are valid and differ where a test says so.
+
+Belongs here: builders that more than one test file needs.
+Does not belong here: fakes of ports (`fakes.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from lpm_kernel.L0.chunk import chunk_document
+from lpm_kernel.L0.embed import ChunkText, chunk_texts
+from lpm_kernel.layout import text_key
+from lpm_kernel.records import (
+    ChatMessage,
+    Chunk,
+    Citation,
+    CreatedBy,
+    Document,
+    DocumentStatus,
+    Release,
+    content_id,
+    sha256_hex,
+)
+from lpm_kernel.settings import ChunkingSettings
+from lpm_kernel.stores.embedder import Embedder
+from lpm_kernel.stores.vectors import VectorEntry
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def make_document(
+    user_id: str,
+    filename: str = "notes.md",
+    content: bytes = b"Our cat is called Pilchard.",
+    status: DocumentStatus = "received",
+) -> Document:
+    return Document(
+        user_id=user_id,
+        sha256=sha256_hex(content),
+        filename=filename,
+        mime="text/markdown",
+        size_bytes=len(content),
+        source="upload",
+        created_by="user",
+        created_at=NOON,
+        status=status,
+        text_size_bytes=len(content) if status == "read" else None,
+    )
+
+
+def make_items(user_id: str, texts: Mapping[str, str], max_tokens: int = 56) -> list[ChunkText]:
+    """Chunks with their words, of documents given as file name and text."""
+    documents = {name: make_document(user_id, name, text.encode(), "read") for name, text in texts.items()}
+    chunks = [
+        chunk
+        for name, document in documents.items()
+        for chunk in chunk_document(document, texts[name], ChunkingSettings(max_tokens=max_tokens))
+    ]
+    return chunk_texts(chunks, {sha256_hex(text.encode()): text.encode() for text in texts.values()})
+
+
+def make_chunk(user_id: str, text: str, index: int = 0, filename: str = "notes.md") -> Chunk:
+    """A chunk that is a whole document; `index` makes two of one text differ."""
+    data = text.encode()
+    document = sha256_hex(data)
+    return Chunk(
+        chunk_id=content_id(user_id, document, index),
+        user_id=user_id,
+        document_sha256=document,
+        filename=filename,
+        chunk_index=index,
+        byte_start=0,
+        byte_end=len(data),
+        tokens=len(text.split()),
+        text_key=text_key(user_id, document),
+        text_sha256=sha256_hex(data),
+        chunker="test",
+    )
+
+
+def make_entries(
+    user_id: str,
+    texts: Sequence[str],
+    embedder: Embedder,
+    *,
+    near: Sequence[str] | None = None,
+    vectors: np.ndarray | None = None,
+) -> list[VectorEntry]:
+    vectors = embedder.embed(texts) if vectors is None else vectors
+    return [
+        VectorEntry(make_chunk(user_id, text, i), text, near[i] if near else "", sha256_hex(text.encode()), vector)
+        for i, (text, vector) in enumerate(zip(texts, vectors, strict=True))
+    ]
+
+
+def make_citation(text: str = "Our cat is called Pilchard.") -> Citation:
+    chunk = make_chunk("1", text)
+    return Citation(chunk.chunk_id, chunk.document_sha256, chunk.filename, chunk.byte_start, chunk.byte_end)
+
+
+def make_message(
+    user_id: str, number: int, content: str = "hello", session_id: str = "s", sender: CreatedBy = "user"
+) -> ChatMessage:
+    ts = NOON + timedelta(seconds=number)
+    return ChatMessage(f"m{number}", user_id, session_id, sender, ts, content, (make_citation(),), "r1")
+
+
+def make_release(user_id: str, number: int = 1) -> Release:
+    return Release(
+        release_id=f"release-{number}",
+        user_id=user_id,
+        documents_sha256="1" * 64,
+        chunker="v1/cl100k/56",
+        embedding_fingerprint="fake/64/l2",
+        topics_sha256="2" * 64,
+        rows_sha256="3" * 64,
+        adapter_sha256="4" * 64,
+        gguf_sha256="5" * 64,
+        gguf_key=f"tenant/{user_id}/lora/{'5' * 64}.gguf",
+        base_sha256="6" * 64,
+        evaluation={"questions": 40, "correct": {"adapter+retrieval": 31}},
+        created_at=NOON + timedelta(minutes=number),
+    )

@@ -1,0 +1,74 @@
+"""`twin`: what a person sees, without a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.embedded.fixtures import EngineHome
+
+
+def twin(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The console script in a process of its own, with nothing of this session's environment about stores."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("S3_", "DAGSTER", "TWIN", "DATABASE"))}
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "twin"), *arguments],
+        env={**clean, "TWIN_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["ask", "1", "Hello?"], "address_missing"),
+        (["add-user", "1"], "address_missing"),
+    ],
+)
+def test_without_engines_a_command_says_what_to_start(tmp_path: Path, arguments: list[str], code: str) -> None:
+    run = twin(tmp_path, *arguments)
+    assert run.returncode == 1
+    assert code in run.stderr
+    assert "twin up" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_wrong_settings_file_is_named_key_by_key(tmp_path: Path) -> None:
+    wrong = tmp_path / "settings.yaml"
+    wrong.write_text("project: x\nprofile: embedded\nunknown: 1\n")
+    run = twin(tmp_path, "ask", "1", "Hello?", TWIN_SETTINGS=str(wrong))
+    assert run.returncode == 1
+    assert "settings_invalid" in run.stderr
+    assert "unknown" in run.stderr
+
+
+def test_status_and_down_of_a_home_where_nothing_runs_are_fine(tmp_path: Path) -> None:
+    assert twin(tmp_path, "status").returncode == 0
+    assert twin(tmp_path, "down").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_person_is_added_with_documents_and_a_bad_id_is_refused(engine_home: EngineHome, workshop, tmp_path: Path) -> None:
+    (tmp_path / "note.md").write_text("# Note\n\nThe kettle is blue.\n")
+    (tmp_path / "empty.txt").write_bytes(b"")
+    run = twin(engine_home.path, "add-user", "cli-1", "--name", "Cleo", "--documents", str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    assert "stored     note.md" in run.stdout
+    assert "document_empty" in run.stdout
+    assert "cli-1" in workshop.instance.get_dynamic_partitions("users")
+    bad = twin(engine_home.path, "add-user", "../x")
+    assert bad.returncode == 1
+    assert "user_id_invalid" in bad.stderr
+    asked = twin(engine_home.path, "ask", "cli-1", "What colour is the kettle?")
+    assert asked.returncode == 1
+    assert "no_release" in asked.stderr
+    unknown = twin(engine_home.path, "ask", "cli-2", "Hello?")
+    assert "twin_not_found" in unknown.stderr
+    for result in (bad, asked, unknown):
+        assert "Traceback" not in result.stderr

@@ -1,0 +1,78 @@
+"""What Dagster loads: the graph as it is meant to be, and what every asset of it must have."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from lpm_kernel.settings import load_settings
+from twin_assets.definitions import build_defs
+
+# Asset: what it is made from. A change here is a change of the product's flow; README's picture says the same.
+GRAPH = {
+    "raw_documents": set(),
+    "chunks": {"raw_documents"},
+    "embeddings": {"chunks"},
+    "topics": {"chunks", "embeddings"},
+    "training_rows": {"chunks", "embeddings", "topics"},
+    "lora_adapter": {"training_rows"},
+    "gguf_adapter": {"lora_adapter"},
+    "evaluation": {"training_rows", "gguf_adapter"},
+    "twin_release": {
+        *("raw_documents", "chunks", "embeddings", "topics", "training_rows"),
+        *("lora_adapter", "gguf_adapter", "evaluation"),
+    },
+}
+BLOCKING = {
+    "chunks_cover_every_byte",
+    "vectors_are_unit_and_searchable",
+    "every_chunk_has_a_topic",
+    "rows_are_supported_by_their_sources",
+    "no_golden_question_in_training",
+    "no_held_out_text_in_training",
+    "adapter_is_finite",
+    "gguf_matches_adapter",
+}
+WARNING = {"release_beats_base_with_retrieval", "pack_holds_nine_facts_of_ten"}
+
+
+@pytest.fixture(scope="module")
+def defs() -> dg.Definitions:
+    return build_defs(load_settings())
+
+
+def test_everything_loads_without_an_address_or_a_key(defs: dg.Definitions) -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_the_graph_is_the_one_that_is_meant(defs: dg.Definitions) -> None:
+    nodes = defs.resolve_asset_graph().asset_nodes
+    found = {node.key.to_user_string(): {parent.to_user_string() for parent in node.parent_keys} for node in nodes}
+    assert found == GRAPH
+
+
+def test_every_asset_has_partitions_a_group_kinds_a_version_and_words(defs: dg.Definitions) -> None:
+    for node in defs.resolve_asset_graph().asset_nodes:
+        assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition), node.key
+        assert node.partitions_def.name == "users"
+        assert node.group_name in {"l0", "l1", "l2", "release"}
+        assert node.kinds, node.key
+        assert node.code_version
+        assert len(node.description or "") > 80, f"{node.key} says nothing in the UI"
+        assert (node.automation_condition is None) == (node.key == dg.AssetKey("raw_documents"))
+
+
+def test_every_claim_is_checked_and_those_that_must_hold_block(defs: dg.Definitions) -> None:
+    specs = [spec for check in defs.asset_checks or () for spec in check.check_specs]
+    assert {spec.name for spec in specs if spec.blocking} == BLOCKING
+    assert {spec.name for spec in specs if not spec.blocking} == WARNING
+
+
+def test_one_job_holds_the_whole_chain(defs: dg.Definitions) -> None:
+    job = defs.resolve_job_def("twin_job")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(GRAPH)
+
+
+def test_the_sensors_are_on(defs: dg.Definitions) -> None:
+    states = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
+    assert states == {"users_sensor": dg.DefaultSensorStatus.RUNNING, "automation": dg.DefaultSensorStatus.RUNNING}

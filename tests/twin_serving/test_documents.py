@@ -1,0 +1,103 @@
+"""`POST /upload`, `GET /twin/{uid}/profile` and `GET /healthz` over the real stores."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lpm_kernel.L0.library import read_documents
+from lpm_kernel.layout import raw_key
+from lpm_kernel.stores.documents import list_waiting
+from lpm_kernel.stores.open import Stores
+from tests.fakes import no_progress
+
+
+def upload(client: TestClient, user_id: str, *files: tuple[str, bytes]):
+    return client.post("/upload", data={"user_id": user_id}, files=[("files", file) for file in files])
+
+
+def test_a_file_is_stored_its_user_made_known_and_the_sensor_sees_it(client: TestClient, stores: Stores) -> None:
+    response = upload(client, "newcomer-1", ("notes.md", b"# Notes\n\nThe kettle is blue.\n"))
+    assert response.status_code == 202
+    (file,) = response.json()["files"]
+    assert (file["filename"], file["status"]) == ("notes.md", "stored")
+    assert stores.blobs.get(raw_key("newcomer-1", file["sha256"])) == b"# Notes\n\nThe kettle is blue.\n"
+    with stores.tables.operator_transaction() as connection:
+        assert "newcomer-1" in {waiting.user_id for waiting in list_waiting(connection)}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "status", "code"),
+    [
+        ("empty.txt", b"", 422, "document_empty"),
+        ("big.txt", b"x" * 21_000_000, 413, "document_too_large"),
+        ("program.exe", b"MZ", 415, "type_unknown"),
+    ],
+)
+def test_a_refused_file_has_its_own_status_code_and_reason(
+    client: TestClient, user_id: str, name: str, data: bytes, status: int, code: str
+) -> None:
+    response = upload(client, user_id, (name, data))
+    assert response.status_code == status
+    assert response.json()["error"]["code"] == code
+    assert response.json()["files"][0]["code"] == code
+
+
+def test_the_rest_of_a_batch_goes_on(client: TestClient, user_id: str) -> None:
+    response = upload(client, user_id, ("empty.txt", b""), ("good.txt", b"A good line.\n"), ("odd.bin", b"\x00\x01"))
+    assert response.status_code == 202
+    assert {file["filename"]: file["status"] for file in response.json()["files"]} == {
+        "empty.txt": "refused",
+        "good.txt": "stored",
+        "odd.bin": "refused",
+    }
+
+
+def test_a_bad_user_id_is_refused_before_anything_is_stored(client: TestClient, stores: Stores) -> None:
+    response = upload(client, "../x", ("notes.md", b"words"))
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "user_id_invalid")
+    assert [key for key in stores.blobs.list_keys("tenant/") if ".." in key] == []
+
+
+def test_the_one_hundred_and_first_document_is_refused(client: TestClient, user_id: str, stores: Stores) -> None:
+    limit = stores.settings.limits.documents_per_user
+    files = [(f"note-{i}.txt", f"Line number {i}.\n".encode()) for i in range(limit + 1)]
+    response = upload(client, user_id, *files)
+    states = [file["status"] for file in response.json()["files"]]
+    assert states == ["stored"] * limit + ["refused"]
+    assert response.json()["files"][-1]["code"] == "document_limit"
+
+
+def test_the_profile_says_what_became_of_each_document(client: TestClient, user_id: str, stores: Stores) -> None:
+    upload(
+        client,
+        user_id,
+        ("good.txt", b"A good line.\n"),
+        ("broken.pdf", b"%PDF-1.4 this is no PDF"),
+        ("bin.txt", bytes(range(256)) * 9),
+    )
+    read_documents(stores.tables, stores.blobs, user_id, no_progress)
+    body = client.get(f"/twin/{user_id}/profile").json()
+    found = {document["filename"]: (document["status"], document["code"]) for document in body["documents"]}
+    assert found == {
+        "good.txt": ("read", None),
+        "broken.pdf": ("refused", "pdf_broken"),
+        "bin.txt": ("refused", "binary_content"),
+    }
+    assert body["release"] is None
+
+
+def test_the_profile_of_a_twin_shows_its_live_release(client: TestClient, twin: str) -> None:
+    body = client.get(f"/twin/{twin}/profile").json()
+    assert body["name"] == "Nora"
+    assert body["release"]["release_id"].startswith("release-of-")
+
+
+def test_a_profile_of_nobody_is_404(client: TestClient) -> None:
+    response = client.get("/twin/nobody-here/profile")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "twin_not_found")
+
+
+def test_health_is_ok_when_every_store_answers(client: TestClient) -> None:
+    response = client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok", "tables": "ok", "blobs": "ok"})
