@@ -1,0 +1,1 @@
+"""Benchmarks: figures of ours beside a baseline, in the same run. `make bench` prints them all."""

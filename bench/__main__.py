@@ -1,0 +1,47 @@
+"""`make bench`: every benchmark in turn, on engines of its own. `python -m bench recall` runs one."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import engine, recall, training
+from lpm_kernel.embedded import engines
+from lpm_kernel.settings import load_settings
+from lpm_kernel.stores.open import open_stores
+from lpm_kernel.stores.tables import upgrade_tables
+from twin_assets.home import PROCESS_ENVIRONMENT
+
+SECTIONS = {"recall": recall.run, "engine": engine.run, "training": training.run}
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(SECTIONS)
+    unknown = set(wanted) - set(SECTIONS)
+    if unknown:
+        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    for name, value in PROCESS_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    settings = load_settings()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory(prefix="twin-bench-") as folder:
+        home = Path(folder) / "home"
+        environment = engines.start(home, settings)
+        try:
+            upgrade_tables(environment[settings.stores.migration_database_url])
+            stores = open_stores(settings, environment)
+            try:
+                for name in wanted:
+                    print(f"\n{name}")
+                    SECTIONS[name](stores)
+            finally:
+                stores.close()
+        finally:
+            engines.stop(home)
+
+
+if __name__ == "__main__":
+    main()
