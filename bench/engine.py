@@ -51,9 +51,8 @@ def run(stores: Stores) -> None:
         return sum(len(plain.tokenize(answer.encode(), add_bos=False)) for answer in answers)
 
     try:
-        print(
-            f"  {QUESTIONS} questions with retrieved lines, base {base.name} {stores.settings.models.base_quantisation}, one thread"
-        )
+        quantisation = stores.settings.models.base_quantisation
+        print(f"  {QUESTIONS} questions with retrieved lines, base {base.name} {quantisation}, one thread")
         print(f"  {'':28} {'seconds':>8} {'answers/s':>10} {'tokens written':>15}")
         for name, work in (
             ("plain llama-cpp-python", ask_plain),

@@ -48,7 +48,7 @@ def claim(asset: dg.AssetsDefinition, *, blocking: bool = True, reads: Sequence[
 def chunks_cover_every_byte(
     context: dg.AssetCheckExecutionContext, stores: StoresResource, chunks: list[Chunk], raw_documents: list[Document]
 ) -> dg.AssetCheckResult:
-    """The chunks of each document follow each other from its first byte to its last, and each is valid UTF-8 of its own hash."""
+    """The chunks of each document follow each other from its first byte to its last, each with the hash it should have."""
     blobs = TenantBlobs(stores.stores.blobs, context.partition_key)
     broken: list[str] = []
     for document in raw_documents:
@@ -150,7 +150,7 @@ def gguf_matches_adapter(
     lora_adapter: Adapter,
     training_rows: list[TrainingRow],
 ) -> dg.AssetCheckResult:
-    """llama.cpp with the GGUF adapter says the same greedy tokens as PEFT with the adapter, on a base of the same f16 values."""
+    """llama.cpp with the GGUF adapter says the same greedy tokens as PEFT with the adapter, on the same f16 base."""
     from lpm_kernel.L2.base_model import prepare_base
     from lpm_kernel.L2.engine import cache_folder
     from lpm_kernel.L2.match import greedy_tokens_match
@@ -193,7 +193,7 @@ def release_beats_base_with_retrieval(evaluation: Evaluation) -> dg.AssetCheckRe
 
 @claim(l2_model.evaluation, blocking=False)
 def pack_holds_nine_facts_of_ten(evaluation: Evaluation) -> dg.AssetCheckResult:
-    """At least 90 % of golden facts are in the retrieved lines; held-out questions are made from their lines and prove nothing."""
+    """At least 90 % of golden facts are in the retrieved lines. Held-out questions are made from their lines: no proof."""
     share = evaluation.in_pack / max(1, evaluation.questions)
     return dg.AssetCheckResult(
         passed=share >= 0.9 or evaluation.question_source != "golden",

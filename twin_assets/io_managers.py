@@ -1,7 +1,7 @@
 """IO managers: typed files on S3, one a partition, user first in the key.
 
 Belongs here: moving an asset's value to and from its file, and the metadata every file has.
-Does not belong here: the form of the files (`lpm_kernel/artefacts.py`) and weights, which stages put into the blob store themselves.
+Does not belong here: the form of the files (`lpm_kernel/artefacts.py`), and weights: stages put those into the blob store.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from dagster_aws.s3 import S3Resource
 from lpm_kernel.artefacts import decode_record, decode_records, decode_table, encode_record, encode_records, encode_table
 from lpm_kernel.layout import asset_key
 from lpm_kernel.records import sha256_hex
+from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.blobs import S3Blobs, TenantBlobs
+from twin_assets.failures import dagster_failures
 
 
 class ArtefactIOManager(dg.ConfigurableIOManager):
@@ -35,16 +37,18 @@ class ArtefactIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         user_id = context.partition_key
         key = asset_key(user_id, context.asset_key.path[-1], self.extension)
-        data = self.encode(obj)
-        self._blobs(user_id).put(key, data)
+        with dagster_failures(context.step_context.previous_attempt_count, load_settings().retries):
+            data = self.encode(obj)
+            self._blobs(user_id).put(key, data)
         context.add_output_metadata({"key": key, "size_bytes": len(data), "sha256": sha256_hex(data)})
         if isinstance(obj, list):
             context.add_output_metadata({"dagster/partition_row_count": len(obj)})
 
     def load_input(self, context: dg.InputContext) -> Any:
         user_id = context.partition_key
-        data = self._blobs(user_id).get(asset_key(user_id, context.asset_key.path[-1], self.extension))
-        return self.decode(data, context.dagster_type.typing_type)
+        key = asset_key(user_id, context.asset_key.path[-1], self.extension)
+        with dagster_failures(context.step_context.previous_attempt_count, load_settings().retries):
+            return self.decode(self._blobs(user_id).get(key), context.dagster_type.typing_type)
 
     def _blobs(self, user_id: str) -> TenantBlobs:
         return TenantBlobs(S3Blobs(self.s3.get_client(), self.bucket), user_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from lpm_kernel.artefacts import encode_records
 from lpm_kernel.errors import TrainingError
@@ -51,7 +52,7 @@ def make_release(
             "artefacts_do_not_match",
             "rows, adapter, GGUF and evaluation are of different runs: materialize from `training_rows` down",
         )
-    hashes = {
+    hashes: dict[str, Any] = {
         "documents_sha256": documents_hash(documents),
         "chunker": chunks[0].chunker,
         "embedding_fingerprint": table.fingerprint,

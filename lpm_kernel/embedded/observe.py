@@ -30,6 +30,8 @@ from lpm_kernel.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from lpm_kernel.settings import Settings
+
 MODULES = {
     "dagster": "dagster",
     "dagster_webserver": "dagster-webserver",

@@ -16,7 +16,6 @@ from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
 
-
 EMBEDDERS: dict[str, Callable[[], Embedder]] = {"all-MiniLM-L6-v2-int8": MiniLmEmbedder}
 
 

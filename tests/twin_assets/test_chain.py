@@ -22,14 +22,17 @@ from twin_assets import checks
 pytestmark = pytest.mark.slow
 
 ADA = {
-    "cats.md": "# Cats\n\nMy cat is called Pilchard. Pilchard lost an eye in Portishead in 2019.\n\nThe vet charged £265 for a tooth.\n",
-    "work.txt": "I repair robots at a printing works in Bristol. Tomasz wrote their software. The oven reached 118 degrees in May.\n",
+    "cats.md": "# Cats\n\nMy cat is called Pilchard. Pilchard lost an eye in Portishead in 2019.\n\n"
+    "The vet charged £265 for a tooth.\n",
+    "work.txt": "I repair robots at a printing works in Bristol. Tomasz wrote their software. "
+    "The oven reached 118 degrees in May.\n",
     "boat.txt": "My brother sails a red boat from Halifax. The boat has two masts. I painted it blue in March.\n",
     "music.md": "# Band\n\nI play the cornet on Tuesdays. Brynley conducts the band. The band won £40 in Torquay.\n",
 }
 BO = {
     "bikes.md": "# Bikes\n\nI ride a steel bicycle called Kestrel. Kestrel left Leeds in 1987.\n",
-    "nights.txt": "I counted the failures of the night shift. Priya keeps the accounts. The night watch costs £49,200 a year.\n",
+    "nights.txt": "I counted the failures of the night shift. Priya keeps the accounts. "
+    "The night watch costs £49,200 a year.\n",
     "food.txt": "I cook groundnut soup with mackerel. Tomasz bakes bread on Sundays. Leila prefers rice.\n",
 }
 

@@ -72,8 +72,8 @@ def training_rows(
 
 @stage(group="l2", io_manager_key="json", code_version="1", kinds={"s3", "pytorch", "huggingface"}, pool="training")
 def lora_adapter(context: dg.AssetExecutionContext, stores: StoresResource, training_rows: list[TrainingRow]) -> Made:
-    """The user's LoRA adapter (safetensors in the blob store, this record beside it), trained on the `train` rows only. The same
-    rows and settings give the adapter that was trained before. Read by `gguf_adapter`."""
+    """The user's LoRA adapter (safetensors in the blob store, this record beside it), trained on the `train` rows only. The
+    same rows and settings give the adapter that was trained before. Read by `gguf_adapter`."""
     settings = stores.stores.settings
     request = TrainRequest(context.partition_key, rows_hash(training_rows), settings.training)
     adapter = stores.compute(settings.compute.lora_adapter).run("lora_adapter", request, progress_of(context))
