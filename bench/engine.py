@@ -25,7 +25,7 @@ def run(stores: Stores) -> None:
         twin_messages(
             person.user,
             question.question,
-            recall_evidence("1", question.question, stores.vectors, stores.embedder, stores.settings.recall),
+            recall_evidence("1", person.generation, question.question, stores.vectors, stores.embedder, stores.settings.recall),
         )
         for question in person.golden.questions[:QUESTIONS]
     ]

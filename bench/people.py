@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from lpm_kernel.L0.embed import ChunkText, chunk_texts, embed_chunks, vector_entries
+from lpm_kernel.L0.embed import ChunkText, chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
 from lpm_kernel.L2.golden import parse_golden
@@ -24,6 +24,10 @@ class Person:
     table: EmbeddingTable
     golden: GoldenSet
 
+    @property
+    def generation(self) -> str:
+        return generation_of(self.table)
+
 
 def take_in(stores: Stores, user_id: str) -> Person:
     """Read, cut, embed and index the documents of one demo person. Idempotent."""
@@ -34,7 +38,7 @@ def take_in(stores: Stores, user_id: str) -> Person:
     chunks, _ = chunk_documents(documents, stores.blobs, stores.settings.chunking, [])
     items = chunk_texts(chunks, fetch_texts(chunks, stores.blobs))
     table, _ = embed_chunks(items, stores.embedder, None, silent)
-    stores.vectors.sync(user_id, vector_entries(items, table), table.fingerprint)
+    stores.vectors.sync(user_id, generation_of(table), vector_entries(items, table), table.fingerprint)
     return Person(User(user_id, about["name"]), items, table, parse_golden((DATA / about["golden"]).read_bytes()))
 
 

@@ -26,7 +26,7 @@ def run(stores: Stores) -> None:
             held, times_ms = 0, []
             for question in person.golden.questions:
                 began = time.perf_counter()
-                lines = recall_evidence(user_id, question.question, stores.vectors, stores.embedder, recall)
+                lines = recall_evidence(user_id, person.generation, question.question, stores.vectors, stores.embedder, recall)
                 times_ms.append(1000 * (time.perf_counter() - began))
                 held += any(
                     line.citation.filename == question.document and holds_fact(line.text, question.expected) for line in lines

@@ -91,15 +91,28 @@ def decode_table(data: bytes) -> EmbeddingTable:
         raise _unreadable("an embedding table") from error
 
 
+def read_artefact(blobs: Blobs, user_id: str, asset: str, extension: str, decode: Callable[[bytes], T]) -> T | None:
+    """What this stage left; None before its first time.
+
+    Raises: StoreError when the store fails, or `artefact_unreadable`: what is there and cannot be read is not nothing.
+    """
+    try:
+        return decode(TenantBlobs(blobs, user_id).get(asset_key(user_id, asset, extension)))
+    except StoreError as error:
+        if error.code == "blob_not_found":
+            return None
+        raise
+
+
 def read_previous(blobs: Blobs, user_id: str, asset: str, extension: str, decode: Callable[[bytes], T]) -> T | None:
     """What this stage left last time, to be built on; None at the first time or when its form has changed since.
 
     Raises: StoreError when the store fails: that is no reason to begin anew.
     """
     try:
-        return decode(TenantBlobs(blobs, user_id).get(asset_key(user_id, asset, extension)))
+        return read_artefact(blobs, user_id, asset, extension, decode)
     except StoreError as error:
-        if error.code in ("blob_not_found", "artefact_unreadable"):
+        if error.code == "artefact_unreadable":
             return None
         raise
 

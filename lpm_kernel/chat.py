@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lpm_kernel.errors import UserInputError
+from lpm_kernel.errors import LlmError, UserInputError
 from lpm_kernel.L2.adapter_files import fetch_adapter
-from lpm_kernel.L2.prompt import twin_messages
+from lpm_kernel.L2.prompt import fit_messages
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import ChatMessage, Evidence, Message, Release, User, check_user_id
 from lpm_kernel.stores.conversations import append_message, last_messages
@@ -75,8 +75,11 @@ def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id
         history = last_messages(connection, user_id, session_id, stores.settings.recall.history_messages)
         asked = ChatMessage(uuid.uuid4().hex, user_id, session_id, "user", datetime.now(UTC), question)
         append_message(connection, asked)
-    evidence = recall_evidence(user_id, question, stores.vectors, stores.embedder, stores.settings.recall)
-    messages, kept = fit_prompt(user, question, evidence, history, llm, stores.settings.models.answer_tokens)
+    evidence = recall_evidence(
+        user_id, release.memory_generation, question, stores.vectors, stores.embedder, stores.settings.recall
+    )
+    talk = [Message("user" if message.sender == "user" else "assistant", message.content) for message in history]
+    messages, kept = fit_messages(user, question, evidence, talk, llm, stores.settings.models.answer_tokens)
     return Turn(user, release, session_id, asked.message_id, uuid.uuid4().hex, messages, kept)
 
 
@@ -88,7 +91,10 @@ def check_session_id(session_id: str) -> str:
 
 
 def stream_turn(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterator[str]:
-    """Pieces of the answer as they come. What was said is stored when it ends, also when the listener leaves early."""
+    """Pieces of the answer as they come. What was said is stored when it ends, also when the listener leaves early.
+
+    Raises: LlmError `answer_empty` when the model ends without a word; what `Llm.stream` raises; StoreError.
+    """
     release = turn.release
     adapter = fetch_adapter(
         stores.blobs, turn.user.user_id, release.gguf_key, release.gguf_sha256, release.base_sha256, adapters
@@ -101,6 +107,8 @@ def stream_turn(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterato
         for piece in pieces:
             said.append(piece)
             yield piece
+        if not "".join(said).strip():
+            raise LlmError("answer_empty", "the twin found no words for this question; ask it in others", retryable=False)
     finally:
         text = "".join(said).strip()
         if text:
@@ -123,24 +131,3 @@ def answer(stores: Stores, llm: Llm, user_id: str, question: str, adapters: Path
     turn = begin_turn(stores, llm, user_id, question, session_id)
     text = "".join(stream_turn(stores, llm, turn, adapters)).strip()
     return Answer(text, turn.session_id, turn.answer_id, turn.release.release_id, turn.evidence)
-
-
-def fit_prompt(
-    user: User, question: str, evidence: Sequence[Evidence], history: Sequence[ChatMessage], llm: Llm, answer_tokens: int
-) -> tuple[tuple[Message, ...], tuple[Evidence, ...]]:
-    """The prompt that fits the model's context: the oldest history goes first, then the weakest line.
-
-    Raises: UserInputError `question_too_long` when not even the bare question fits.
-    """
-    talk = [Message("user" if message.sender == "user" else "assistant", message.content) for message in history]
-    lines = list(evidence)
-    while True:
-        messages = twin_messages(user, question, lines, talk)
-        if llm.prompt_tokens(messages) + answer_tokens <= llm.context_tokens:
-            return messages, tuple(lines)
-        if talk:
-            talk = talk[1:]
-        elif lines:
-            lines.pop()
-        else:
-            raise UserInputError("question_too_long", f"the question does not fit the model's {llm.context_tokens} tokens")

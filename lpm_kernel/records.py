@@ -85,6 +85,12 @@ class Document:
     refusal: Refusal | None = None
     text_size_bytes: int | None = None
     """UTF-8 size of the stored text; None until it is read."""
+    also_named: tuple[str, ...] = ()
+    """Other names that the same bytes were sent under; `filename` is the one that chunks and citations carry."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.filename, *self.also_named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +248,8 @@ class Evaluation:
     declined: dict[str, int]
     """Per arm: unanswerable questions that were answered with "I don't know"."""
     answers: tuple[GradedAnswer, ...]
+    memory_generation: str
+    """What was searched for the retrieved lines."""
     gguf_sha256: str
     base_sha256: str
     seconds: float
@@ -256,6 +264,8 @@ class Release:
     documents_sha256: str
     chunker: str
     embedding_fingerprint: str
+    memory_generation: str
+    """What its chats search."""
     topics_sha256: str
     rows_sha256: str
     adapter_sha256: str

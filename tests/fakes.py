@@ -11,7 +11,7 @@ import math
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,27 +94,44 @@ class MemoryBlobs:
     def delete(self, key: str) -> None:
         self.objects.pop(key, None)
 
+    def check(self) -> None:
+        pass
+
 
 class MemoryVectors:
     """Vectors in a dict; the search is written anew from the formulas (BM25F, cosine, min-max), without stemming."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, dict[str, tuple[VectorEntry, str]]] = {}
+        self._entries: dict[str, dict[str, dict[str, tuple[VectorEntry, str]]]] = {}
+        """User, then generation in the order of its last sync, then the sign of the entry."""
         self._lock = threading.Lock()
 
-    def sync(self, user_id: str, entries: Sequence[VectorEntry], fingerprint: str) -> SyncCount:
+    def sync(self, user_id: str, generation: str, entries: Sequence[VectorEntry], fingerprint: str) -> SyncCount:
         if not all(np.isfinite(entry.vector).all() for entry in entries):
             raise StoreError("vector_invalid", "a vector holds a value that is no number", retryable=False)
         with self._lock:
-            held = self._entries.get(user_id, {})
-            wanted = {entry.chunk.chunk_id: (entry, fingerprint) for entry in entries}
-            kept = sum(key in held and _sign(*held[key]) == _sign(*item) for key, item in wanted.items())
-            self._entries[user_id] = wanted
-        return SyncCount(written=len(wanted) - kept, kept=kept, deleted=len(held.keys() - wanted.keys()))
+            mine = self._entries.setdefault(user_id, {})
+            known = {sign for held in mine.values() for sign in held}
+            before = mine.pop(generation, {})
+            mine[generation] = {_sign(entry, fingerprint): (entry, fingerprint) for entry in entries}
+            fresh = mine[generation].keys() - known
+        return SyncCount(len(fresh), len(entries) - len(fresh), len(before.keys() - mine[generation].keys()))
+
+    def drop_generations(self, user_id: str, keep: Collection[str]) -> int:
+        with self._lock:
+            mine = self._entries.get(user_id, {})
+            order = list(mine)
+            newest = max((order.index(generation) for generation in keep if generation in mine), default=0)
+            count = self.count(user_id)
+            for generation in order[:newest]:
+                if generation not in keep:
+                    del mine[generation]
+            return count - self.count(user_id)
 
     def search(
         self,
         user_id: str,
+        generation: str,
         question: str,
         vector: np.ndarray,
         *,
@@ -123,7 +140,7 @@ class MemoryVectors:
         keyword_weight: float,
         neighbour_weight: float,
     ) -> list[Hit]:
-        held = self._entries.get(user_id, {}).values()
+        held = self._entries.get(user_id, {}).get(generation, {}).values()
         entries = sorted((e for e, f in held if f == fingerprint), key=lambda entry: entry.chunk.chunk_id)
         if not entries:
             return []
@@ -151,8 +168,9 @@ class MemoryVectors:
         ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.citation.chunk_id))[:k]
 
-    def count(self, user_id: str) -> int:
-        return len(self._entries.get(user_id, {}))
+    def count(self, user_id: str, generation: str | None = None) -> int:
+        mine = self._entries.get(user_id, {})
+        return len({sign for name, held in mine.items() if generation in (None, name) for sign in held})
 
 
 def bm25f(question: str, documents: Sequence[tuple[str, str]], near_weight: float) -> list[float]:
@@ -180,9 +198,9 @@ def _min_max(values: Sequence[float], when_equal: float) -> list[float]:
     return [(value - low) / (high - low) if high > low else when_equal for value in values]
 
 
-def _sign(entry: VectorEntry, fingerprint: str) -> tuple[object, ...]:
+def _sign(entry: VectorEntry, fingerprint: str) -> str:
     chunk = entry.chunk
-    return (entry.input_sha256, fingerprint, chunk.filename, chunk.byte_start, chunk.byte_end)
+    return f"{chunk.chunk_id} {entry.input_sha256} {fingerprint} {chunk.filename} {chunk.byte_start} {chunk.byte_end}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ def make_release(user_id: str, number: int = 1) -> Release:
         documents_sha256="1" * 64,
         chunker="v1/cl100k/56",
         embedding_fingerprint="fake/64/l2",
+        memory_generation=f"generation-{number}",
         topics_sha256="2" * 64,
         rows_sha256="3" * 64,
         adapter_sha256="4" * 64,

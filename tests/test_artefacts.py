@@ -16,6 +16,7 @@ from lpm_kernel.artefacts import (
     encode_record,
     encode_records,
     encode_table,
+    read_artefact,
     read_previous,
 )
 from lpm_kernel.errors import StoreError
@@ -109,5 +110,17 @@ def test_a_store_that_fails_is_no_first_time() -> None:
         def get(self, key: str) -> bytes:
             raise StoreError("blob_store", "could not get it")
 
-    with pytest.raises(StoreError):
-        read_previous(Down(), "1", "chunks", "jsonl", decode_table)
+    for read in (read_previous, read_artefact):
+        with pytest.raises(StoreError):
+            read(Down(), "1", "chunks", "jsonl", decode_table)
+
+
+def test_an_artefact_that_cannot_be_read_is_not_one_that_was_never_made() -> None:
+    """A profile showed no topics, as of a new user, when the file of them was damaged."""
+    blobs = MemoryBlobs()
+    decode = partial(decode_records, record_type=Topic)
+    assert read_artefact(blobs, "1", "topics", "jsonl", decode) is None
+    blobs.put(asset_key("1", "topics", "jsonl"), b'{"an": "older form"}')
+    with pytest.raises(StoreError) as caught:
+        read_artefact(blobs, "1", "topics", "jsonl", decode)
+    assert caught.value.code == "artefact_unreadable"

@@ -13,13 +13,13 @@ from sqlalchemy import Connection, text
 
 from lpm_kernel.artefacts import decode_records, encode_records, read_previous
 from lpm_kernel.errors import RetrievalError, StoreError, UserInputError
-from lpm_kernel.L0.embed import chunk_texts, embed_chunks, vector_entries
+from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.layout import asset_key, gguf_key, golden_key, lora_key, tenant_prefix
 from lpm_kernel.recall.search import recall_evidence
-from lpm_kernel.records import Chunk, User
+from lpm_kernel.records import Chunk, Evidence, User
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.conversations import append_message, last_messages
 from lpm_kernel.stores.documents import list_documents, list_waiting, pending_change, put_document
@@ -41,11 +41,14 @@ NOTES = {
 class World:
     stores: Stores
     keys_of_one: tuple[str, ...]
+    generations: dict[str, str]
+    """Of each user's memory."""
 
 
 @pytest.fixture(scope="module")
 def world(stores: Stores) -> World:
     """Both users have been through everything that writes: upload, reading, search store, artefacts, chat, release."""
+    generations = {}
     for user_id, note in NOTES.items():
         result = receive_document(stores.tables, stores.blobs, stores.settings.limits, user_id, "notes.md", note)
         assert result.status == "stored"
@@ -53,7 +56,8 @@ def world(stores: Stores) -> World:
         chunks, _ = chunk_documents(documents, stores.blobs, stores.settings.chunking, [])
         items = chunk_texts(chunks, fetch_texts(chunks, stores.blobs))
         table, _ = embed_chunks(items, stores.embedder, None, no_progress)
-        stores.vectors.sync(user_id, vector_entries(items, table), table.fingerprint)
+        generations[user_id] = generation_of(table)
+        stores.vectors.sync(user_id, generations[user_id], vector_entries(items, table), table.fingerprint)
         blobs = TenantBlobs(stores.blobs, user_id)
         blobs.put(asset_key(user_id, "chunks", "jsonl"), encode_records(chunks))
         blobs.put(golden_key(user_id), b"questions: []")
@@ -64,7 +68,12 @@ def world(stores: Stores) -> World:
             append_message(connection, make_message(user_id, 1, note.decode()))
             promote_release(connection, make_release(user_id))
     receive_document(stores.tables, stores.blobs, stores.settings.limits, ONE, "more.md", b"Pilchard again, still to be read.")
-    return World(stores, tuple(stores.blobs.list_keys(tenant_prefix(ONE))))
+    return World(stores, tuple(stores.blobs.list_keys(tenant_prefix(ONE))), generations)
+
+
+def recall(world: World, user_id: str, question: str, generation: str, lines: int | None = None) -> list[Evidence]:
+    stores = world.stores
+    return recall_evidence(user_id, generation, question, stores.vectors, stores.embedder, stores.settings.recall, lines=lines)
 
 
 def fenced_tables(connection: Connection) -> list[str]:
@@ -81,7 +90,7 @@ def test_the_first_user_has_something_in_every_store(world: World) -> None:
     with world.stores.tables.transaction(ONE) as connection:
         for table in fenced_tables(connection):
             assert connection.execute(text(f"select count(*) from {table}")).scalar_one() >= 1, table
-    assert SECRET in str(recall_evidence(ONE, "cat", world.stores.vectors, world.stores.embedder, world.stores.settings.recall))
+    assert SECRET in str(recall(world, ONE, "cat", world.generations[ONE]))
 
 
 def test_no_row_of_any_table_speaks_of_another_user(world: World) -> None:
@@ -163,12 +172,13 @@ def test_a_listing_of_the_own_blobs_names_no_other_user(world: World) -> None:
 
 def test_no_search_finds_another_users_lines(world: World) -> None:
     stores = world.stores
-    lines = recall_evidence(TWO, NOTES[ONE].decode(), stores.vectors, stores.embedder, stores.settings.recall, lines=50)
+    lines = recall(world, TWO, NOTES[ONE].decode(), world.generations[TWO], lines=50)
     assert lines
     assert not any(SECRET in line.text or "4711" in line.text for line in lines)
     assert stores.vectors.count(TWO) == len(lines)
-    with pytest.raises(RetrievalError):
-        recall_evidence("isolation-nobody", "cat", stores.vectors, stores.embedder, stores.settings.recall)
+    for user_id in (TWO, "isolation-nobody"):
+        with pytest.raises(RetrievalError):
+            recall(world, user_id, "cat", world.generations[ONE])
 
 
 def test_a_sync_changes_nothing_of_another_user_even_with_their_chunks(world: World, user_id: str) -> None:
@@ -177,12 +187,14 @@ def test_a_sync_changes_nothing_of_another_user_even_with_their_chunks(world: Wo
     chunks = read_previous(stores.blobs, ONE, "chunks", "jsonl", partial(decode_records, record_type=Chunk)) or []
     items = chunk_texts(chunks, fetch_texts(chunks, stores.blobs))
     table, _ = embed_chunks(items, stores.embedder, None, no_progress)
-    before = recall_evidence(ONE, "cat", stores.vectors, stores.embedder, stores.settings.recall)
+    generation = world.generations[ONE]
+    before = recall(world, ONE, "cat", generation)
     planted = [replace(entry, text="planted") for entry in vector_entries(items, table)]
     for entries in (planted, []):
-        stores.vectors.sync(user_id, entries, table.fingerprint)
+        stores.vectors.sync(user_id, generation, entries, table.fingerprint)
+        stores.vectors.drop_generations(user_id, [generation])
         assert stores.vectors.count(user_id) == len(entries)
-        assert recall_evidence(ONE, "cat", stores.vectors, stores.embedder, stores.settings.recall) == before
+        assert recall(world, ONE, "cat", generation) == before
 
 
 def test_no_artefact_is_taken_for_the_own(world: World) -> None:

@@ -7,12 +7,13 @@ Does not belong here: HTTP uploads (`twin_serving`), which use the same intake.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 
 from lpm_kernel.errors import UserInputError
-from lpm_kernel.L0.intake import receive_document, refusal_by_size
+from lpm_kernel.L0.intake import receive_file
 from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.layout import golden_key
 from lpm_kernel.records import UploadResult, User, check_user_id
@@ -39,24 +40,26 @@ def register_user(stores: Stores, instance: dg.DagsterInstance, user: User, gold
 
 
 def receive_folder(stores: Stores, user_id: str, folder: Path) -> Iterator[UploadResult]:
-    """Take in every file of a folder, by name, one result each; hidden files are passed over.
+    """Take in every file of a folder, by name, one result and one row each; hidden files are passed over.
 
     Raises: UserInputError `folder_missing`, `file_unreadable`.
     """
     if not folder.is_dir():
         raise UserInputError("folder_missing", f"{folder} is not a folder")
-    limits = stores.settings.limits
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
-        size_bytes = path.stat().st_size
-        refusal = refusal_by_size(size_bytes, limits)
-        if refusal is not None and size_bytes > 0:
-            yield UploadResult(path.name, "refused", None, size_bytes, refusal)
-        else:
-            yield receive_document(stores.tables, stores.blobs, limits, user_id, path.name, read_file(path))
+        with _readable(path), path.open("rb") as file:
+            result = receive_file(stores.tables, stores.blobs, stores.settings.limits, user_id, path.name, file)
+        yield result
 
 
 def read_file(path: Path) -> bytes:
-    try:
+    with _readable(path):
         return path.read_bytes()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserInputError("file_unreadable", f"cannot read {path}: {error.strerror}") from error

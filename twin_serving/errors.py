@@ -11,6 +11,7 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from lpm_kernel.errors import IngestionError, LlmError, RetrievalError, StoreError, TwinError, UserInputError
 
@@ -23,7 +24,11 @@ STATUS_OF_CODE = {
     "document_limit": 409,
     "document_too_large": 413,
     "type_unknown": 415,
+    "artefact_unreadable": 500,
 }
+CODE_OF_STATUS = {400: "request_invalid", 404: "path_not_found", 405: "method_not_allowed"}
+"""Of what the web framework itself refuses, such as a path that no route has."""
+
 STATUS_OF_CLASS: tuple[tuple[type[TwinError], int], ...] = (
     (UserInputError, 422),
     (IngestionError, 422),
@@ -56,6 +61,11 @@ def install_error_responses(app: FastAPI) -> None:
     def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         wrong = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors())
         return JSONResponse(error_body("request_invalid", wrong), 422)
+
+    @app.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> JSONResponse:
+        code = CODE_OF_STATUS.get(error.status_code, "request_refused")
+        return JSONResponse(error_body(code, str(error.detail)), error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -56,6 +56,7 @@ class UploadAnswer(BaseModel):
 
 class DocumentOut(BaseModel):
     filename: str
+    also_named: list[str]
     sha256: str
     status: str
     size_bytes: int

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from lpm_kernel.records import Chunk, EmbeddingTable, sha256_hex
+from lpm_kernel.records import Chunk, EmbeddingTable, content_id, sha256_hex
 from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.vectors import VectorEntry
@@ -87,6 +87,11 @@ def embed_chunks(
         fingerprint=embedder.fingerprint,
     )
     return table, EmbedCount(embedded=len(todo), reused=len(items) - len(todo))
+
+
+def generation_of(table: EmbeddingTable) -> str:
+    """The name under which this very table is searched; a release keeps it."""
+    return content_id(table.fingerprint, *table.chunk_ids, *table.input_sha256s)[:32]
 
 
 def vector_entries(items: Sequence[ChunkText], table: EmbeddingTable) -> list[VectorEntry]:

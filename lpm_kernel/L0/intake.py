@@ -6,72 +6,117 @@ Does not belong here: reading the bytes (`library.py`).
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
 
 from lpm_kernel.errors import IngestionError, UserInputError
 from lpm_kernel.L0.read import mime_of
 from lpm_kernel.layout import raw_key
-from lpm_kernel.records import Document, Refusal, Source, UploadResult, User, check_user_id, sha256_hex
+from lpm_kernel.records import Document, Refusal, Source, UploadResult, User, check_user_id
 from lpm_kernel.settings import LimitSettings
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
-from lpm_kernel.stores.documents import list_documents, lock_documents, mark_replaced, put_document
+from lpm_kernel.stores.documents import add_name, list_documents, lock_documents, mark_replaced, put_document
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.users import add_user
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 MAX_FILENAME_BYTES = 200
+MIME_UNKNOWN = "application/octet-stream"
+PIECE_BYTES = 1 << 20
 
 
 def receive_document(
     tables: Tables, blobs: Blobs, limits: LimitSettings, user_id: str, filename: str, data: bytes, source: Source = "upload"
 ) -> UploadResult:
-    """Take in one file of one user, who is made known by it; a refused file is a result, not an error.
+    """`receive_file` for bytes that are already in memory."""
+    return receive_file(tables, blobs, limits, user_id, filename, BytesIO(data), source)
 
-    Idempotent: the same bytes again are a `duplicate`. Other bytes under a known name replace the ones before once they are
-    read: a file that cannot be read replaces nothing.
+
+def receive_file(
+    tables: Tables, blobs: Blobs, limits: LimitSettings, user_id: str, filename: str, file: BinaryIO, source: Source = "upload"
+) -> UploadResult:
+    """Take in one file of one user, who is made known by it; a refused file is a result and a row, not an error.
+
+    Idempotent: the same bytes again are a `duplicate`, and another name of theirs is remembered. Other bytes under a known
+    name replace the ones before once they are read: a file that cannot be read replaces nothing.
+    Units: at most `document_size_mb` are held in memory; of a larger file only the hash is taken, piece by piece.
     Raises: UserInputError `user_id_invalid`; StoreError when a store fails, and then nothing was taken in.
     """
     check_user_id(user_id)
-    sha256 = sha256_hex(data)
+    data = file.read(_max_bytes(limits) + 1)
+    sha256, size_bytes = _measure(data, file)
     try:
         name = check_filename(filename)
-        mime = mime_of(name)
-    except (IngestionError, UserInputError) as error:
+    except UserInputError as error:
         # Without a usable name there is no row to keep: the answer itself is the record.
         shown = filename[:MAX_FILENAME_BYTES].encode(errors="replace").decode()
-        return _refused(shown, sha256, len(data), Refusal(error.code, error.message))
-    record = Document(
-        user_id=user_id,
-        sha256=sha256,
-        filename=name,
-        mime=mime,
-        size_bytes=len(data),
-        source=source,
-        created_by="user",
-        created_at=datetime.now(UTC),
-    )
-    refusal = refusal_by_size(len(data), limits)
+        return UploadResult(shown, "refused", sha256, size_bytes, Refusal(error.code, error.message))
+    mime, refusal = _type_of(name)
+    refusal = _refusal_by_size(size_bytes, limits) or refusal
     if refusal is None:
         # Blob first: a row that someone was told about always has its bytes. Bytes without a row are harmless.
         TenantBlobs(blobs, user_id).put(raw_key(user_id, sha256), data)
     with tables.transaction(user_id) as connection:
         add_user(connection, User(user_id))
         lock_documents(connection, user_id)
-        live = [known for known in list_documents(connection, user_id) if known.status in ("received", "read")]
-        if any(known.sha256 == sha256 for known in live):
-            if any(known.filename == name and known.sha256 != sha256 for known in live):
-                mark_replaced(connection, user_id, name, by_sha256=sha256, since=record.created_at, pending=True)
-            return UploadResult(name, "duplicate", sha256, len(data))
-        if refusal is None and not any(known.filename == name for known in live) and len(live) >= limits.documents_per_user:
-            refusal = Refusal(
-                "document_limit",
-                f"{len(live)} documents are kept and {limits.documents_per_user} are allowed: delete one first",
-            )
-        if refusal is not None:
-            put_document(connection, _with_refusal(record, refusal))
-            return _refused(name, sha256, len(data), refusal)
+        record = Document(
+            user_id=user_id,
+            sha256=sha256,
+            filename=name,
+            mime=mime,
+            size_bytes=size_bytes,
+            source=source,
+            created_by="user",
+            created_at=datetime.now(UTC),
+        )
+        return _decide(connection, record, refusal, limits.documents_per_user)
+
+
+def _decide(connection: Connection, record: Document, refusal: Refusal | None, max_documents: int) -> UploadResult:
+    """What becomes of a file, by the user's other documents; the caller holds their lock."""
+    name, sha256 = record.filename, record.sha256
+    rows = list_documents(connection, record.user_id)
+    live = [row for row in rows if row.status in ("received", "read")]
+    before = next((row for row in rows if row.sha256 == sha256), None)
+    if refusal is None and before in live:
+        _send_again(connection, record, before, live)
+        return UploadResult(name, "duplicate", sha256, record.size_bytes)
+    if refusal is None and len(live) >= max_documents and not any(row.names == (name,) for row in live):
+        refusal = Refusal(
+            "document_limit",
+            f"{len(live)} documents are kept and {max_documents} are allowed: raise limits.documents_per_user, "
+            "or replace one by sending a file of the same name",
+        )
+    if refusal is None:
         put_document(connection, record)
-    return UploadResult(name, "stored", sha256, len(data))
+        return UploadResult(name, "stored", sha256, record.size_bytes)
+    if before not in live:  # else the same bytes are kept already, under a name that is read
+        names = before.names if before is not None and before.status == "refused" else ()
+        others = tuple(other for other in names if other != name)
+        put_document(connection, replace(record, status="refused", refusal=refusal, also_named=others))
+    return UploadResult(name, "refused", sha256, record.size_bytes, refusal)
+
+
+def _send_again(connection: Connection, record: Document, before: Document, live: Sequence[Document]) -> None:
+    """Note that a content which is kept was sent once more, perhaps under a name that has stood for another since."""
+    name = record.filename
+    others = [row for row in live if row.sha256 != record.sha256]
+    if before.status == "received" and any(name in row.names for row in others):
+        # Not read yet, so it replaces nothing yet: it waits anew as the newest content of this name.
+        newer = {other for row in others if row.created_at > before.created_at for other in row.names}
+        kept = tuple(other for other in before.names if other != name and other not in newer)
+        put_document(connection, replace(record, also_named=kept))
+        return
+    if name not in before.names:
+        add_name(connection, record.user_id, record.sha256, name)
+    mark_replaced(connection, record.user_id, name, by_sha256=record.sha256, since=record.created_at, pending=True)
 
 
 def check_filename(filename: str) -> str:
@@ -85,21 +130,30 @@ def check_filename(filename: str) -> str:
     return name
 
 
-def refusal_by_size(size_bytes: int, limits: LimitSettings) -> Refusal | None:
-    """Callers that know a file's size ask this before they read it."""
+def _refusal_by_size(size_bytes: int, limits: LimitSettings) -> Refusal | None:
     if size_bytes == 0:
         return Refusal("document_empty", "the file has no bytes")
-    if size_bytes > limits.document_size_mb * 1_000_000:
+    if size_bytes > _max_bytes(limits):
         size_mb = size_bytes / 1_000_000
         return Refusal("document_too_large", f"the file has {size_mb:.1f} MB and {limits.document_size_mb} MB are allowed")
     return None
 
 
-def _with_refusal(record: Document, refusal: Refusal) -> Document:
-    from dataclasses import replace
-
-    return replace(record, status="refused", refusal=refusal)
+def _max_bytes(limits: LimitSettings) -> int:
+    return limits.document_size_mb * 1_000_000
 
 
-def _refused(name: str, sha256: str, size_bytes: int, refusal: Refusal) -> UploadResult:
-    return UploadResult(name, "refused", sha256, size_bytes, refusal)
+def _measure(data: bytes, file: BinaryIO) -> tuple[str, int]:
+    """Hash and size of a file whose first bytes are `data`, the rest of it read in pieces."""
+    digest, size_bytes = hashlib.sha256(data), len(data)
+    while piece := file.read(PIECE_BYTES):
+        digest.update(piece)
+        size_bytes += len(piece)
+    return digest.hexdigest(), size_bytes
+
+
+def _type_of(name: str) -> tuple[str, Refusal | None]:
+    try:
+        return mime_of(name), None
+    except IngestionError as error:
+        return MIME_UNKNOWN, Refusal(error.code, error.message)

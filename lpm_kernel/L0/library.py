@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import IngestionError
 from lpm_kernel.L0.chunk import chunk_document, chunker_fingerprint
@@ -17,9 +18,20 @@ from lpm_kernel.records import Chunk, Document, Refusal
 from lpm_kernel.settings import ChunkingSettings
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.compute import Progress
-from lpm_kernel.stores.documents import clear_pending, list_documents, mark_read, mark_refused, mark_replaced, pending_change
+from lpm_kernel.stores.documents import (
+    clear_pending,
+    list_documents,
+    lock_documents,
+    mark_read,
+    mark_refused,
+    mark_replaced,
+    pending_change,
+)
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.users import get_user
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +70,10 @@ def read_documents(tables: Tables, blobs: Blobs, user_id: str, progress: Progres
                 mark_refused(connection, user_id, document.sha256, Refusal(error.code, error.message))
         else:
             own.put(text_key(user_id, document.sha256), text)
-            read_now.add(document.sha256)
             with tables.transaction(user_id) as connection:
-                mark_read(connection, user_id, document.sha256, len(text))
-                mark_replaced(
-                    connection,
-                    user_id,
-                    document.filename,
-                    by_sha256=document.sha256,
-                    since=document.created_at,
-                    pending=False,
-                )
+                taken_up = _take_up(connection, user_id, document.sha256, len(text))
+            if taken_up:
+                read_now.add(document.sha256)
         progress(done / len(waiting), f"{done} of {len(waiting)} new documents read")
     with tables.transaction(user_id) as connection:
         if change is not None:
@@ -79,6 +84,21 @@ def read_documents(tables: Tables, blobs: Blobs, user_id: str, progress: Progres
     return documents, ReadCount(
         read=len(read_now), reused=sum(row.sha256 not in read_now for row in documents), refused=refused
     )
+
+
+def _take_up(connection: Connection, user_id: str, sha256: str, text_size_bytes: int) -> bool:
+    """Mark a content as read, and what its names stood for before as replaced; False when it no longer waits to be read.
+
+    Why under the lock and by the row as it now stands: while the text was read, the user may have sent the content before
+    again, and it would otherwise be replaced by one that is itself replaced.
+    """
+    lock_documents(connection, user_id)
+    row = mark_read(connection, user_id, sha256, text_size_bytes)
+    if row is None:
+        return False
+    for name in row.names:
+        mark_replaced(connection, user_id, name, by_sha256=sha256, since=row.created_at, pending=False)
+    return True
 
 
 def chunk_documents(

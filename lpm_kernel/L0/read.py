@@ -23,6 +23,8 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_UNMAPPED = re.compile(r"\(cid:\d+\)")  # what pdfminer writes for a glyph whose font does not say which character it is
+MAX_UNMAPPED_SHARE = 0.1
 
 
 def mime_of(filename: str) -> str:
@@ -38,18 +40,39 @@ def mime_of(filename: str) -> str:
 
 
 def read_text(data: bytes, mime: str) -> str:
-    """The text of one file: line ends as "\\n", no byte order mark, no control characters.
+    """The text of one file, fit for UTF-8: line ends as "\\n", no byte order mark, no control characters.
 
-    Raises: IngestionError with `document_empty`, `binary_content`, `encoding_unknown`, `pdf_encrypted`, `pdf_broken` or
-    `no_text`. None of them can be helped by a retry.
+    Raises: IngestionError with `document_empty`, `binary_content`, `encoding_unknown`, `pdf_encrypted`, `pdf_broken`,
+    `pdf_fonts_unreadable` or `no_text`. None of them can be helped by a retry.
     """
     if not data:
         raise IngestionError("document_empty", "the file has no bytes")
-    text = _read_pdf(data) if mime == "application/pdf" else _decode(data)
+    text = drop_unmapped(whole_characters(_read_pdf(data))) if mime == "application/pdf" else _decode(data)
     text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n"))
     if not text.strip():
         raise IngestionError("no_text", "the file holds no text; a scanned PDF needs text recognition first")
     return text
+
+
+def whole_characters(text: str) -> str:
+    """Halves of UTF-16 characters joined to characters; a half alone becomes U+FFFD, for UTF-8 has no form of it."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def drop_unmapped(text: str) -> str:
+    """The text of a PDF without the glyphs that stand for no known character, such as the bullets of an old font.
+
+    Raises: IngestionError `pdf_fonts_unreadable` when they are too many: what is left is no text that a person wrote.
+    """
+    kept, dropped = _UNMAPPED.subn("", text)
+    unreadable = dropped + kept.count("\ufffd")
+    if unreadable > MAX_UNMAPPED_SHARE * (dropped + sum(not c.isspace() for c in kept)):
+        raise IngestionError(
+            "pdf_fonts_unreadable",
+            f"{unreadable} letters of the PDF do not say which characters they are; export it anew from the program it was "
+            "written in, or let text recognition read it",
+        )
+    return kept
 
 
 def _decode(data: bytes) -> str:

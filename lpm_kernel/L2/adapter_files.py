@@ -7,7 +7,9 @@ Does not belong here: loading them into llama.cpp (`llama.py`).
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
+from functools import lru_cache
 from pathlib import Path
 
 from lpm_kernel.errors import StoreError
@@ -18,10 +20,11 @@ from lpm_kernel.stores.llm import AdapterFile
 def fetch_adapter(blobs: Blobs, user_id: str, key: str, sha256: str, base_sha256: str, folder: Path) -> AdapterFile:
     """A local copy whose content is known to be `sha256`; the file appears whole or not at all.
 
-    Idempotent. Raises: StoreError `adapter_damaged` when the stored bytes have another hash.
+    Idempotent; a local copy of another content, as a power failure may leave it, is fetched anew.
+    Raises: StoreError `adapter_damaged` when the stored bytes have another hash.
     """
     path = folder / f"{sha256}.gguf"
-    if not path.exists():
+    if _local_sha256(path) != sha256:
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".{sha256}.{uuid.uuid4().hex}"
         try:
@@ -29,10 +32,32 @@ def fetch_adapter(blobs: Blobs, user_id: str, key: str, sha256: str, base_sha256
             found = file_sha256(part)
             if found != sha256:
                 raise StoreError("adapter_damaged", f"{key} has sha256 {found[:12]}, not {sha256[:12]}", retryable=False)
+            _flush(part)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     return AdapterFile(path, sha256, base_sha256)
+
+
+def _local_sha256(path: Path) -> str | None:
+    """Hash of the file as it stands; None without one."""
+    try:
+        stat = path.stat()
+        return _sha256_at(path, stat.st_size, stat.st_mtime_ns)
+    except FileNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _sha256_at(path: Path, size_bytes: int, mtime_ns: int) -> str:
+    """Why remembered by size and time: every chat asks, and hashing an adapter takes longer than finding its lines."""
+    return file_sha256(path)
+
+
+def _flush(path: Path) -> None:
+    """Bring the bytes to the disk before the name is: after a power failure the name would stand for a shorter file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def file_sha256(path: Path) -> str:

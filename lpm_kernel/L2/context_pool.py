@@ -43,18 +43,20 @@ class ContextPool:
         self._closed = False
 
     @contextmanager
-    def lend(self, owner: Owner) -> Iterator[Place]:
+    def lend(self, owner: Owner, wait_s: float | None = None) -> Iterator[Place]:
         """Wait for a place; the one that last served this owner, else the one unused for longest.
 
-        Raises: LlmError `engine_closed`.
+        Raises: LlmError `engine_busy` (retryable) when none was free for `wait_s`; `engine_closed`.
         """
         ticket = object()
         with self._changed:
             self._queue.append(ticket)
             try:
-                self._changed.wait_for(lambda: self._closed or (self._free and self._queue[0] is ticket))
+                free = self._changed.wait_for(lambda: self._closed or (self._free and self._queue[0] is ticket), wait_s)
                 if self._closed:
                     raise engine_closed()
+                if not free:
+                    raise LlmError("engine_busy", f"no place became free in {wait_s:.0f} s: too many ask at once")
                 place = next((place for place in self._free if place.owner == owner), self._free[0])
                 self._free.remove(place)
             finally:

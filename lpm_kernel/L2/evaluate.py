@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lpm_kernel.L2.golden import holds_fact
-from lpm_kernel.L2.prompt import DECLINE, twin_messages
+from lpm_kernel.L2.prompt import DECLINE, fit_messages
 from lpm_kernel.L2.synthesize import question_of
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import (
@@ -58,6 +58,7 @@ def evaluate_twin(
     exam: Exam,
     llm: Llm,
     adapter: AdapterFile,
+    generation: str,
     vectors: Vectors,
     embedder: Embedder,
     recall: RecallSettings,
@@ -72,7 +73,7 @@ def evaluate_twin(
     """
     started = time.monotonic()
     asked = [question.question for question in exam.questions] + list(exam.unanswerable)
-    packs = [recall_evidence(user.user_id, question, vectors, embedder, recall) for question in asked]
+    packs = [recall_evidence(user.user_id, generation, question, vectors, embedder, recall) for question in asked]
     answers: list[GradedAnswer] = []
     correct: dict[str, int] = {}
     declined: dict[str, int] = {}
@@ -95,6 +96,7 @@ def evaluate_twin(
         unanswerable=len(exam.unanswerable),
         declined=declined,
         answers=tuple(answers),
+        memory_generation=generation,
         gguf_sha256=adapter.sha256,
         base_sha256=llm.base_sha256,
         seconds=round(time.monotonic() - started, 1),
@@ -122,7 +124,10 @@ def _ask(
     slots: int,
 ) -> list[str]:
     """Answers in question order. Prompts of like length go together, as one batch is as slow as its longest prompt."""
-    prompts = [twin_messages(user, question, pack) for question, pack in zip(questions, packs, strict=True)]
+    prompts = [
+        fit_messages(user, question, pack, (), llm, evaluation.answer_tokens)[0]
+        for question, pack in zip(questions, packs, strict=True)
+    ]
     order = sorted(range(len(prompts)), key=lambda i: sum(len(message.content) for message in prompts[i]))
     batches = [order[i : i + evaluation.batch] for i in range(0, len(order), evaluation.batch)]
 

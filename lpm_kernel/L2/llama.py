@@ -28,6 +28,9 @@ ADAPTERS_KEPT = 16
 CONTEXT_STEP_TOKENS = 256
 """llama.cpp rounds a context's size up to this."""
 
+PLACE_WAIT_S = 60.0
+"""How long a stream waits for its turn before it says that the engine is busy."""
+
 BATCH: Owner = ("", None)
 """Owner of every place for batches: what they computed is forgotten after each, so any place that has a context is good."""
 
@@ -78,7 +81,7 @@ class LlamaCpp:
 
         What is wrong with the prompt or the adapter is raised here, before the first piece is asked for. Closing the iterator
         early gives its place to the next caller.
-        Raises: LlmError `prompt_too_long`, `adapter_refused`, `decode_failed` (retryable), `engine_closed`.
+        Raises: LlmError `prompt_too_long`, `adapter_refused`, `engine_closed`; `decode_failed` and `engine_busy` (retryable).
         """
         with self._in_use(), self._adapters.borrow(adapter):
             ids = self._prompt(messages, max_tokens)
@@ -157,7 +160,7 @@ class LlamaCpp:
 
     def _pieces(self, ids: list[int], tenant: str, adapter: AdapterFile | None, max_tokens: int) -> Iterator[str]:
         owner = (tenant, adapter.sha256 if adapter else None)
-        with self._in_use(), self._streams.lend(owner) as place, self._adapters.borrow(adapter) as attached:
+        with self._in_use(), self._streams.lend(owner, PLACE_WAIT_S) as place, self._adapters.borrow(adapter) as attached:
             place.context = place.context or Context(self._weights, 1, self._context_tokens)
             place.context.attach(attached)
             try:

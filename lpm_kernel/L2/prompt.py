@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from lpm_kernel.errors import UserInputError
 from lpm_kernel.records import Evidence, Message, User
+from lpm_kernel.stores.llm import Llm
 
 DECLINE = "I have nothing about that in my notes."
 """The one sentence a twin is trained to say when its notes do not answer."""
@@ -28,6 +30,26 @@ def twin_messages(
         lines = "\n".join(f"- {as_line(item.text)}" for item in reversed(evidence))
         system += f"\nFrom your notes:\n{lines}"
     return (Message("system", system), *history, Message("user", question))
+
+
+def fit_messages(
+    user: User, question: str, evidence: Sequence[Evidence], history: Sequence[Message], llm: Llm, answer_tokens: int
+) -> tuple[tuple[Message, ...], tuple[Evidence, ...]]:
+    """The prompt that fits the model's context, and the lines left in it: the oldest history goes first, then the weakest line.
+
+    Raises: UserInputError `question_too_long` when not even the bare question fits.
+    """
+    talk, lines = list(history), list(evidence)
+    while True:
+        messages = twin_messages(user, question, lines, talk)
+        if llm.prompt_tokens(messages) + answer_tokens <= llm.context_tokens:
+            return messages, tuple(lines)
+        if talk:
+            talk.pop(0)
+        elif lines:
+            lines.pop()
+        else:
+            raise UserInputError("question_too_long", f"the question does not fit the model's {llm.context_tokens} tokens")
 
 
 def as_line(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lpm_kernel.artefacts import encode_records
 from lpm_kernel.errors import TrainingError
+from lpm_kernel.L0.embed import generation_of
 from lpm_kernel.records import (
     Adapter,
     Chunk,
@@ -25,8 +26,9 @@ from lpm_kernel.records import (
     content_id,
     sha256_hex,
 )
-from lpm_kernel.stores.releases import promote_release
+from lpm_kernel.stores.releases import list_releases, promote_release
 from lpm_kernel.stores.tables import Tables
+from lpm_kernel.stores.vectors import Vectors
 
 
 def make_release(
@@ -43,19 +45,32 @@ def make_release(
     """The manifest of one chain of artefacts.
 
     Idempotent: the id comes from the hashes of all inputs; the evaluation belongs to the manifest but not to its id.
-    Raises: TrainingError `artefacts_do_not_match` when the adapter, its GGUF and the evaluation are not of one chain.
+    Raises: TrainingError `artefacts_do_not_match` when some artefact was made from another one than the manifest would name.
     """
-    rows_sha256 = rows_hash(rows)
-    chain = (adapter.rows_sha256 == rows_sha256, gguf.adapter_sha256 == adapter.sha256, evaluation.gguf_sha256 == gguf.sha256)
-    if not all(chain):
+    rows_sha256, generation = rows_hash(rows), generation_of(table)
+    chunk_ids = [chunk.chunk_id for chunk in chunks]
+    chain = {
+        "chunks": {(chunk.document_sha256, chunk.filename) for chunk in chunks}
+        == {(document.sha256, document.filename) for document in documents},
+        "embeddings": list(table.chunk_ids) == chunk_ids,
+        "topics": sorted(chunk_id for topic in topics for chunk_id in topic.chunk_ids) == sorted(chunk_ids),
+        "training_rows": {chunk_id for row in rows for chunk_id in row.source_chunk_ids} <= set(chunk_ids),
+        "lora_adapter": adapter.rows_sha256 == rows_sha256,
+        "gguf_adapter": gguf.adapter_sha256 == adapter.sha256,
+        "evaluation": evaluation.gguf_sha256 == gguf.sha256 and evaluation.memory_generation == generation,
+    }
+    foreign = [asset for asset, fits in chain.items() if not fits]
+    if foreign:
         raise TrainingError(
             "artefacts_do_not_match",
-            "rows, adapter, GGUF and evaluation are of different runs: materialize from `training_rows` down",
+            f"{', '.join(foreign)} and what they are made from are of different runs (documents may have changed meanwhile): "
+            f"materialize from `{foreign[0]}` down",
         )
     hashes: dict[str, Any] = {
         "documents_sha256": documents_hash(documents),
         "chunker": chunks[0].chunker,
         "embedding_fingerprint": table.fingerprint,
+        "memory_generation": generation,
         "topics_sha256": sha256_hex(encode_records(topics)),
         "rows_sha256": rows_sha256,
         "adapter_sha256": adapter.sha256,
@@ -79,10 +94,15 @@ def make_release(
     )
 
 
-def publish_release(tables: Tables, release: Release) -> None:
-    """Make it the live release of its user; the one before is retired in the same transaction."""
+def publish_release(tables: Tables, vectors: Vectors, release: Release) -> None:
+    """Make it the live release of its user; the one before is retired in the same transaction and can be gone back to.
+
+    Memory that no release names any more is dropped afterwards. Idempotent.
+    """
     with tables.transaction(release.user_id) as connection:
         promote_release(connection, release)
+        named = {known.memory_generation for known in list_releases(connection, release.user_id)}
+    vectors.drop_generations(release.user_id, named)
 
 
 def documents_hash(documents: Sequence[Document]) -> str:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L0.embed import ChunkText
-from lpm_kernel.L2.golden import too_close
+from lpm_kernel.L2.golden import Asked, too_close
 from lpm_kernel.L2.prompt import DECLINE, twin_messages
 from lpm_kernel.L2.questions import ask_about
+from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS
 from lpm_kernel.records import Evidence, GoldenSet, Message, RowKind, Split, Topic, TrainingRow, User, content_id
 from lpm_kernel.settings import TrainingSettings
 from lpm_kernel.stores.compute import Progress
@@ -23,6 +24,9 @@ from lpm_kernel.stores.embedder import Embedder
 
 Recall = Callable[[str], Sequence[Evidence]]
 """A question to its retrieved lines, best first: the same search a live chat uses."""
+
+RowTokens = Callable[[Sequence[Message]], int]
+"""The tokens of a row, as training counts them."""
 
 CYCLE: tuple[RowKind, ...] = ("grounded", "recall", "grounded", "refusal", "grounded", "recall", "grounded", "recall")
 """Kinds in turn. Why half are grounded: rows of bare facts teach a small model to ignore its notes."""
@@ -41,6 +45,8 @@ class Ask:
 class SynthesisCount:
     asked: int
     too_close_to_golden: int
+    too_long: int
+    """Chosen, but with more tokens than a training row may have even without a retrieved line."""
     rows_by_kind: dict[str, int]
 
 
@@ -50,6 +56,7 @@ def synthesize_rows(
     topics: Sequence[Topic],
     training: TrainingSettings,
     recall: Recall,
+    row_tokens: RowTokens,
     embedder: Embedder,
     golden: GoldenSet | None,
     progress: Progress,
@@ -65,7 +72,7 @@ def synthesize_rows(
         for item, pairs in zip(items, ask_about([item.text for item in items]), strict=True)
         for pair in pairs
     ]
-    refused = too_close([ask.question for ask in asked], golden, embedder)
+    refused = too_close([Asked(ask.question, ask.answer, ask.item.chunk.filename) for ask in asked], golden, embedder)
     kept = [ask for ask, refuse in zip(asked, refused, strict=True) if not refuse]
     splits = split_documents([item.chunk.document_sha256 for item in items], training.held_out_share)
     chosen = _choose(kept, topics, training)
@@ -78,14 +85,16 @@ def synthesize_rows(
         allowed = {
             item.chunk.chunk_id for item in items if split == "held_out" or splits[item.chunk.document_sha256] == "train"
         }
-        rows.append(_row(user, ask, kind, split, recall, allowed, training.seed))
+        row = _row(user, ask, kind, split, recall, row_tokens, allowed, training.seed)
+        if row is not None:
+            rows.append(row)
         progress(done / len(chosen), f"{done} of {len(chosen)} rows")
     if not any(row.split == "train" for row in rows):
         raise TrainingError(
             "no_training_rows", f"{len(items)} chunks give no sentence that can be asked for: add longer documents"
         )
     kinds = Counter(row.kind for row in rows)
-    return rows, SynthesisCount(len(asked), sum(refused), dict(sorted(kinds.items())))
+    return rows, SynthesisCount(len(asked), sum(refused), len(chosen) - len(rows), dict(sorted(kinds.items())))
 
 
 def split_documents(document_sha256s: Sequence[str], held_out_share: float) -> dict[str, Split]:
@@ -121,14 +130,21 @@ def _choose(asks: Sequence[Ask], topics: Sequence[Topic], training: TrainingSett
     return chosen[: training.max_rows]
 
 
-def _row(user: User, ask: Ask, kind: RowKind, split: Split, recall: Recall, allowed: set[str], seed: int) -> TrainingRow:
+def _row(
+    user: User, ask: Ask, kind: RowKind, split: Split, recall: Recall, row_tokens: RowTokens, allowed: set[str], seed: int
+) -> TrainingRow | None:
+    """The row; with fewer lines where all would be too long, and none where even that does not help."""
     chunk = ask.item.chunk
     evidence: list[Evidence] = []
     if kind != "recall":
         found = [line for line in recall(ask.question) if line.citation.chunk_id in allowed]
         evidence = _lines(ask, kind, found, random.Random(f"{seed}:{ask.question}"))
     answer = DECLINE if kind == "refusal" else ask.answer
-    messages = (*twin_messages(user, ask.question, evidence), Message("assistant", answer))
+    while row_tokens(messages := (*twin_messages(user, ask.question, evidence), Message("assistant", answer))) > MAX_ROW_TOKENS:
+        spare = [line for line in evidence if line.citation.chunk_id != chunk.chunk_id]
+        if not spare:
+            return None
+        evidence.remove(spare[-1])
     checksum = content_id(kind, split, *(part for message in messages for part in (message.role, message.content)))
     return TrainingRow(
         row_id=content_id(user.user_id, checksum)[:32],

@@ -7,13 +7,17 @@ Does not belong here: the model and the loss (`train.py`), and how a conversatio
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.prompt import render_chatml
-from lpm_kernel.records import TrainingRow
+from lpm_kernel.records import Message, TrainingRow
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MAX_ROW_TOKENS = 512
 """A row is never cut in two, and a token costs about 2.3 MB while gradients are computed."""
@@ -36,16 +40,20 @@ class EncodedRow:
         return len(self.ids) - self.answer_start
 
 
+def row_counter(hf_dir: Path) -> Callable[[Sequence[Message]], int]:
+    """Counts the tokens a row of these messages will have in training."""
+    tokenizer = _tokenizer(hf_dir)
+    return lambda messages: sum(map(len, _encode(tokenizer, messages)))
+
+
 def encode_rows(rows: Sequence[TrainingRow], hf_dir: Path) -> list[EncodedRow]:
     """Tokenise rows as serving will: the prompt up to where the assistant speaks, then the answer and its closing token.
 
     Raises: TrainingError `no_training_rows`, `held_out_row`, `answer_missing`, `row_too_long`.
     """
-    from tokenizers import Tokenizer
-
     if not rows:
         raise TrainingError("no_training_rows", "there are no training rows; upload documents with more text")
-    tokenizer = Tokenizer.from_file(str(hf_dir / "tokenizer.json"))
+    tokenizer = _tokenizer(hf_dir)
     encoded = []
     for row in rows:
         if row.split != "train":
@@ -54,10 +62,7 @@ def encode_rows(rows: Sequence[TrainingRow], hf_dir: Path) -> list[EncodedRow]:
             )
         if not row.messages or row.messages[-1].role != "assistant" or not row.messages[-1].content.strip():
             raise TrainingError("answer_missing", f"row {row.row_id} does not end in an answer of the assistant")
-        prompt = render_chatml(row.messages[:-1], open_answer=True)
-        answer = render_chatml(row.messages, open_answer=False)[len(prompt) :].removesuffix("\n")
-        # Two calls, because at serving time the prompt is tokenised before the answer exists.
-        prompt_ids, answer_ids = (tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, answer))
+        prompt_ids, answer_ids = _encode(tokenizer, row.messages)
         if len(prompt_ids) + len(answer_ids) > MAX_ROW_TOKENS:
             raise TrainingError(
                 "row_too_long",
@@ -66,6 +71,20 @@ def encode_rows(rows: Sequence[TrainingRow], hf_dir: Path) -> list[EncodedRow]:
             )
         encoded.append(EncodedRow((*prompt_ids, *answer_ids), len(prompt_ids)))
     return encoded
+
+
+def _tokenizer(hf_dir: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(hf_dir / "tokenizer.json"))
+
+
+def _encode(tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+    """Ids of the prompt, and of the answer with its closing token."""
+    prompt = render_chatml(messages[:-1], open_answer=True)
+    answer = render_chatml(messages, open_answer=False)[len(prompt) :].removesuffix("\n")
+    # Two calls, because at serving time the prompt is tokenised before the answer exists.
+    return tokenizer.encode(prompt, add_special_tokens=False).ids, tokenizer.encode(answer, add_special_tokens=False).ids
 
 
 def epoch_batches(rows: Sequence[EncodedRow], batch_rows: int, chance: random.Random) -> list[list[EncodedRow]]:

@@ -14,14 +14,22 @@ from lpm_kernel.stores.vectors import Vectors
 
 
 def recall_evidence(
-    user_id: str, question: str, vectors: Vectors, embedder: Embedder, recall: RecallSettings, *, lines: int | None = None
+    user_id: str,
+    generation: str,
+    question: str,
+    vectors: Vectors,
+    embedder: Embedder,
+    recall: RecallSettings,
+    *,
+    lines: int | None = None,
 ) -> list[Evidence]:
-    """The best `lines` chunks (default: the setting), by fused score.
+    """The best `lines` chunks (default: the setting) of one generation of the user's memory, by fused score.
 
-    Raises: RetrievalError `memory_empty` when the user has no chunk of the present embedding model; StoreError.
+    Raises: RetrievalError `memory_empty` when the generation has no chunk of the present embedding model; StoreError.
     """
     hits = vectors.search(
         user_id,
+        generation,
         question,
         embedder.embed([question])[0],
         fingerprint=embedder.fingerprint,
@@ -30,5 +38,9 @@ def recall_evidence(
         neighbour_weight=recall.neighbour_weight,
     )
     if not hits:
-        raise RetrievalError("memory_empty", f"user {user_id} has no embedded chunk: materialize `embeddings` first")
+        raise RetrievalError(
+            "memory_empty",
+            f"user {user_id} has no chunk of memory {generation[:8]} embedded by {embedder.fingerprint}: "
+            "materialize `embeddings` and what follows",
+        )
     return [Evidence(hit.citation, hit.text, hit.score) for hit in hits]

@@ -43,6 +43,10 @@ class Blobs(Protocol):
         """Idempotent."""
         ...
 
+    def check(self) -> None:
+        """Raises: StoreError when the store does not answer or has no place for objects (`bucket_missing`)."""
+        ...
+
 
 class S3Blobs:
     """Blobs in one bucket of an S3 server, through a boto3 client."""
@@ -99,6 +103,15 @@ class S3Blobs:
     def delete(self, key: str) -> None:
         with _translated("delete", key):
             self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def check(self) -> None:
+        try:
+            with _translated("reach", self.bucket):
+                self.client.head_bucket(Bucket=self.bucket)
+        except StoreError as error:
+            if error.code == "blob_not_found":
+                raise StoreError("bucket_missing", f"the blob store has no bucket {self.bucket}", retryable=False) from error
+            raise
 
     def ensure_bucket(self) -> None:
         """Create the bucket when it is absent. Idempotent."""

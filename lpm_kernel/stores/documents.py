@@ -53,6 +53,7 @@ def put_document(connection: Connection, record: Document) -> None:
         "user_id": record.user_id,
         "sha256": record.sha256,
         "filename": record.filename,
+        "also_named": list(record.also_named),
         "mime": record.mime,
         "size_bytes": record.size_bytes,
         "source": record.source,
@@ -72,36 +73,58 @@ def put_document(connection: Connection, record: Document) -> None:
     )
 
 
+def add_name(connection: Connection, user_id: str, sha256: str, filename: str) -> None:
+    """Remember that this content was sent under one more name. No change to take up: chunks carry the first name."""
+    from sqlalchemy import func, update
+
+    connection.execute(
+        update(document)
+        .where(document.c.user_id == user_id, document.c.sha256 == sha256)
+        .values(also_named=func.array_append(document.c.also_named, filename))
+    )
+
+
 def mark_replaced(
     connection: Connection, user_id: str, filename: str, *, by_sha256: str, since: datetime, pending: bool
 ) -> None:
-    """The file of this name has the content `by_sha256` since then: its earlier contents are no longer the user's.
+    """The file of this name has the content `by_sha256` since then: its earlier contents lose the name.
 
+    A content without another name is `replaced`; one that has others lives on under the next of them.
     `pending`: whether the pipeline has yet to learn of it.
     """
-    from sqlalchemy import update
+    from sqlalchemy import func, update
 
+    other_names = document.c.also_named
+    earlier = (
+        document.c.user_id == user_id,
+        document.c.sha256 != by_sha256,
+        document.c.created_at <= since,
+        document.c.status.in_(["received", "read"]),
+    )
+    change: dict[str, Any] = {"pending": True, "change_id": uuid.uuid4().hex} if pending else {}
+    first = (*earlier, document.c.filename == filename)
+    connection.execute(update(document).where(*first, func.cardinality(other_names) == 0).values(status="replaced", **change))
     connection.execute(
         update(document)
-        .where(
-            document.c.user_id == user_id,
-            document.c.filename == filename,
-            document.c.sha256 != by_sha256,
-            document.c.created_at <= since,
-            document.c.status.in_(["received", "read"]),
-        )
-        .values(status="replaced", **({"pending": True, "change_id": uuid.uuid4().hex} if pending else {}))
+        .where(*first, func.cardinality(other_names) > 0)
+        .values(filename=other_names[1], also_named=func.array_remove(other_names, other_names[1]), **change)
+    )
+    connection.execute(
+        update(document).where(*earlier, other_names.any(filename)).values(also_named=func.array_remove(other_names, filename))
     )
 
 
-def mark_read(connection: Connection, user_id: str, sha256: str, text_size_bytes: int) -> None:
+def mark_read(connection: Connection, user_id: str, sha256: str, text_size_bytes: int) -> Document | None:
+    """The row as it now stands; None when the content was no longer waiting to be read, and then nothing is marked."""
     from sqlalchemy import update
 
-    connection.execute(
+    row = connection.execute(
         update(document)
         .where(document.c.user_id == user_id, document.c.sha256 == sha256, document.c.status == "received")
         .values(status="read", text_size_bytes=text_size_bytes)
-    )
+        .returning(document)
+    ).one_or_none()
+    return None if row is None else _record(row)
 
 
 def mark_refused(connection: Connection, user_id: str, sha256: str, refusal: Refusal) -> None:
@@ -160,4 +183,5 @@ def _record(row: Row[Any]) -> Document:
         status=row.status,
         refusal=Refusal(row.refusal_code, row.refusal_reason) if row.refusal_code else None,
         text_size_bytes=row.text_size_bytes,
+        also_named=tuple(row.also_named),
     )

@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData()
@@ -51,6 +51,7 @@ document = Table(
     Column("user_id", Text, primary_key=True),
     Column("sha256", Text, primary_key=True),
     Column("filename", Text, nullable=False),
+    Column("also_named", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     Column("mime", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("source", Text, nullable=False),
@@ -94,11 +95,22 @@ release = Table(
     Index("release_one_live", "user_id", unique=True, postgresql_where=text("status = 'live'")),
 )
 
+memory_generation = Table(
+    "memory_generation",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("generation", Text, primary_key=True),
+    Column("synced_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
 chunk_vector = Table(
     "chunk_vector",
     metadata,
     Column("user_id", Text, primary_key=True),
-    Column("chunk_id", Text, primary_key=True),
+    Column("entry_id", Text, primary_key=True),
+    Column("generations", ARRAY(Text), nullable=False),
+    Column("chunk_id", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
     Column("document_sha256", Text, nullable=False),
     Column("filename", Text, nullable=False),

@@ -26,3 +26,33 @@ def make_pdf(pages: Sequence[str | None], *, password: str | None = None, key_bi
         canvas.showPage()
     canvas.save()
     return buffer.getvalue()
+
+
+def make_identity_pdf(codes: Sequence[int], *, to_unicode: bool, plain: str = "") -> bytes:
+    """A page whose glyphs are numbers: `/ToUnicode /Identity-H` says each is its own code point; without it nobody knows.
+
+    `plain` is a line in a font that every reader knows.
+    """
+    shown = "".join(f"{code:04x}" for code in codes)
+    content = f"BT /F1 12 Tf 72 720 Td <{shown}> Tj ET BT /F2 12 Tf 72 600 Td ({plain}) Tj ET"
+    mapping = "/ToUnicode /Identity-H " if to_unicode else ""
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
+        "/Resources << /Font << /F1 5 0 R /F2 8 0 R >> >> >>",
+        f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
+        f"<< /Type /Font /Subtype /Type0 /BaseFont /Odd /Encoding /Identity-H {mapping}/DescendantFonts [6 0 R] >>",
+        "<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Odd /FontDescriptor 7 0 R "
+        "/CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) /Supplement 0 >> >>",
+        "<< /Type /FontDescriptor /FontName /Odd /Flags 4 /FontBBox [0 0 1000 1000] /Ascent 800 /Descent -200 "
+        "/CapHeight 700 /StemV 80 /ItalicAngle 0 >>",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    pdf, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, start=1):
+        offsets.append(len(pdf))
+        pdf += f"{number} 0 obj\n{body}\nendobj\n".encode()
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\n"
+    return pdf + f"{end}startxref\n{len(pdf)}\n%%EOF\n".encode()

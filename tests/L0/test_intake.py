@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import pytest
 
 from lpm_kernel.errors import StoreError, UserInputError
-from lpm_kernel.L0.intake import check_filename, receive_document, refusal_by_size
+from lpm_kernel.L0.intake import check_filename, receive_document, receive_file
 from lpm_kernel.layout import raw_key
 from lpm_kernel.records import Document, UploadResult, sha256_hex
 from lpm_kernel.settings import LimitSettings
@@ -74,17 +75,47 @@ def test_a_file_is_too_large_from_one_byte_over_the_limit(stores: Stores, user_i
     assert outcome(receive(stores, user_id, "b.md", b"x" * 1_000_000, blobs=blobs)) == ("stored", None)
 
 
-def test_size_can_be_asked_before_a_file_is_read() -> None:
-    assert refusal_by_size(1, LIMITS) is None
-    assert [r.code for n in (0, 2_000_000) if (r := refusal_by_size(n, LIMITS))] == ["document_empty", "document_too_large"]
+class Counted(BytesIO):
+    """Remembers the most bytes that were asked for at once."""
+
+    largest = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.largest = max(self.largest, len(self.getvalue()) if size is None or size < 0 else size)
+        return super().read(size)
+
+
+def test_a_file_that_is_too_large_leaves_its_reason_and_is_never_held_whole(stores: Stores, user_id: str) -> None:
+    """Such a file was answered and forgotten: the profile did not know that it had ever been sent."""
+    blobs, data = MemoryBlobs(), b"x" * 9_000_000
+    file = Counted(data)
+    result = receive_file(stores.tables, blobs, LIMITS, user_id, "large.md", file)
+    assert (outcome(result), result.size_bytes) == (("refused", "document_too_large"), len(data))
+    assert file.largest < 2_100_000
+    assert blobs.objects == {}
+    (row,) = rows_of(stores, user_id)
+    assert (row.filename, row.sha256, row.size_bytes, row.status) == ("large.md", sha256_hex(data), len(data), "refused")
+    assert row.refusal is not None
+    assert row.refusal == result.refusal
 
 
 @pytest.mark.parametrize("filename", ["a.docx", "noextension", ".md"])
-def test_an_unknown_type_is_refused_without_a_trace(stores: Stores, user_id: str, filename: str) -> None:
+def test_an_unknown_type_leaves_its_reason_and_no_bytes(stores: Stores, user_id: str, filename: str) -> None:
+    """Such a file was answered and forgotten: the profile did not know that it had ever been sent."""
     blobs = MemoryBlobs()
     assert outcome(receive(stores, user_id, filename, b"x", blobs=blobs)) == ("refused", "type_unknown")
     assert blobs.objects == {}
-    assert rows_of(stores, user_id) == []
+    (row,) = rows_of(stores, user_id)
+    assert (row.filename, row.mime, row.status) == (filename, "application/octet-stream", "refused")
+    assert row.refusal is not None
+    assert (row.refusal.code, filename in row.refusal.reason) == ("type_unknown", True)
+
+
+def test_a_refused_file_waits_for_nobody(stores: Stores, user_id: str) -> None:
+    for name, data in {"a.docx": b"x", "b.md": b"", "c.md": b"x" * 1_000_001}.items():
+        assert receive(stores, user_id, name, data).status == "refused"
+    with stores.tables.transaction(user_id) as connection:
+        assert pending_change(connection, user_id) is None
 
 
 @pytest.mark.parametrize(
@@ -126,7 +157,7 @@ def test_the_same_bytes_are_a_duplicate_under_any_name(stores: Stores, user_id: 
         change = pending_change(connection, user_id)
     assert outcome(receive(stores, user_id, "a.md", b"same")) == ("duplicate", None)
     assert outcome(receive(stores, user_id, "b.txt", b"same")) == ("duplicate", None)
-    assert [row.filename for row in rows_of(stores, user_id)] == ["a.md"]
+    assert [row.names for row in rows_of(stores, user_id)] == [("a.md", "b.txt")]
     with stores.tables.transaction(user_id) as connection:
         assert pending_change(connection, user_id) == change
 
@@ -138,19 +169,12 @@ def test_other_bytes_under_a_known_name_wait_beside_the_ones_before(stores: Stor
     assert found == {sha256_hex(b"first"): "received", sha256_hex(b"second"): "received"}
 
 
-def test_a_known_files_bytes_under_another_known_name_replace_that_ones_content(stores: Stores, user_id: str) -> None:
-    """The second file now says what the first says; what it said before is no longer the user's."""
-    receive(stores, user_id, "a.md", b"one")
-    receive(stores, user_id, "b.md", b"two")
-    assert outcome(receive(stores, user_id, "b.md", b"one")) == ("duplicate", None)
-    found = {row.sha256: row.status for row in rows_of(stores, user_id)}
-    assert found == {sha256_hex(b"one"): "received", sha256_hex(b"two"): "replaced"}
-
-
 def test_one_file_too_many_is_refused_until_there_is_room(stores: Stores, user_id: str) -> None:
     names = ("a.md", "b.md", "c.md")
     assert [outcome(receive(stores, user_id, name, name.encode())) for name in names] == [("stored", None)] * 3
-    assert outcome(receive(stores, user_id, "d.md", b"one too many")) == ("refused", "document_limit")
+    refused = receive(stores, user_id, "d.md", b"one too many")
+    assert outcome(refused) == ("refused", "document_limit")
+    assert "limits.documents_per_user" in (refused.refusal.reason if refused.refusal else "")
     assert outcome(receive(stores, user_id, "a.md", b"a replacement needs no room")) == ("stored", None)
     assert {row.filename: row.status for row in rows_of(stores, user_id)} == {
         **dict.fromkeys(names, "received"),

@@ -19,7 +19,7 @@ from lpm_kernel.stores.open import Stores
 from tests.fakes import FailingTables, MemoryBlobs, no_progress
 from tests.samples import make_document
 
-from .pdfs import make_pdf
+from .pdfs import make_identity_pdf, make_pdf
 
 CHUNKING = ChunkingSettings(max_tokens=24)
 
@@ -77,6 +77,15 @@ def test_a_broken_file_is_refused_while_the_rest_is_read(stores: Stores, user_id
     rows = rows_of(stores, user_id)
     codes = {name: row.refusal.code for name, row in rows.items() if row.refusal}
     assert codes == {"b.pdf": "pdf_broken", "c.txt": "binary_content", "d.pdf": "no_text"}
+    assert change_of(stores, user_id) is None
+
+
+def test_a_pdf_that_gives_no_encodable_text_stops_no_other(stores: Stores, user_id: str) -> None:
+    """The error of the encoder was none of ours: the run failed on it, and the next, and the next."""
+    odd = make_identity_pdf([0xD83D, 0xD801, 0x41], to_unicode=True, plain="And twenty-seven letters that are sound.")
+    upload(stores, user_id, {"a.md": b"sound", "b.pdf": odd})
+    documents, _ = read(stores, user_id)
+    assert [document.filename for document in documents] == ["a.md", "b.pdf"]
     assert change_of(stores, user_id) is None
 
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpm_kernel.errors import IngestionError
-from lpm_kernel.L0.read import MIME_OF_EXTENSION, mime_of, read_text
+from lpm_kernel.L0.read import MIME_OF_EXTENSION, drop_unmapped, mime_of, read_text, whole_characters
 
-from .pdfs import make_pdf
+from .pdfs import make_identity_pdf, make_pdf
 
 PDF = "application/pdf"
 WESTERN = [
@@ -169,3 +169,53 @@ def test_what_only_looks_like_a_pdf_is_refused(data: bytes) -> None:
 
 def test_a_scan_without_recognised_text_is_refused() -> None:
     assert code_of(make_pdf([None, None]), PDF) == "no_text"
+
+
+def test_a_pdf_of_halves_of_characters_is_text_that_can_be_stored() -> None:
+    """A font that takes glyph numbers for characters gave lone surrogates. No encoder takes them: the run broke outside the
+    tree of errors, and so did every later run of that user."""
+    text = read_text(make_identity_pdf([0x41, 0xD83D, 0xDE00, 0xD801], to_unicode=True, plain="words " * 4), PDF)
+    assert text.encode().decode().startswith("A😀\ufffd")
+
+
+@given(st.text(st.characters(), max_size=30))
+def test_whole_characters_change_nothing_but_halves(text: str) -> None:
+    text = whole_characters(text)
+    text.encode()
+    assert whole_characters(text) == text
+
+
+@pytest.mark.parametrize(
+    ("halves", "whole"),
+    [("\ud83d\ude00", "😀"), ("a\ud83d", "a\ufffd"), ("\ude00\ud83db", "\ufffd\ufffdb"), ("Zoë 😀", "Zoë 😀")],
+)
+def test_halves_are_joined_where_they_meet(halves: str, whole: str) -> None:
+    assert whole_characters(halves) == whole
+
+
+@pytest.mark.parametrize("plain", ["", "page 1"])
+def test_a_pdf_whose_font_names_no_characters_is_refused(plain: str) -> None:
+    """It was read as "(cid:65)(cid:55297)", which a twin then learned and cited."""
+    pdf = make_identity_pdf([*range(65, 90), 0xD801], to_unicode=False, plain=plain)
+    assert code_of(pdf, PDF) == "pdf_fonts_unreadable"
+
+
+def test_a_pdf_of_characters_that_no_one_can_tell_is_refused() -> None:
+    assert code_of(make_identity_pdf([0xD801] * 20, to_unicode=True, plain="page 1"), PDF) == "pdf_fonts_unreadable"
+
+
+def test_a_few_glyphs_without_a_character_are_dropped() -> None:
+    """The bullets of an old font: their numbers were words of the document."""
+    text = read_text(make_identity_pdf([127, 127], to_unicode=False, plain="A list of things to buy: tea, milk."), PDF)
+    assert text.strip() == "A list of things to buy: tea, milk."
+
+
+@pytest.mark.parametrize(("letters", "refused"), [(9, False), (8, True)])
+def test_one_glyph_in_ten_may_be_unreadable(letters: int, refused: bool) -> None:
+    text = "(cid:65)" + " a" * letters
+    if not refused:
+        assert drop_unmapped(text) == " a" * letters
+        return
+    with pytest.raises(IngestionError) as caught:
+        drop_unmapped(text)
+    assert (caught.value.code, caught.value.retryable) == ("pdf_fonts_unreadable", False)

@@ -141,3 +141,41 @@ def test_texts_of_one_interest_come_together() -> None:
     items = [ChunkText(make_chunk("1", text), text, "") for text in texts]
     topics = find_topics(items, table_of(items, FakeEmbedder().embed(texts)), TopicSettings(min_similarity=0.4, min_chunks=3))
     assert sizes_of(topics) == [3, 3, 3, 3]
+
+
+def test_of_many_chunks_a_sample_is_grouped_and_the_others_join_it() -> None:
+    """The linkage holds a distance for each pair: a file of 20 MB, which is allowed, asked for 60 GB."""
+    items, table = make_groups([81, 24, 16, 12])
+    topics = find_topics(items, table, RULES, max_clustered=60)
+    assert topics == find_topics(items, table, RULES), "groups this far apart do not depend on the sample"
+    assert sizes_of(topics) == [81, 24, 16, 12]
+
+
+@pytest.mark.parametrize("max_clustered", [1, 2, 7, 40, 41])
+@pytest.mark.parametrize("min_chunks", [1, 3])
+def test_with_a_sample_too_every_chunk_is_in_exactly_one_topic(max_clustered: int, min_chunks: int) -> None:
+    items, table = make_groups([20, 8, *[1] * 13], spread=0.8)
+    rules = TopicSettings(min_similarity=0.3, min_chunks=min_chunks)
+    topics = find_topics(items, table, rules, max_clustered=max_clustered)
+    placed = [chunk_id for topic in topics for chunk_id in topic.chunk_ids]
+    assert sorted(placed) == sorted(table.chunk_ids)
+    assert topics == find_topics(items, table, rules, max_clustered=max_clustered)
+    assert MISC not in {topic.label for topic in topics[:-1]}
+
+
+def test_a_chunk_that_is_near_no_group_of_the_sample_is_misc() -> None:
+    items, table = make_groups([30, 1], spread=0.1)
+    (far,) = [item.chunk.chunk_id for item in items if " 1 0" in item.text]
+    sampled = sorted(table.chunk_ids)[:20]
+    assert far not in sampled, "choose another seed"
+    rules = TopicSettings(min_similarity=0.3, min_chunks=1)
+    topics = find_topics(items, table, rules, max_clustered=20)
+    assert [(topic.label == MISC, len(topic.chunk_ids)) for topic in topics] == [(False, 30), (True, 1)]
+    assert topics[1].chunk_ids == (far,)
+
+
+def test_the_sample_does_not_depend_on_the_order_of_the_chunks() -> None:
+    items, table = make_groups([40, 20, 6], spread=0.8)
+    turned = find_topics(items[::-1], table_of(items[::-1], table.vectors[::-1]), RULES, max_clustered=30)
+    straight = find_topics(items, table, RULES, max_clustered=30)
+    assert {frozenset(topic.chunk_ids) for topic in turned} == {frozenset(topic.chunk_ids) for topic in straight}

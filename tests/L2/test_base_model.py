@@ -181,5 +181,5 @@ def test_the_bare_base_says_the_same_in_torch_and_in_llama(base: BaseModel) -> N
         "Count to five.",
     )
     report = greedy_tokens_match(None, None, None, base, [render_chatml(asked(q), open_answer=True) for q in questions], 16)
-    assert (report.prompts, report.equal, report.first_difference) == (6, 6, None)
+    assert (report.prompts, report.equal, report.clearest_difference) == (6, 6, None)
     assert report.tokens > 30

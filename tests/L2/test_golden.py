@@ -8,14 +8,20 @@ import pytest
 import yaml
 
 from lpm_kernel.errors import StoreError, UserInputError
-from lpm_kernel.L2.golden import holds_fact, load_golden, parse_golden, too_close
+from lpm_kernel.L2.golden import Asked, holds_fact, load_golden, parse_golden, too_close
 from lpm_kernel.layout import golden_key
 from lpm_kernel.records import GoldenQuestion, sha256_hex
 from lpm_kernel.stores.embedder import MiniLmEmbedder
 from tests.fakes import FakeEmbedder, MemoryBlobs
+from tests.rules.sources import ROOT
 
 QUESTION = {"id": "q01", "question": "What is your cat called?", "expected": ["Pilchard", "Pilch"], "document": "diary.md"}
 CONTENT: dict[str, Any] = {"questions": [QUESTION], "unanswerable": [{"id": "u01", "question": "What is your shoe size?"}]}
+
+
+def elsewhere(*questions: str) -> list[Asked]:
+    """Asked about a document without golden questions."""
+    return [Asked(question, "something", "another.md") for question in questions]
 
 
 def packed(content: object) -> bytes:
@@ -140,15 +146,69 @@ def test_golden_questions_and_their_like_are_too_close() -> None:
         "What is your shoe size?",
         "Who repairs the Heron on Mondays?",
     ]
-    assert too_close(asked, golden, FakeEmbedder()) == [True, True, True, True, False]
+    assert too_close(elsewhere(*asked), golden, FakeEmbedder()) == [True, True, True, True, False]
 
 
 def test_the_real_model_knows_a_paraphrase() -> None:
     golden = parse_golden(packed(CONTENT))
     asked = ["What's the name of your cat?", "Which machine did you repair on Monday?"]
-    assert too_close(asked, golden, MiniLmEmbedder()) == [True, False]
+    assert too_close(elsewhere(*asked), golden, MiniLmEmbedder()) == [True, False]
+
+
+PARAPHRASES = {
+    "1": {
+        "q01": ["What name does your cat go by?", "What do you call the cat at home?"],
+        "q05": ["What was the water temperature when you swam?"],
+        "q12": ["How much do you earn a year at the works?"],
+        "q15": ["Where did Imogen and you spend four days in a caravan?"],
+        "q17": ["When do Imogen and you fly to Halifax?"],
+        "q23": ["At what age does Dad still climb ladders?"],
+        "q25": ["When did you begin at the works?"],
+        "q29": ["Who can do the lead and the slates of the roof?"],
+        "q39": ["Who is your conductor?"],
+        "q40": ["What is your cornet?"],
+        "q47": ["How many calls does the evening log hold from January to June 2025?"],
+    },
+    "2": {
+        "q37": ["Who took the chair at the meeting?"],
+        "q21": ["How much does the watch at night cost a year in wages?"],
+        "q23": ["Who checked a sample of 50 jobs by hand?"],
+        "q09": ["When does the machine pay for itself?"],
+    },
+}
+"""Hand-written, in other words than the golden questions, each answered by their evidence."""
+
+
+@pytest.mark.parametrize("user_id", sorted(PARAPHRASES))
+def test_a_paraphrase_in_other_words_is_known_by_the_fact_it_asks_for(user_id: str) -> None:
+    """By cosine alone "Who is your conductor?" passed for another question than "Who conducts your brass band?"."""
+    data = (ROOT / "data" / "golden" / f"{user_id}.yaml").read_bytes()
+    golden = parse_golden(data)
+    evidence = {item["id"]: item["evidence"] for item in yaml.safe_load(data)["questions"]}
+    document = {item.question_id: item.document for item in golden.questions}
+    asked = [Asked(text, evidence[q], document[q]) for q, texts in PARAPHRASES[user_id].items() for text in texts]
+    close = too_close(asked, golden, MiniLmEmbedder())
+    assert [item.question for item, known in zip(asked, close, strict=True) if not known] == []
+
+
+def test_another_question_about_the_same_sentence_may_be_learnt() -> None:
+    """The gate keeps out what is measured, not the memory around it."""
+    content = {
+        **CONTENT,
+        "questions": [{**QUESTION, "question": "Who conducts your brass band?", "expected": ["Brynley Pugh"]}],
+    }
+    golden = parse_golden(packed(content))
+    said = "Our conductor is Brynley Pugh, a retired Welsh pharmacist."
+    asked = [
+        Asked("What was Brynley Pugh before he retired?", said, "diary.md"),  # names the fact
+        Asked("Who is your conductor?", "I forgot the name of our conductor.", "diary.md"),  # does not give it
+        Asked("Where do you buy your bread?", said, "diary.md"),  # asks for something else
+        Asked("Who is your conductor?", said, "letter.txt"),  # another document
+        Asked("Who is your conductor?", said, "diary.md"),
+    ]
+    assert too_close(asked, golden, MiniLmEmbedder()) == [False, False, False, False, True]
 
 
 def test_without_a_golden_set_nothing_is_too_close() -> None:
-    assert too_close(["What is your cat called?"], None, FakeEmbedder()) == [False]
+    assert too_close(elsewhere("What is your cat called?"), None, FakeEmbedder()) == [False]
     assert too_close([], parse_golden(packed(CONTENT)), FakeEmbedder()) == []

@@ -185,3 +185,15 @@ def test_who_waits_when_the_pool_closes_is_told() -> None:
         pool.refuse()
         with pytest.raises(LlmError, match="engine_closed"), pool.lend(("b", None)):
             pass
+
+
+def test_who_waited_long_enough_is_told_to_come_back_and_holds_up_nobody() -> None:
+    """Nothing ended the wait, so requests of listeners long gone stood in line before those still there."""
+    pool = ContextPool(1)
+    with pool.lend(("a", None)):
+        with pytest.raises(LlmError, match="engine_busy") as caught, pool.lend(("b", None), 0.01):
+            pass
+        assert caught.value.retryable
+        assert pool.waiting() == 0
+    with pool.lend(("c", None), 0.01):
+        pass

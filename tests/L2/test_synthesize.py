@@ -16,12 +16,14 @@ from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.L2.prompt import DECLINE, render_chatml, twin_messages
 from lpm_kernel.L2.synthesize import (
     CYCLE,
+    RowTokens,
     SynthesisCount,
     find_unsupported_rows,
     question_of,
     split_documents,
     synthesize_rows,
 )
+from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS
 from lpm_kernel.records import Citation, Evidence, GoldenSet, Message, Topic, TrainingRow, User, sha256_hex
 from lpm_kernel.settings import Settings, TrainingSettings
 from tests.fakes import FakeEmbedder, no_progress
@@ -71,9 +73,10 @@ def synthesize(
     topics: Sequence[Topic] = (),
     golden: GoldenSet | None = None,
     user: User = NORA,
+    count: RowTokens = lambda messages: 0,
 ) -> tuple[list[TrainingRow], SynthesisCount]:
     chunks = items() if of is None else of
-    return synthesize_rows(user, chunks, topics, training, recall_neighbours, FakeEmbedder(), golden, no_progress)
+    return synthesize_rows(user, chunks, topics, training, recall_neighbours, count, FakeEmbedder(), golden, no_progress)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +153,7 @@ def test_a_sentence_that_stands_twice_is_in_no_refusal_of_itself(training: Train
     def recall(question: str) -> list[Evidence]:
         return [Evidence(citation_of(item), item.text, 0.5) for item in letters_items]
 
-    made, _ = synthesize_rows(NORA, letters_items, [], training, recall, FakeEmbedder(), None, no_progress)
+    made, _ = synthesize_rows(NORA, letters_items, [], training, recall, lambda messages: 0, FakeEmbedder(), None, no_progress)
     refusals = [row for row in made if row.kind == "refusal" and "Col" in question_of(row)]
     assert refusals
     assert not any(said in line for row in refusals for line in notes_of(row))
@@ -178,6 +181,34 @@ def test_golden_questions_and_their_like_are_kept_out(training: TrainingSettings
     asked = {question_of(row) for row in kept}
     assert not asked & {held, question_of(rows[1])}
     assert count.asked == synthesize(training)[1].asked
+
+
+def test_a_row_that_would_be_too_long_has_fewer_lines_and_keeps_the_one_that_answers(
+    training: TrainingSettings, rows: list[TrainingRow]
+) -> None:
+    """Five lines of bank statements were 505 tokens of the base model, and one such row stopped the whole training."""
+
+    def words(messages: Sequence[Message]) -> int:
+        return 8 * sum(len(message.content.split()) for message in messages)
+
+    made, count = synthesize(training, count=words)
+    assert max(words(row.messages) for row in rows) > MAX_ROW_TOKENS >= max(words(row.messages) for row in made)
+    assert count.too_long == 0
+    assert [row.kind for row in made] == [row.kind for row in rows]
+    for row in made:
+        if row.kind == "grounded":
+            assert any(row.messages[-1].content in line for line in notes_of(row))
+    assert len(made[0].source_chunk_ids) <= len(rows[0].source_chunk_ids)
+
+
+def test_a_row_that_is_too_long_without_any_line_is_left_out_and_counted(training: TrainingSettings) -> None:
+    def long_for_gannet(messages: Sequence[Message]) -> int:
+        return MAX_ROW_TOKENS + 1 if "Gannet" in messages[-2].content else 0
+
+    made, count = synthesize(training, count=long_for_gannet)
+    assert count.too_long > 0
+    assert made
+    assert not any("Gannet" in question_of(row) for row in made)
 
 
 def test_the_count_is_of_what_was_made(training: TrainingSettings, rows: list[TrainingRow]) -> None:

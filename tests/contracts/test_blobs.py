@@ -71,6 +71,19 @@ def folder(blobs: Blobs) -> Iterator[str]:
         blobs.delete(key)
 
 
+def test_a_store_that_is_there_passes_its_check(blobs: Blobs) -> None:
+    blobs.check()
+
+
+def test_a_bucket_that_is_missing_fails_the_check(s3_addresses: Callable[[str | None], Addresses]) -> None:
+    """`exists` cannot tell a missing bucket from a missing key, so a server without a bucket was called healthy."""
+    with s3_at(s3_addresses(None)) as blobs:
+        nowhere = S3Blobs(blobs.client, f"no-bucket-{uuid.uuid4().hex}")
+        with pytest.raises(StoreError) as caught:
+            nowhere.check()
+    assert (caught.value.code, caught.value.retryable) == ("bucket_missing", False)
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00", b"a\r\nb\n", bytes(range(256)) * 4096], ids=["empty", "nul", "lines", "1MiB"])
 def test_what_was_put_comes_back(blobs: Blobs, folder: str, data: bytes) -> None:
     blobs.put(folder + "x", data)
@@ -219,7 +232,9 @@ def test_a_foreign_key_does_not_reach_the_store(operation: str, key: str, tmp_pa
     assert store.objects == {"tenant/2/raw/x": b"theirs"}
 
 
-@pytest.mark.parametrize("operation", ["put", "put_file", "get", "get_file", "get_range", "exists", "list_keys", "delete"])
+@pytest.mark.parametrize(
+    "operation", ["put", "put_file", "get", "get_file", "get_range", "exists", "list_keys", "delete", "check"]
+)
 def test_a_wrong_key_is_refused_for_good(
     operation: str, s3_addresses: Callable[[str | None], Addresses], tmp_path: Path
 ) -> None:
@@ -236,6 +251,7 @@ def test_a_wrong_key_is_refused_for_good(
             "exists": lambda: wrong.exists("contract/x"),
             "list_keys": lambda: list(wrong.list_keys("contract/")),
             "delete": lambda: wrong.delete("contract/x"),
+            "check": wrong.check,
         }
         with pytest.raises(StoreError) as caught:
             operations[operation]()
@@ -309,7 +325,9 @@ def test_a_download_that_breaks_off_leaves_no_half_file_and_no_half_bytes(tmp_pa
 
 def test_a_store_that_is_not_there_may_be_asked_again_later(free_port: int) -> None:
     addresses = Addresses("", f"http://127.0.0.1:{free_port}", "id", "secret", "bucket", "")
-    with s3_at(addresses) as blobs, pytest.raises(StoreError) as caught:
-        blobs.get("x")
-    assert (caught.value.code, caught.value.retryable) == ("blob_store", True)
-    assert "secret" not in str(caught.value)
+    with s3_at(addresses) as blobs:
+        for ask in (lambda: blobs.get("x"), blobs.check):
+            with pytest.raises(StoreError) as caught:
+                ask()
+            assert (caught.value.code, caught.value.retryable) == ("blob_store", True)
+            assert "secret" not in str(caught.value)

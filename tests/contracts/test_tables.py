@@ -81,7 +81,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             put_document(connection, make_document(user_id))
             append_message(connection, make_message(user_id, 1))
             promote_release(connection, make_release(user_id))
-        PgVectors(database.tables).sync(user_id, make_entries(user_id, ["red cat"], embedder), embedder.fingerprint)
+        PgVectors(database.tables).sync(user_id, "g", make_entries(user_id, ["red cat"], embedder), embedder.fingerprint)
     yield users
     for user_id in users:
         with database.tables.transaction(user_id) as connection:

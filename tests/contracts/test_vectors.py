@@ -23,6 +23,7 @@ from tests.samples import make_entries
 
 CLOUD = ["cloud"] if os.environ.get("DATABASE_URL") and os.environ.get("MIGRATION_DATABASE_URL") else []
 EMBEDDER = FakeEmbedder()
+G = "g"
 TEXTS = ["red cat sleeps", "green dog barks", "blue bird sings loudly", "red fox runs", "grey owl hunts mice"]
 
 
@@ -58,7 +59,7 @@ def new_tenant(vectors: Vectors) -> Iterator[Callable[[], str]]:
 
     yield make
     for tenant in made:
-        vectors.sync(tenant, [], EMBEDDER.fingerprint)
+        vectors.sync(tenant, G, [], EMBEDDER.fingerprint)
 
 
 @pytest.fixture
@@ -76,9 +77,11 @@ def search(
     neighbour_weight: float = 0.5,
     fingerprint: str = EMBEDDER.fingerprint,
     vector: np.ndarray | None = None,
+    generation: str = "g",
 ) -> list[Hit]:
     return vectors.search(
         tenant,
+        generation,
         question,
         EMBEDDER.embed([question])[0] if vector is None else vector,
         fingerprint=fingerprint,
@@ -94,7 +97,7 @@ def texts_of(hits: list[Hit]) -> list[str]:
 
 @pytest.mark.parametrize("k", [1, 3, 5, 50])
 def test_as_many_hits_come_as_were_asked_for_or_are_there(vectors: Vectors, tenant: str, k: int) -> None:
-    vectors.sync(tenant, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
     hits = search(vectors, tenant, "red cat", k=k)
     assert len(hits) == min(k, len(TEXTS))
     assert len({hit.citation.chunk_id for hit in hits}) == len(hits)
@@ -103,7 +106,7 @@ def test_as_many_hits_come_as_were_asked_for_or_are_there(vectors: Vectors, tena
 
 def test_scores_fall_from_one_and_say_what_they_are_made_of(vectors: Vectors, tenant: str) -> None:
     entries = make_entries(tenant, TEXTS, EMBEDDER)
-    vectors.sync(tenant, entries, EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, entries, EMBEDDER.fingerprint)
     question = "grey owl and red cat"
     hits = search(vectors, tenant, question)
     scores = [hit.score for hit in hits]
@@ -117,7 +120,7 @@ def test_scores_fall_from_one_and_say_what_they_are_made_of(vectors: Vectors, te
 def test_a_hit_cites_the_exact_bytes(vectors: Vectors, tenant: str) -> None:
     entry = make_entries(tenant, ["red cat"], EMBEDDER)[0]
     entry = replace(entry, chunk=replace(entry.chunk, byte_start=17, byte_end=24, filename="Zoë’s notes.md"))
-    vectors.sync(tenant, [entry], EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, [entry], EMBEDDER.fingerprint)
     (hit,) = search(vectors, tenant, "cat")
     cited = hit.citation
     assert (cited.chunk_id, cited.document_sha256) == (entry.chunk.chunk_id, entry.chunk.document_sha256)
@@ -131,39 +134,39 @@ def test_a_tenant_without_entries_finds_nothing(vectors: Vectors, tenant: str) -
 
 def test_a_search_sees_one_tenant(vectors: Vectors, new_tenant: Callable[[], str]) -> None:
     mine, theirs = new_tenant(), new_tenant()
-    vectors.sync(mine, make_entries(mine, ["green dog"], EMBEDDER), EMBEDDER.fingerprint)
-    vectors.sync(theirs, make_entries(theirs, ["red cat", "red fox"], EMBEDDER), EMBEDDER.fingerprint)
+    vectors.sync(mine, G, make_entries(mine, ["green dog"], EMBEDDER), EMBEDDER.fingerprint)
+    vectors.sync(theirs, G, make_entries(theirs, ["red cat", "red fox"], EMBEDDER), EMBEDDER.fingerprint)
     assert texts_of(search(vectors, mine, "red cat")) == ["green dog"]
     assert (vectors.count(mine), vectors.count(theirs)) == (1, 2)
-    vectors.sync(mine, [], EMBEDDER.fingerprint)
+    vectors.sync(mine, G, [], EMBEDDER.fingerprint)
     assert (vectors.count(mine), vectors.count(theirs)) == (0, 2)
 
 
 def test_a_search_sees_one_model_even_of_another_dimension(vectors: Vectors, tenant: str) -> None:
     """Vectors of the model before lie there until the next sync; comparing with them would be an error or nonsense."""
-    vectors.sync(tenant, make_entries(tenant, TEXTS, EMBEDDER), "old-model/64")
+    vectors.sync(tenant, G, make_entries(tenant, TEXTS, EMBEDDER), "old-model/64")
     assert search(vectors, tenant, "red cat", fingerprint="new-model/3") == []
     other = make_entries(tenant, ["red cat"], EMBEDDER, vectors=np.eye(3, dtype=np.float32)[:1])
-    vectors.sync(tenant, other, "new-model/3")
+    vectors.sync(tenant, G, other, "new-model/3")
     hits = search(vectors, tenant, "red cat", fingerprint="new-model/3", vector=np.eye(3, dtype=np.float32)[0])
     assert texts_of(hits) == ["red cat"]
 
 
 def test_a_sync_writes_the_new_keeps_the_known_and_deletes_the_gone(vectors: Vectors, tenant: str) -> None:
     entries = make_entries(tenant, TEXTS, EMBEDDER)
-    assert vectors.sync(tenant, entries[:3], EMBEDDER.fingerprint) == SyncCount(written=3, kept=0, deleted=0)
-    assert vectors.sync(tenant, entries[:3], EMBEDDER.fingerprint) == SyncCount(written=0, kept=3, deleted=0)
-    assert vectors.sync(tenant, entries[1:], EMBEDDER.fingerprint) == SyncCount(written=2, kept=2, deleted=1)
+    assert vectors.sync(tenant, G, entries[:3], EMBEDDER.fingerprint) == SyncCount(written=3, kept=0, deleted=0)
+    assert vectors.sync(tenant, G, entries[:3], EMBEDDER.fingerprint) == SyncCount(written=0, kept=3, deleted=0)
+    assert vectors.sync(tenant, G, entries[1:], EMBEDDER.fingerprint) == SyncCount(written=2, kept=2, deleted=1)
     assert sorted(texts_of(search(vectors, tenant, "red"))) == sorted(TEXTS[1:])
-    assert vectors.sync(tenant, [], EMBEDDER.fingerprint) == SyncCount(written=0, kept=0, deleted=4)
+    assert vectors.sync(tenant, G, [], EMBEDDER.fingerprint) == SyncCount(written=0, kept=0, deleted=4)
     assert vectors.count(tenant) == 0
 
 
 def test_a_sync_writes_again_what_another_model_embedded(vectors: Vectors, tenant: str) -> None:
     entries = make_entries(tenant, TEXTS, EMBEDDER)
-    vectors.sync(tenant, entries, "old-model/64")
-    assert vectors.sync(tenant, entries, EMBEDDER.fingerprint) == SyncCount(written=5, kept=0, deleted=0)
-    assert len(search(vectors, tenant, "red")) == 5
+    vectors.sync(tenant, G, entries, "old-model/64")
+    assert vectors.sync(tenant, G, entries, EMBEDDER.fingerprint) == SyncCount(written=5, kept=0, deleted=5)
+    assert len(search(vectors, tenant, "red")) == vectors.count(tenant) == 5
 
 
 def change_text(entry: VectorEntry) -> VectorEntry:
@@ -184,10 +187,10 @@ def test_a_sync_writes_what_changed(vectors: Vectors, tenant: str, change: Calla
     """A file that came back as `notes.txt` in place of `notes.md` has the same title and so the same embedding; answers went
     on citing a file the user no longer has."""
     entries = make_entries(tenant, TEXTS, EMBEDDER)
-    vectors.sync(tenant, entries, EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, entries, EMBEDDER.fingerprint)
     changed = change(entries[2])
-    count = vectors.sync(tenant, [*entries[:2], changed, *entries[3:]], EMBEDDER.fingerprint)
-    assert count == SyncCount(written=1, kept=4, deleted=0)
+    count = vectors.sync(tenant, G, [*entries[:2], changed, *entries[3:]], EMBEDDER.fingerprint)
+    assert count == SyncCount(written=1, kept=4, deleted=1)
     (hit,) = [h for h in search(vectors, tenant, "newt bird") if h.citation.chunk_id == changed.chunk.chunk_id]
     assert hit.text == changed.text
     cited = hit.citation
@@ -200,10 +203,10 @@ def test_a_sync_writes_what_changed(vectors: Vectors, tenant: str, change: Calla
 
 def test_a_sync_that_fails_changes_nothing(vectors: Vectors, tenant: str) -> None:
     entries = make_entries(tenant, TEXTS, EMBEDDER)
-    vectors.sync(tenant, entries[:3], EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, entries[:3], EMBEDDER.fingerprint)
     broken = replace(entries[4], vector=np.full(64, np.nan, dtype=np.float32))
     with pytest.raises(StoreError) as caught:
-        vectors.sync(tenant, [entries[0], change_text(entries[1]), entries[3], broken], EMBEDDER.fingerprint)
+        vectors.sync(tenant, G, [entries[0], change_text(entries[1]), entries[3], broken], EMBEDDER.fingerprint)
     assert not caught.value.retryable
     assert sorted(texts_of(search(vectors, tenant, "red"))) == sorted(TEXTS[:3])
 
@@ -217,7 +220,7 @@ def test_two_syncs_at_once_leave_the_entries_of_one(vectors: Vectors, new_tenant
 
         def sync(entries: list[VectorEntry], tenant: str = tenant, together: threading.Barrier = together) -> None:
             together.wait()
-            vectors.sync(tenant, entries, EMBEDDER.fingerprint)
+            vectors.sync(tenant, G, entries, EMBEDDER.fingerprint)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(sync, sets))
@@ -225,10 +228,62 @@ def test_two_syncs_at_once_leave_the_entries_of_one(vectors: Vectors, new_tenant
         assert found in ({*TEXTS[:2]}, {*TEXTS[3:]})
 
 
+def test_a_generation_stays_searchable_while_the_next_is_made(vectors: Vectors, tenant: str) -> None:
+    """A chat answered from chunks of documents that its release had never seen, and cited them in that release's name."""
+    entries = make_entries(tenant, TEXTS, EMBEDDER)
+    vectors.sync(tenant, "old", entries[:3], EMBEDDER.fingerprint)
+    count = vectors.sync(tenant, "new", entries[1:], EMBEDDER.fingerprint)
+    assert count == SyncCount(written=2, kept=2, deleted=0)
+    assert sorted(texts_of(search(vectors, tenant, "red", generation="old"))) == sorted(TEXTS[:3])
+    assert sorted(texts_of(search(vectors, tenant, "red", generation="new"))) == sorted(TEXTS[1:])
+    assert search(vectors, tenant, "red", generation="never made") == []
+    assert (vectors.count(tenant), vectors.count(tenant, "old"), vectors.count(tenant, "new")) == (5, 3, 4)
+
+
+def test_generations_of_one_chunk_embedded_by_two_models_do_not_meet(vectors: Vectors, tenant: str) -> None:
+    entries = make_entries(tenant, TEXTS[:2], EMBEDDER)
+    vectors.sync(tenant, "old", entries, "old-model/64")
+    vectors.sync(tenant, "new", entries, EMBEDDER.fingerprint)
+    assert len(search(vectors, tenant, "red", generation="new")) == 2
+    assert search(vectors, tenant, "red", generation="old") == []
+    assert len(search(vectors, tenant, "red", generation="old", fingerprint="old-model/64")) == 2
+
+
+def test_a_generation_that_is_given_up_takes_only_its_own_entries(vectors: Vectors, tenant: str) -> None:
+    entries = make_entries(tenant, TEXTS, EMBEDDER)
+    vectors.sync(tenant, "first", entries[:2], EMBEDDER.fingerprint)
+    vectors.sync(tenant, "second", entries[1:3], EMBEDDER.fingerprint)
+    vectors.sync(tenant, "third", entries[2:4], EMBEDDER.fingerprint)
+    assert vectors.drop_generations(tenant, ["first", "third"]) == 0, "what the second holds, the others hold too"
+    assert search(vectors, tenant, "red", generation="second") == []
+    assert vectors.drop_generations(tenant, ["third"]) == 2
+    assert vectors.count(tenant) == vectors.count(tenant, "third") == 2
+
+
+def test_a_generation_newer_than_those_kept_may_belong_to_a_run_under_way_and_stays(vectors: Vectors, tenant: str) -> None:
+    entries = make_entries(tenant, TEXTS, EMBEDDER)
+    vectors.sync(tenant, "released", entries[:2], EMBEDDER.fingerprint)
+    vectors.sync(tenant, "under way", entries[2:], EMBEDDER.fingerprint)
+    assert vectors.drop_generations(tenant, ["released"]) == 0
+    assert vectors.count(tenant, "under way") == 3
+    vectors.sync(tenant, "released", entries[:2], EMBEDDER.fingerprint)
+    assert vectors.drop_generations(tenant, ["released"]) == 3, "synced again, it is the newest"
+    assert vectors.drop_generations(tenant, []) == vectors.drop_generations(tenant, ["never made"]) == 0
+
+
+def test_giving_up_generations_touches_no_other_tenant(vectors: Vectors, new_tenant: Callable[[], str]) -> None:
+    mine, theirs = new_tenant(), new_tenant()
+    for tenant in (theirs, mine):
+        for generation in ("first", "second"):
+            vectors.sync(tenant, generation, make_entries(tenant, [generation], EMBEDDER), EMBEDDER.fingerprint)
+    assert vectors.drop_generations(mine, ["second"]) == 1
+    assert (vectors.count(mine), vectors.count(theirs)) == (1, 2)
+
+
 def test_words_find_what_vectors_miss(vectors: Vectors, tenant: str) -> None:
     ways = np.eye(4, dtype=np.float32)
     texts = ["invoice xq77 was paid", "the sea was cold", "bread and butter"]
-    vectors.sync(tenant, make_entries(tenant, texts, EMBEDDER, vectors=ways[[0, 1, 2]]), EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, make_entries(tenant, texts, EMBEDDER, vectors=ways[[0, 1, 2]]), EMBEDDER.fingerprint)
     far = ways[1] * 0.9 + ways[2] * 0.43588989  # nothing of the first text
     assert texts_of(search(vectors, tenant, "xq77", vector=far, keyword_weight=0.6))[0] == texts[0]
     assert texts_of(search(vectors, tenant, "xq77", vector=far, keyword_weight=0.0))[0] == texts[1]
@@ -237,7 +292,7 @@ def test_words_find_what_vectors_miss(vectors: Vectors, tenant: str) -> None:
 def test_vectors_find_what_words_miss(vectors: Vectors, tenant: str) -> None:
     ways = np.eye(4, dtype=np.float32)
     texts = ["the sea was cold", "invoice xq77 was paid", "bread and butter"]
-    vectors.sync(tenant, make_entries(tenant, texts, EMBEDDER, vectors=ways[[0, 1, 2]]), EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, make_entries(tenant, texts, EMBEDDER, vectors=ways[[0, 1, 2]]), EMBEDDER.fingerprint)
     near = ways[0] * 0.9 + ways[1] * 0.43588989
     assert texts_of(search(vectors, tenant, "chilly water xq77", vector=near, keyword_weight=0.3))[0] == texts[0]
     assert texts_of(search(vectors, tenant, "chilly water xq77", vector=near, keyword_weight=1.0))[0] == texts[1]
@@ -245,7 +300,7 @@ def test_vectors_find_what_words_miss(vectors: Vectors, tenant: str) -> None:
 
 def test_a_word_nearby_counts_less_than_one_inside(vectors: Vectors, tenant: str) -> None:
     texts, near = ["plain alpha", "plain beta", "plain gamma"], ["nothing", "alpha", "nothing"]
-    vectors.sync(tenant, make_entries(tenant, texts, EMBEDDER, near=near), EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, make_entries(tenant, texts, EMBEDDER, near=near), EMBEDDER.fingerprint)
     hits = {h.text: h.bm25 for h in search(vectors, tenant, "alpha", keyword_weight=1.0)}
     assert hits["plain alpha"] > hits["plain beta"] > hits["plain gamma"] == 0
     deaf = {h.text: h.bm25 for h in search(vectors, tenant, "alpha", keyword_weight=1.0, neighbour_weight=0.0)}
@@ -269,14 +324,14 @@ def test_keywords_score_as_the_formula_of_the_books(
     ]
     near = ["", "beta gamma", "alpha alpha", "", "delta kappa kappa", "kappa"]
     entries = make_entries(tenant, texts, EMBEDDER, near=near)
-    vectors.sync(tenant, entries, EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, entries, EMBEDDER.fingerprint)
     hits = search(vectors, tenant, question, neighbour_weight=neighbour_weight)
     wanted = dict(zip(texts, bm25f(question, list(zip(texts, near, strict=True)), neighbour_weight), strict=True))
     assert [hit.bm25 for hit in hits] == pytest.approx([wanted[hit.text] for hit in hits], abs=1e-6)
 
 
 def test_the_fused_score_is_the_weighted_sum_of_both_ranges(vectors: Vectors, tenant: str) -> None:
-    vectors.sync(tenant, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
     hits = search(vectors, tenant, "red cat hunts", keyword_weight=0.3)
     cosines, words = [hit.cosine for hit in hits], [hit.bm25 for hit in hits]
     wanted = [
@@ -288,7 +343,7 @@ def test_the_fused_score_is_the_weighted_sum_of_both_ranges(vectors: Vectors, te
 
 def test_equal_entries_come_in_the_order_of_their_ids(vectors: Vectors, tenant: str) -> None:
     same = "alpha beta gamma delta kappa lambda sigma omega"
-    vectors.sync(tenant, make_entries(tenant, [same] * 40, EMBEDDER), EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, make_entries(tenant, [same] * 40, EMBEDDER), EMBEDDER.fingerprint)
     first = search(vectors, tenant, f"{same} {same}", k=12)
     ids = [hit.citation.chunk_id for hit in first]
     assert ids == sorted(entry.chunk.chunk_id for entry in make_entries(tenant, [same] * 40, EMBEDDER))[:12]
@@ -297,12 +352,12 @@ def test_equal_entries_come_in_the_order_of_their_ids(vectors: Vectors, tenant: 
 
 @pytest.mark.parametrize("question", ["the and of", "!?", "it's 50% :k 'quoted' & | ! <-> (x)", "Zoë's café 😀", "a\\b %s {x}"])
 def test_no_question_breaks_the_search(vectors: Vectors, tenant: str, question: str) -> None:
-    vectors.sync(tenant, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
+    vectors.sync(tenant, G, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
     assert len(search(vectors, tenant, question)) == len(TEXTS)
 
 
 def test_postgres_knows_a_word_by_its_stem(stores: Stores, user_id: str) -> None:
     vectors = PgVectors(stores.tables)
-    vectors.sync(user_id, make_entries(user_id, ["he repairs clocks", "she swims"], EMBEDDER), EMBEDDER.fingerprint)
+    vectors.sync(user_id, G, make_entries(user_id, ["he repairs clocks", "she swims"], EMBEDDER), EMBEDDER.fingerprint)
     hits = {hit.text: hit.bm25 for hit in search(vectors, user_id, "Which clock did you repair?")}
     assert hits["he repairs clocks"] > hits["she swims"] == 0

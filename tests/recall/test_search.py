@@ -22,10 +22,10 @@ NOTES = {
 }
 
 
-def remember(user_id: str, notes: dict[str, str], vectors: Vectors, embedder: Embedder) -> None:
+def remember(user_id: str, notes: dict[str, str], vectors: Vectors, embedder: Embedder, generation: str = "g") -> None:
     items = make_items(user_id, notes, 24)
     table, _ = embed_chunks(items, embedder, None, no_progress)
-    vectors.sync(user_id, vector_entries(items, table), table.fingerprint)
+    vectors.sync(user_id, generation, vector_entries(items, table), table.fingerprint)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def memory() -> tuple[MemoryVectors, FakeEmbedder]:
 
 
 def test_the_best_line_comes_first_with_its_place(memory: tuple[MemoryVectors, FakeEmbedder]) -> None:
-    lines = recall_evidence("1", "What is your one-eyed cat called?", *memory, RULES)
+    lines = recall_evidence("1", "g", "What is your one-eyed cat called?", *memory, RULES)
     assert [line.score for line in lines] == sorted((line.score for line in lines), reverse=True)
     best = lines[0]
     assert best.citation.filename == "diary-2025-02.md"
@@ -46,32 +46,34 @@ def test_the_best_line_comes_first_with_its_place(memory: tuple[MemoryVectors, F
 
 
 def test_the_number_of_lines_is_the_setting_unless_another_is_asked_for(memory: tuple[MemoryVectors, FakeEmbedder]) -> None:
-    assert len(recall_evidence("1", "the band on Sunday", *memory, RULES)) == 2
-    assert len(recall_evidence("1", "the band on Sunday", *memory, RULES, lines=3)) == 3
+    assert len(recall_evidence("1", "g", "the band on Sunday", *memory, RULES)) == 2
+    assert len(recall_evidence("1", "g", "the band on Sunday", *memory, RULES, lines=3)) == 3
 
 
 def test_a_user_without_memory_is_a_named_error_and_no_empty_answer(memory: tuple[MemoryVectors, FakeEmbedder]) -> None:
     with pytest.raises(RetrievalError) as caught:
-        recall_evidence("2", "What is your cat called?", *memory, RULES)
+        recall_evidence("2", "g", "What is your cat called?", *memory, RULES)
     assert caught.value.code == "memory_empty"
-    vectors, _ = memory
+    vectors, embedder = memory
     with pytest.raises(RetrievalError):
-        recall_evidence("1", "What is your cat called?", vectors, FakeEmbedder("another/64"), RULES)
+        recall_evidence("1", "another", "What is your cat called?", vectors, embedder, RULES)
+    with pytest.raises(RetrievalError):
+        recall_evidence("1", "g", "What is your cat called?", vectors, FakeEmbedder("another/64"), RULES)
 
 
 def test_a_question_without_words_is_refused(memory: tuple[MemoryVectors, FakeEmbedder]) -> None:
     with pytest.raises(UserInputError) as caught:
-        recall_evidence("1", "  ", *memory, RULES)
+        recall_evidence("1", "g", "  ", *memory, RULES)
     assert caught.value.code == "text_empty"
 
 
 def test_a_store_that_fails_is_not_a_memory_without_answers() -> None:
     class Down(MemoryVectors):
-        def search(self, user_id: str, question: str, vector: object, **_: object) -> list[Hit]:
+        def search(self, user_id: str, generation: str, question: str, vector: object, **_: object) -> list[Hit]:
             raise StoreError("tables_unavailable", "PostgreSQL did not answer")
 
     with pytest.raises(StoreError):
-        recall_evidence("1", "What is your cat called?", Down(), FakeEmbedder(), RULES)
+        recall_evidence("1", "g", "What is your cat called?", Down(), FakeEmbedder(), RULES)
 
 
 @pytest.mark.parametrize(
@@ -85,5 +87,5 @@ def test_a_store_that_fails_is_not_a_memory_without_answers() -> None:
 )
 def test_the_real_stores_find_the_fact(stores: Stores, user_id: str, question: str, fact: str) -> None:
     remember(user_id, NOTES, stores.vectors, stores.embedder)
-    lines = recall_evidence(user_id, question, stores.vectors, stores.embedder, stores.settings.recall, lines=1)
+    lines = recall_evidence(user_id, "g", question, stores.vectors, stores.embedder, stores.settings.recall, lines=1)
     assert fact in lines[0].text

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from lpm_kernel.records import Refusal, sha256_hex
 from lpm_kernel.stores.documents import (
+    add_name,
     clear_pending,
     list_documents,
     list_waiting,
@@ -32,6 +33,7 @@ def test_a_row_comes_back_as_it_was_put(stores: Stores, user_id: str) -> None:
         make_document(user_id, "a.pdf", b"%PDF-", "refused"),
         refusal=Refusal("pdf_broken", "it cannot be read"),
         source="telegram",
+        also_named=("b.pdf", '{c}, "d".pdf'),
     )
     with stores.tables.transaction(user_id) as connection:
         put_document(connection, plain)
@@ -53,8 +55,8 @@ def test_reading_and_refusing_touch_only_what_waits_to_be_read(stores: Stores, u
         for record in (read, replaced, broken):
             put_document(connection, record)
         mark_replaced(connection, user_id, "b.md", by_sha256="newer", since=datetime.now(UTC), pending=True)
-        mark_read(connection, user_id, read.sha256, 7)
-        mark_read(connection, user_id, replaced.sha256, 7)
+        assert mark_read(connection, user_id, read.sha256, 7) == replace(read, status="read", text_size_bytes=7)
+        assert mark_read(connection, user_id, replaced.sha256, 7) is None
         mark_refused(connection, user_id, broken.sha256, Refusal("no_text", "nothing in it"))
         mark_refused(connection, user_id, read.sha256, Refusal("no_text", "nothing in it"))
         rows = {row.filename: row for row in list_documents(connection, user_id)}
@@ -71,6 +73,31 @@ def test_replacing_touches_the_live_contents_of_one_name(stores: Stores, user_id
         mark_replaced(connection, user_id, "a.md", by_sha256="newer", since=datetime.now(UTC), pending=True)
         found = {row.sha256: row.status for row in list_documents(connection, user_id)}
     assert found == {sha256_hex(b"refused"): "refused", sha256_hex(b"one"): "replaced", sha256_hex(b"other"): "received"}
+
+
+def test_a_content_that_loses_one_name_lives_on_under_the_next(stores: Stores, user_id: str) -> None:
+    """Two files with the same bytes were one row with one name: the other file left the twin when the first was edited."""
+    with stores.tables.transaction(user_id) as connection:
+        put_document(connection, replace(make_document(user_id, "a.md", status="read"), also_named=("b.md", "c.md")))
+        clear_pending(connection, user_id, pending_change(connection, user_id) or "")
+        steps = []
+        for name in ("c.md", "a.md", "b.md"):
+            mark_replaced(connection, user_id, name, by_sha256="newer", since=datetime.now(UTC), pending=True)
+            (row,) = list_documents(connection, user_id)
+            steps.append((row.names, row.status, pending_change(connection, user_id) is not None))
+    # without its last name nothing changes for the pipeline: chunks carry the first
+    assert steps == [(("a.md", "b.md"), "read", False), (("b.md",), "read", True), (("b.md",), "replaced", True)]
+
+
+def test_a_name_is_added_behind_the_others_and_changes_nothing_to_take_up(stores: Stores, user_id: str) -> None:
+    record = make_document(user_id, "a.md")
+    with stores.tables.transaction(user_id) as connection:
+        put_document(connection, record)
+        change = pending_change(connection, user_id)
+        for name in ("b.md", "c.md"):
+            add_name(connection, user_id, record.sha256, name)
+        assert [row.names for row in list_documents(connection, user_id)] == [("a.md", "b.md", "c.md")]
+        assert pending_change(connection, user_id) == change
 
 
 def test_a_waiting_set_has_a_name_until_it_changes(stores: Stores, user_id: str) -> None:

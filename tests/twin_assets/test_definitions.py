@@ -17,7 +17,7 @@ GRAPH = {
     "training_rows": {"chunks", "embeddings", "topics"},
     "lora_adapter": {"training_rows"},
     "gguf_adapter": {"lora_adapter"},
-    "evaluation": {"training_rows", "gguf_adapter"},
+    "evaluation": {"embeddings", "training_rows", "gguf_adapter"},
     "twin_release": {
         *("raw_documents", "chunks", "embeddings", "topics", "training_rows"),
         *("lora_adapter", "gguf_adapter", "evaluation"),

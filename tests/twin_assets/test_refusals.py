@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
@@ -62,13 +64,27 @@ def test_one_bad_file_in_a_folder_does_not_stop_the_others(workshop: Workshop, t
     (tmp_path / "e-good.txt").write_text("A last line.\n")
     register_user(workshop.stores, workshop.instance, User("refusals-3"))
     results = {r.filename: r for r in receive_folder(workshop.stores, "refusals-3", tmp_path)}
-    assert {name: (r.refusal.code if r.refusal else r.status) for name, r in results.items()} == {
+    outcomes = {name: (r.refusal.code if r.refusal else r.status) for name, r in results.items()}
+    assert outcomes == {
         "a-good.md": "stored",
         "b-empty.txt": "document_empty",
         "c-large.txt": "document_too_large",
         "d-program.exe": "type_unknown",
         "e-good.txt": "stored",
     }
+    with workshop.stores.tables.transaction("refusals-3") as connection:
+        rows = list_documents(connection, "refusals-3")
+    assert {row.filename: row.refusal.code if row.refusal else "stored" for row in rows} == outcomes
+
+
+def test_a_file_that_cannot_be_opened_is_named(workshop: Workshop, tmp_path: Path) -> None:
+    for name in ("a.md", "b.md"):
+        (tmp_path / name).write_text(f"A line of {name}.\n")
+    results = receive_folder(workshop.stores, "refusals-5", tmp_path)
+    assert next(results).status == "stored"
+    (tmp_path / "b.md").unlink()
+    with pytest.raises(UserInputError, match=r"file_unreadable.*b\.md"):
+        next(results)
 
 
 def test_a_golden_file_that_is_none_is_refused_before_anything_is_kept(workshop: Workshop, tmp_path) -> None:

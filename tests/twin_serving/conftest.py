@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from lpm_kernel.L0.chunk import chunk_document
-from lpm_kernel.L0.embed import chunk_texts, embed_chunks, vector_entries
+from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import Document, Release, User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
@@ -63,7 +63,7 @@ def twin(stores: Stores, new_user: Callable[[], str], llm: FakeLlm) -> str:
     )
     items = chunk_texts(chunk_document(document, NOTES, stores.settings.chunking), {document.sha256: NOTES.encode()})
     table, _ = embed_chunks(items, stores.embedder, None, no_progress)
-    stores.vectors.sync(user_id, vector_entries(items, table), table.fingerprint)
+    stores.vectors.sync(user_id, generation_of(table), vector_entries(items, table), table.fingerprint)
     adapter = b"adapter of " + user_id.encode()
     key = gguf_key(user_id, sha256_hex(adapter))
     TenantBlobs(stores.blobs, user_id).put(key, adapter)
@@ -73,6 +73,7 @@ def twin(stores: Stores, new_user: Callable[[], str], llm: FakeLlm) -> str:
         documents_sha256="d",
         chunker="c",
         embedding_fingerprint=table.fingerprint,
+        memory_generation=generation_of(table),
         topics_sha256="t",
         rows_sha256="r",
         adapter_sha256="a",

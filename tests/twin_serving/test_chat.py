@@ -111,7 +111,7 @@ def test_a_model_that_fails_is_503_with_a_time_to_come_back(client: TestClient, 
     [
         ("/twin/nobody-here/chat", "Hello?", 404, "twin_not_found"),
         ("/twin/UPPER/chat", "Hello?", 422, "user_id_invalid"),
-        ("/twin/..%2Fx/chat", "Hello?", 404, None),
+        ("/twin/..%2Fx/chat", "Hello?", 404, "path_not_found"),
         ("/twin/{twin}/chat", "  ", 422, "question_empty"),
         ("/twin/{twin}/chat", "why " * 2000, 422, "question_too_long"),
         ("/twin/{twin}/chat", "a\x00b", 422, "question_invalid"),
@@ -119,12 +119,11 @@ def test_a_model_that_fails_is_503_with_a_time_to_come_back(client: TestClient, 
     ],
 )
 def test_what_cannot_be_answered_is_named(
-    client: TestClient, twin: str, path: str, question: str | None, status: int, code: str | None
+    client: TestClient, twin: str, path: str, question: str | None, status: int, code: str
 ) -> None:
     response = client.post(path.format(twin=twin), json={"question": question} if question is not None else {})
     assert response.status_code == status
-    if code:
-        assert response.json()["error"]["code"] == code
+    assert response.json()["error"]["code"] == code
     assert "Traceback" not in response.text
 
 

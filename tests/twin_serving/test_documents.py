@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lpm_kernel.L0.library import read_documents
-from lpm_kernel.layout import raw_key
+from lpm_kernel.layout import asset_key, raw_key
 from lpm_kernel.stores.documents import list_waiting
 from lpm_kernel.stores.open import Stores
 from tests.fakes import no_progress
@@ -43,14 +43,32 @@ def test_a_refused_file_has_its_own_status_code_and_reason(
     assert response.json()["files"][0]["code"] == code
 
 
-def test_the_rest_of_a_batch_goes_on(client: TestClient, user_id: str) -> None:
-    response = upload(client, user_id, ("empty.txt", b""), ("good.txt", b"A good line.\n"), ("odd.bin", b"\x00\x01"))
+def test_the_rest_of_a_batch_goes_on_and_each_refusal_is_kept(client: TestClient, user_id: str) -> None:
+    """A mixed batch answers 202, and of its refusals only the empty file's was still known afterwards."""
+    response = upload(
+        client,
+        user_id,
+        ("empty.txt", b""),
+        ("empty too.md", b""),
+        ("good.txt", b"A good line.\n"),
+        ("odd.bin", b"\x00\x01"),
+        ("big.txt", b"x" * 21_000_000),
+    )
     assert response.status_code == 202
-    assert {file["filename"]: file["status"] for file in response.json()["files"]} == {
-        "empty.txt": "refused",
-        "good.txt": "stored",
-        "odd.bin": "refused",
+    answered = {file["filename"]: (file["status"], file["code"]) for file in response.json()["files"]}
+    assert answered == {
+        "empty.txt": ("refused", "document_empty"),
+        "empty too.md": ("refused", "document_empty"),
+        "good.txt": ("stored", None),
+        "odd.bin": ("refused", "type_unknown"),
+        "big.txt": ("refused", "document_too_large"),
     }
+    kept = client.get(f"/twin/{user_id}/profile").json()["documents"]
+    status = {"refused": "refused", "received": "stored"}
+    assert answered == {
+        name: (status[row["status"]], row["code"]) for row in kept for name in (row["filename"], *row["also_named"])
+    }
+    assert all(row["reason"] for row in kept if row["code"])
 
 
 def test_a_bad_user_id_is_refused_before_anything_is_stored(client: TestClient, stores: Stores) -> None:
@@ -85,6 +103,20 @@ def test_the_profile_says_what_became_of_each_document(client: TestClient, user_
         "bin.txt": ("refused", "binary_content"),
     }
     assert body["release"] is None
+
+
+def test_the_profile_shows_every_name_of_a_content(client: TestClient, user_id: str) -> None:
+    upload(client, user_id, ("a.txt", b"A line.\n"), ("b.txt", b"A line.\n"))
+    (document,) = client.get(f"/twin/{user_id}/profile").json()["documents"]
+    assert (document["filename"], document["also_named"]) == ("a.txt", ["b.txt"])
+
+
+def test_topics_that_cannot_be_read_are_not_shown_as_none(client: TestClient, user_id: str, stores: Stores) -> None:
+    """A damaged file of topics looked like a twin that has none yet."""
+    assert client.get(f"/twin/{user_id}/profile").json()["topics"] == []
+    stores.blobs.put(asset_key(user_id, "topics", "jsonl"), b'{"an": "older form"}\n')
+    response = client.get(f"/twin/{user_id}/profile")
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "artefact_unreadable")
 
 
 def test_the_profile_of_a_twin_shows_its_live_release(client: TestClient, twin: str) -> None:

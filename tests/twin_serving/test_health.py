@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fastapi.testclient import TestClient
 
 from lpm_kernel.settings import load_settings
-from lpm_kernel.stores.open import open_stores
+from lpm_kernel.stores.blobs import S3Blobs
+from lpm_kernel.stores.open import Stores, open_stores
 from tests.fakes import FakeLlm
+from tests.twin_serving.conftest import OpenStores
 from twin_serving.app import create_app
 from twin_serving.deps import Services
 
@@ -37,3 +40,16 @@ def test_a_missing_store_is_503_and_named_and_no_password_is_shown(tmp_path: Pat
     for response in (health, chat, profile):
         assert "secret-word" not in response.text
         assert "Traceback" not in response.text
+
+
+def test_a_blob_store_without_its_bucket_is_not_healthy(stores: Stores, tmp_path: Path) -> None:
+    """Every upload would have failed while the API was called healthy."""
+    assert isinstance(stores.blobs, S3Blobs)
+    bare = replace(stores, blobs=S3Blobs(stores.blobs.client, "no-such-bucket-here"))
+    app = create_app(lambda: Services(OpenStores(bare), FakeLlm, tmp_path))  # type: ignore[arg-type]
+    with TestClient(app, raise_server_exceptions=False) as client:
+        health = client.get("/healthz")
+    assert (health.status_code, health.json()) == (
+        503,
+        {"status": "unavailable", "tables": "ok", "blobs": "bucket_missing"},
+    )

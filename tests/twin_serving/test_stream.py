@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+
 import anyio
 import pytest
 
-from lpm_kernel.chat import begin_turn, stream_turn
+from lpm_kernel.chat import Turn, begin_turn, stream_turn
+from lpm_kernel.L2.context_pool import ContextPool
+from lpm_kernel.records import User
 from lpm_kernel.stores.conversations import last_messages
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeLlm
+from tests.samples import make_release
 from twin_serving.routes.chat import chat_events
 
 
@@ -49,8 +55,6 @@ def test_pieces_that_were_never_asked_for_store_no_empty_answer(stores: Stores, 
 
 @pytest.mark.parametrize("event", ["start", "token", "done"])
 def test_every_event_is_one_line_of_json(stores: Stores, llm: FakeLlm, twin: str, tmp_path, event: str) -> None:
-    import json
-
     llm.answers.append("a\nb “c”")
     turn = begin_turn(stores, llm, twin, "Quote?", f"s-{event}")
 
@@ -60,3 +64,29 @@ def test_every_event_is_one_line_of_json(stores: Stores, llm: FakeLlm, twin: str
     (first, *_) = [item for item in anyio.run(all_events) if item.event == event]
     assert "\n" not in first.data
     json.loads(first.data)
+
+
+def test_more_listeners_than_threads_all_hear_their_answer_to_the_end() -> None:
+    """Forty turns waited for a place in the model, each in a thread of the web framework's forty; the two that had one found no
+    thread to go on with, and the whole API stood still for good."""
+    places = ContextPool(2)
+
+    def pieces(number: int) -> Iterator[str]:
+        with places.lend(("tenant", str(number))):
+            yield f"{number} "
+            yield "done"
+
+    async def listen(number: int, heard: dict[int, str]) -> None:
+        turn = Turn(User("1"), make_release("1"), "s", "q", f"a{number}", (), ())
+        events = [event async for event in chat_events(turn, pieces(number))]
+        heard[number] = json.loads(events[-1].data or "")["answer"]
+
+    async def listen_all() -> dict[int, str]:
+        heard: dict[int, str] = {}
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for number in range(60):
+                    group.start_soon(listen, number, heard)
+        return heard
+
+    assert anyio.run(listen_all) == {number: f"{number} done" for number in range(60)}

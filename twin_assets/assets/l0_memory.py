@@ -9,7 +9,7 @@ from functools import partial
 import dagster as dg
 
 from lpm_kernel.artefacts import decode_records, decode_table, read_previous
-from lpm_kernel.L0.embed import chunk_texts, embed_chunks, vector_entries
+from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
 from lpm_kernel.L2.release import documents_hash
 from lpm_kernel.records import Chunk, Document, content_id
@@ -59,14 +59,15 @@ def chunks(context: dg.AssetExecutionContext, stores: StoresResource, raw_docume
 
 @stage(group="l0", io_manager_key="parquet", code_version="1", kinds={"s3", "postgres"})
 def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk]) -> Made:
-    """One unit vector a chunk, in chunk order, and the same vectors in the search store. A text that was embedded before is
-    not embedded again. Read by `topics` and, through the search store, by every chat."""
+    """One unit vector a chunk, in chunk order, and the same vectors in the search store, as a generation of their own: chats go
+    on searching the one of the live release. A text that was embedded before is not embedded again. Read by `topics`,
+    `training_rows`, `evaluation` and, through the search store, by every chat."""
     port = stores.stores
     user_id = context.partition_key
     items = chunk_texts(chunks, fetch_texts(chunks, port.blobs))
     previous = read_previous(port.blobs, user_id, "embeddings", "parquet", decode_table)
     table, count = embed_chunks(items, port.embedder, previous, progress_of(context))
-    synced = port.vectors.sync(user_id, vector_entries(items, table), table.fingerprint)
+    synced = port.vectors.sync(user_id, generation_of(table), vector_entries(items, table), table.fingerprint)
     return Made(
         table,
         metadata={
@@ -74,9 +75,9 @@ def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks
             "chunks_embedded": count.embedded,
             "chunks_reused": count.reused,
             "vectors_written": synced.written,
-            "vectors_deleted": synced.deleted,
+            "generation": generation_of(table),
             "fingerprint": table.fingerprint,
             "dimension": int(table.vectors.shape[1]),
         },
-        version=content_id(table.fingerprint, *table.chunk_ids, *table.input_sha256s),
+        version=generation_of(table),
     )

@@ -7,15 +7,17 @@ Does not belong here: training itself (`lpm_kernel/L2`).
 import dagster as dg
 
 from lpm_kernel.artefacts import encode_records
-from lpm_kernel.L0.embed import chunk_texts
+from lpm_kernel.L0.embed import chunk_texts, generation_of
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L2.adapter_files import fetch_adapter
-from lpm_kernel.L2.engine import adapter_folder, open_llm
+from lpm_kernel.L2.base_model import prepare_base
+from lpm_kernel.L2.engine import adapter_folder, cache_folder, open_llm
 from lpm_kernel.L2.evaluate import evaluate_twin, make_exam
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.release import rows_hash
 from lpm_kernel.L2.stages import ConvertRequest, TrainRequest
 from lpm_kernel.L2.synthesize import synthesize_rows
+from lpm_kernel.L2.training_batches import row_counter
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import (
     ARMS,
@@ -45,6 +47,7 @@ def training_rows(
     among retrieved lines in the live prompt's form, some that the lines do not answer. Read by `lora_adapter`."""
     port = stores.stores
     user_id = context.partition_key
+    progress = progress_of(context)
     with port.tables.transaction(user_id) as connection:
         user = get_user(connection, user_id)
     rows, count = synthesize_rows(
@@ -52,10 +55,13 @@ def training_rows(
         chunk_texts(chunks, fetch_texts(chunks, port.blobs)),
         topics,
         port.settings.training,
-        lambda question: recall_evidence(user_id, question, port.vectors, port.embedder, port.settings.recall),
+        lambda question: recall_evidence(
+            user_id, generation_of(embeddings), question, port.vectors, port.embedder, port.settings.recall
+        ),
+        row_counter(prepare_base(port.settings.models, cache_folder(), progress).hf_dir),
         port.embedder,
         load_golden(port.blobs, user_id),
-        progress_of(context),
+        progress,
     )
     return Made(
         rows,
@@ -65,6 +71,7 @@ def training_rows(
             **{f"rows_{kind}": number for kind, number in count.rows_by_kind.items()},
             "questions_asked": count.asked,
             "questions_too_close_to_golden": count.too_close_to_golden,
+            "rows_too_long": count.too_long,
         },
         version=sha256_hex(encode_records(rows)),
     )
@@ -108,6 +115,7 @@ def gguf_adapter(context: dg.AssetExecutionContext, stores: StoresResource, lora
 def evaluation(
     context: dg.AssetExecutionContext,
     stores: StoresResource,
+    embeddings: EmbeddingTable,
     training_rows: list[TrainingRow],
     gguf_adapter: GgufAdapter,
 ) -> Made:
@@ -130,6 +138,7 @@ def evaluation(
             exam,
             llm,
             adapter,
+            generation_of(embeddings),
             port.vectors,
             port.embedder,
             port.settings.recall,
@@ -139,16 +148,17 @@ def evaluation(
         )
     finally:
         llm.close()
-    total = max(1, report.questions)
+    total = report.questions
+    shares = {f"share_{arm}": report.correct[arm] / total for arm in ARMS} if total else {}
     return Made(
         report,
         metadata={
             "question_source": report.question_source,
-            "questions": report.questions,
-            **{f"share_{arm}": report.correct[arm] / total for arm in ARMS},
-            "share_in_pack": report.in_pack / total,
+            "questions": total,
+            **shares,
+            **({"share_in_pack": report.in_pack / total} if total else {}),
             **{f"declined_{arm}": report.declined[arm] for arm in ARMS},
             "unanswerable": report.unanswerable,
         },
-        version=content_id(report.gguf_sha256, golden.sha256 if golden else "", str(report.correct)),
+        version=content_id(report.gguf_sha256, report.memory_generation, golden.sha256 if golden else "", str(report.correct)),
     )

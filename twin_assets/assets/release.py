@@ -47,7 +47,7 @@ def twin_release(
         gguf_adapter,
         evaluation,
     )
-    publish_release(stores.stores.tables, release)
+    publish_release(stores.stores.tables, stores.stores.vectors, release)
     return Made(
         release,
         metadata={"release_id": release.release_id, "documents": len(raw_documents), "gguf_key": release.gguf_key},

@@ -47,6 +47,8 @@ def chat(user_id: str, request: ChatRequest, services: ServicesDep, accept: Anno
 
 async def chat_events(turn: Turn, pieces: Iterator[str]) -> AsyncIterator[ServerSentEvent]:
     """The events of one turn. When the listener leaves, the pieces are closed, which keeps what was said so far."""
+    # A thread of its own: with those of all other requests, waiting turns would keep the turns they wait for from going on.
+    own_thread = anyio.CapacityLimiter(1)
     try:
         yield _event(
             "start",
@@ -59,7 +61,7 @@ async def chat_events(turn: Turn, pieces: Iterator[str]) -> AsyncIterator[Server
         )
         said = ""
         try:
-            while (piece := await to_thread.run_sync(next, pieces, None)) is not None:
+            while (piece := await to_thread.run_sync(next, pieces, None, limiter=own_thread)) is not None:
                 said += piece
                 yield _event("token", {"text": piece})
         except TwinError as error:
@@ -68,7 +70,7 @@ async def chat_events(turn: Turn, pieces: Iterator[str]) -> AsyncIterator[Server
         yield _event("done", {"answer": said.strip(), "message_id": turn.answer_id})
     finally:
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(_close, pieces)
+            await to_thread.run_sync(_close, pieces, limiter=own_thread)
 
 
 def _event(name: str, content: object) -> ServerSentEvent:

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import JSONResponse
 
-from lpm_kernel.L0.intake import receive_document, refusal_by_size
+from lpm_kernel.L0.intake import receive_file
 from lpm_kernel.records import UploadResult, check_user_id
 from twin_serving.deps import Services, ServicesDep
 from twin_serving.errors import error_body, status_of
@@ -37,15 +37,8 @@ def upload(user_id: Annotated[str, Form()], files: Annotated[list[UploadFile], F
 
 
 def _receive(services: Services, user_id: str, file: UploadFile) -> UploadResult:
-    limits = services.stores.settings.limits
-    size_bytes = file.size or 0
-    refusal = refusal_by_size(size_bytes, limits)
-    if refusal is not None and size_bytes > 0:
-        # Too large to be read into memory at all; the sender still has the file.
-        return UploadResult(file.filename or "", "refused", None, size_bytes, refusal)
-    return receive_document(
-        services.stores.tables, services.stores.blobs, limits, user_id, file.filename or "", file.file.read()
-    )
+    stores = services.stores
+    return receive_file(stores.tables, stores.blobs, stores.settings.limits, user_id, file.filename or "", file.file)
 
 
 def _file_out(result: UploadResult) -> FileOut:

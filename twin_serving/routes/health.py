@@ -33,7 +33,7 @@ def _tables(services: Services) -> str:
 
 def _blobs(services: Services) -> str:
     try:
-        services.stores.blobs.exists("health")
+        services.stores.blobs.check()
         return "ok"
     except StoreError as error:
         return error.code

@@ -10,7 +10,7 @@ from functools import partial
 
 from fastapi import APIRouter
 
-from lpm_kernel.artefacts import decode_records, read_previous
+from lpm_kernel.artefacts import decode_records, read_artefact
 from lpm_kernel.records import Topic, check_user_id
 from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.releases import live_release
@@ -23,19 +23,23 @@ router = APIRouter()
 
 @router.get("/twin/{user_id}/profile")
 def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
-    """The user, each document with what became of it, topics, and the live release with its evaluation."""
+    """The user, each document with what became of it, topics, and the live release with its evaluation.
+
+    No topics means that none were made yet; topics that cannot be read are an error.
+    """
     check_user_id(user_id)
     with services.stores.tables.transaction(user_id) as connection:
         user = get_user(connection, user_id)
         documents = list_documents(connection, user_id)
         release = live_release(connection, user_id)
-    topics = read_previous(services.stores.blobs, user_id, "topics", "jsonl", partial(decode_records, record_type=Topic))
+    topics = read_artefact(services.stores.blobs, user_id, "topics", "jsonl", partial(decode_records, record_type=Topic))
     return ProfileAnswer(
         user_id=user.user_id,
         name=user.name,
         documents=[
             DocumentOut(
                 filename=document.filename,
+                also_named=list(document.also_named),
                 sha256=document.sha256,
                 status=document.status,
                 size_bytes=document.size_bytes,

@@ -1,0 +1,114 @@
+"""The manifest: one chain of artefacts or none, and a way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lpm_kernel.errors import TrainingError
+from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
+from lpm_kernel.L2.release import documents_hash, make_release, publish_release, rows_hash
+from lpm_kernel.records import ARMS, Adapter, Evaluation, GgufAdapter, Message, Topic, TrainingRow
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.releases import list_releases, live_release, promote_release
+from tests.fakes import FakeEmbedder, no_progress
+from tests.samples import make_document, make_items
+from tests.samples import make_release as sample_release
+
+NOTES = {"diary.md": "Our cat is called Pilchard.\n", "letter.txt": "The band plays on Sunday.\n"}
+
+
+def make_chain(user_id: str = "1", notes: dict[str, str] = NOTES) -> dict[str, Any]:
+    """The arguments of `make_release`, as one run of the stages leaves them."""
+    items = make_items(user_id, notes)
+    table, _ = embed_chunks(items, FakeEmbedder(), None, no_progress)
+    chunk_ids = tuple(item.chunk.chunk_id for item in items)
+    messages = (Message("user", "What is your cat called?"), Message("assistant", items[0].text))
+    rows = [
+        TrainingRow("row-1", "recall", messages, chunk_ids[:1], "train", "c1"),
+        TrainingRow("row-2", "recall", messages, chunk_ids[1:], "held_out", "c2"),
+    ]
+    adapter = Adapter("adapter", "k", "c", 1, "base", rows_hash(rows), 4, 8, (), 1, 7, (1.0,), 1.0, 1.0)
+    return {
+        "user_id": user_id,
+        "documents": [make_document(user_id, name, text.encode(), "read") for name, text in notes.items()],
+        "chunks": [item.chunk for item in items],
+        "table": table,
+        "topics": [Topic("t", "all", (), chunk_ids, ())],
+        "rows": rows,
+        "adapter": adapter,
+        "gguf": GgufAdapter("gguf", "key", 1, "adapter", "base", 2),
+        "evaluation": Evaluation(
+            "golden", 4, dict.fromkeys(ARMS, 1), 3, 2, dict.fromkeys(ARMS, 0), (), generation_of(table), "gguf", "base", 1.0
+        ),
+    }
+
+
+def test_a_manifest_names_every_input_by_hash() -> None:
+    chain = make_chain()
+    made = make_release(**chain)
+    assert made.documents_sha256 == documents_hash(chain["documents"])
+    assert made.memory_generation == generation_of(chain["table"])
+    assert (made.rows_sha256, made.adapter_sha256, made.gguf_sha256) == (rows_hash(chain["rows"]), "adapter", "gguf")
+    assert made.evaluation["in_pack"] == 3
+    assert made.status == "candidate"
+
+
+def test_equal_chains_are_one_release_and_another_score_makes_no_other() -> None:
+    made = make_release(**make_chain())
+    chain = make_chain()
+    chain["evaluation"] = replace(chain["evaluation"], in_pack=4)
+    assert make_release(**chain).release_id == made.release_id
+    assert make_release(**make_chain("2")).release_id != made.release_id
+    other = make_chain(notes={**NOTES, "letter.txt": "The band plays on Monday.\n"})
+    assert make_release(**other).release_id != made.release_id
+
+
+STRANGE: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "chunks": lambda c: {"documents": c["documents"][1:]},
+    "embeddings": lambda c: {"table": replace(c["table"], chunk_ids=c["table"].chunk_ids[::-1])},
+    "topics": lambda c: {"topics": [replace(c["topics"][0], chunk_ids=c["topics"][0].chunk_ids[1:])]},
+    "training_rows": lambda c: {"rows": [c["rows"][0], replace(c["rows"][1], source_chunk_ids=("gone",))]},
+    "lora_adapter": lambda c: {"adapter": replace(c["adapter"], rows_sha256="other")},
+    "gguf_adapter": lambda c: {"gguf": replace(c["gguf"], adapter_sha256="other")},
+    "evaluation": lambda c: {"evaluation": replace(c["evaluation"], memory_generation="other")},
+}
+
+
+@pytest.mark.parametrize("asset", STRANGE)
+def test_an_artefact_of_another_run_makes_no_manifest_and_is_named(asset: str) -> None:
+    """Documents that arrived during a training stood in the manifest of an adapter that had never seen them."""
+    chain = make_chain()
+    with pytest.raises(TrainingError) as caught:
+        make_release(**{**chain, **STRANGE[asset](chain)})
+    assert caught.value.code == "artefacts_do_not_match"
+    assert asset in caught.value.message
+
+
+def test_a_renamed_document_is_another_chain() -> None:
+    chain = make_chain()
+    renamed = [replace(chain["documents"][0], filename="renamed.md"), *chain["documents"][1:]]
+    with pytest.raises(TrainingError):
+        make_release(**{**chain, "documents": renamed})
+
+
+def test_publishing_retires_the_release_before_and_keeps_the_memory_of_both(stores: Stores, user_id: str) -> None:
+    items = make_items(user_id, NOTES)
+    table, _ = embed_chunks(items, FakeEmbedder(), None, no_progress)
+    entries = vector_entries(items, table)
+    for number, part in enumerate((entries[:1], entries, entries[1:]), start=1):
+        stores.vectors.sync(user_id, f"generation-{number}", part, table.fingerprint)
+        if number != 2:  # the second was given up before it became a release
+            publish_release(stores.tables, stores.vectors, sample_release(user_id, number))
+    with stores.tables.transaction(user_id) as connection:
+        assert live_release(connection, user_id) == replace(sample_release(user_id, 3), status="live")
+        assert {r.release_id: r.status for r in list_releases(connection, user_id)} == {
+            "release-1": "retired",
+            "release-3": "live",
+        }
+        promote_release(connection, sample_release(user_id, 1))
+    counts = [stores.vectors.count(user_id, f"generation-{number}") for number in (1, 2, 3)]
+    assert counts == [1, 0, len(entries) - 1]

@@ -1,0 +1,148 @@
+"""One turn: checked, stored, recalled from the live release's memory, answered, stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lpm_kernel.chat import MAX_QUESTION_CHARACTERS, answer, begin_turn, stream_turn
+from lpm_kernel.errors import LlmError, UserInputError
+from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
+from lpm_kernel.records import User, sha256_hex
+from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.conversations import last_messages
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.releases import promote_release
+from lpm_kernel.stores.users import add_user
+from tests.fakes import FakeLlm, no_progress
+from tests.samples import make_items, make_release
+
+OLD, NEW = "My cat is called Pilchard.", "My cat is called Admiral."
+
+
+def remember(stores: Stores, user_id: str, text: str) -> str:
+    """Make a memory of one note; its generation."""
+    items = make_items(user_id, {"cats.md": text})
+    table, _ = embed_chunks(items, stores.embedder, None, no_progress)
+    stores.vectors.sync(user_id, generation_of(table), vector_entries(items, table), table.fingerprint)
+    return generation_of(table)
+
+
+def release(stores: Stores, user_id: str, generation: str, number: int, base_sha256: str) -> None:
+    from dataclasses import replace
+
+    adapter = f"adapter {number}".encode()
+    made = replace(
+        make_release(user_id, number),
+        memory_generation=generation,
+        gguf_key=f"tenant/{user_id}/lora/{sha256_hex(adapter)}.gguf",
+        gguf_sha256=sha256_hex(adapter),
+        base_sha256=base_sha256,
+    )
+    TenantBlobs(stores.blobs, user_id).put(made.gguf_key, adapter)
+    with stores.tables.transaction(user_id) as connection:
+        promote_release(connection, made)
+
+
+@pytest.fixture
+def llm() -> FakeLlm:
+    return FakeLlm()
+
+
+@pytest.fixture
+def twin(stores: Stores, new_user: Callable[[], str], llm: FakeLlm) -> str:
+    user_id = new_user()
+    with stores.tables.transaction(user_id) as connection:
+        add_user(connection, User(user_id, "Nora"))
+    release(stores, user_id, remember(stores, user_id, OLD), 1, llm.base_sha256)
+    return user_id
+
+
+def said(stores: Stores, user_id: str, session_id: str) -> list[tuple[str, str]]:
+    with stores.tables.transaction(user_id) as connection:
+        return [(message.sender, message.content) for message in last_messages(connection, user_id, session_id, 20)]
+
+
+def test_a_chat_recalls_from_the_memory_of_its_release_and_not_from_a_newer_one(
+    stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path
+) -> None:
+    """While a new release was being trained, the old one answered from chunks it had never seen and cited them."""
+    newer = remember(stores, twin, NEW)
+    llm.answers.extend(["Pilchard.", "Admiral.", "Pilchard."])
+    before = answer(stores, llm, twin, "What is your cat called?", tmp_path)
+    assert [line.text for line in before.evidence] == [OLD]
+    release(stores, twin, newer, 2, llm.base_sha256)
+    after = answer(stores, llm, twin, "What is your cat called?", tmp_path)
+    assert [line.text for line in after.evidence] == [NEW]
+    assert (before.release_id, after.release_id) == ("release-1", "release-2")
+    release(stores, twin, before_generation(stores, twin), 1, llm.base_sha256)
+    assert [line.text for line in answer(stores, llm, twin, "Cat?", tmp_path).evidence] == [OLD], "gone back, memory and all"
+
+
+def before_generation(stores: Stores, user_id: str) -> str:
+    from lpm_kernel.stores.releases import list_releases
+
+    with stores.tables.transaction(user_id) as connection:
+        return next(r.memory_generation for r in list_releases(connection, user_id) if r.release_id == "release-1")
+
+
+def test_the_question_is_stored_before_it_is_answered(stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path) -> None:
+    llm.answers.append(LlmError("decode_failed", "the model stopped"))
+    turn = begin_turn(stores, llm, twin, " What is your cat called? ", "s")
+    assert said(stores, twin, "s") == [("user", "What is your cat called?")]
+    with pytest.raises(LlmError):
+        list(stream_turn(stores, llm, turn, tmp_path))
+    assert said(stores, twin, "s") == [("user", "What is your cat called?")]
+
+
+@pytest.mark.parametrize("nothing", ["", " \n "])
+def test_an_answer_without_a_word_is_an_error_and_no_empty_reply(
+    stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path, nothing: str
+) -> None:
+    """An empty text went out as a success, with the id of a message that was never stored."""
+    llm.answers.append(nothing)
+    with pytest.raises(LlmError) as caught:
+        answer(stores, llm, twin, "What is your cat called?", tmp_path, "s")
+    assert (caught.value.code, caught.value.retryable) == ("answer_empty", False)
+    assert [sender for sender, _ in said(stores, twin, "s")] == ["user"]
+
+
+def test_two_sessions_do_not_hear_each_other(stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path) -> None:
+    llm.answers.extend(["One.", "Two.", "Three."])
+    for session, question in (("a", "First?"), ("b", "Second?"), ("a", "Third?")):
+        answer(stores, llm, twin, question, tmp_path, session)
+    assert [message.content for message in llm.calls[2].messages[1:]] == ["First?", "One.", "Third?"]
+
+
+@pytest.mark.parametrize(
+    ("question", "session_id", "code"),
+    [
+        ("   ", None, "question_empty"),
+        ("a\x00b", None, "question_invalid"),
+        ("x" * (MAX_QUESTION_CHARACTERS + 1), None, "question_too_long"),
+        ("Hello?", "a b", "session_id_invalid"),
+        ("Hello?", "../x", "session_id_invalid"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_and_not_stored(
+    stores: Stores, twin: str, llm: FakeLlm, question: str, session_id: str | None, code: str
+) -> None:
+    with pytest.raises(UserInputError) as caught:
+        begin_turn(stores, llm, twin, question, session_id)
+    assert caught.value.code == code
+
+
+def test_a_question_that_does_not_fit_the_model_even_alone_is_refused(stores: Stores, twin: str, llm: FakeLlm) -> None:
+    llm.context_tokens = stores.settings.models.answer_tokens + 10
+    with pytest.raises(UserInputError) as caught:
+        begin_turn(stores, llm, twin, "why " * 50)
+    assert caught.value.code == "question_too_long"
+
+
+def test_a_twin_that_is_not_there_or_not_ready_is_named(stores: Stores, new_user: Callable[[], str], llm: FakeLlm) -> None:
+    for user_id, code in (("../x", "user_id_invalid"), ("nobody-here", "twin_not_found"), (new_user(), "no_release")):
+        with pytest.raises(UserInputError) as caught:
+            begin_turn(stores, llm, user_id, "Hello?")
+        assert caught.value.code == code
