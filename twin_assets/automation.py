@@ -16,20 +16,24 @@ def when_upstream_changes() -> dg.AutomationCondition:
     Why a latch of our own: with `eager()` an update that arrives while the stage runs is lost, because the run's own
     materialization clears it. Here only a request clears it, so the stage runs once more when it is free.
     Why the data version: an upstream that ran again and gave the same content starts nothing.
+    Why checks of a stage that is asked for in the same tick do not count: they run with it in one run, which stops by itself
+    where one fails. Dagster's own condition waits for them, and a user would be built in eight runs, a tick apart.
     """
     condition = dg.AutomationCondition
     # A run names the stages it holds only when it was asked for some of them; one of all stages is known by its tag.
     carried_on = condition.executed_with_root_target() | condition.executed_with_tags(tag_values=WHOLE_CHAIN)
     changed = condition.newly_updated() & condition.data_version_changed() & ~carried_on
     upstream_changed = condition.any_deps_match(changed)
-    wanted = (condition.newly_missing() | upstream_changed | condition.any_deps_match(condition.will_be_requested())).since(
-        # A request of the last tick clears the latch, but not against a change that came in after it.
-        (condition.newly_requested() & ~upstream_changed) | condition.initial_evaluation()
+    changes = upstream_changed | condition.any_deps_match(condition.will_be_requested())
+    wanted = (condition.newly_missing() | changes).since(
+        # A request of the last tick clears the latch, but not against a change that came in after it or comes with this tick.
+        (condition.newly_requested() & ~changes) | condition.initial_evaluation()
     )
+    sound = condition.all_checks_match(condition.check_passed(), blocking_only=True)
     return (
         wanted
         & ~condition.any_deps_missing()
         & ~condition.any_deps_in_progress()
         & ~condition.in_progress()
-        & condition.all_deps_blocking_checks_passed()
+        & condition.all_deps_match(sound | condition.will_be_requested())
     ).with_label("when_upstream_changes")

@@ -6,6 +6,7 @@ Does not belong here: running stages in this process.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -17,26 +18,35 @@ import dagster as dg
 from lpm_kernel.errors import EngineError, UserInputError
 from lpm_kernel.records import check_user_id
 from lpm_kernel.settings import Settings
-from twin_assets.home import CODE_LOCATION
+from twin_assets.home import CODE_LOCATION, open_instance
 from twin_assets.partitions import users
 
 POLL_S = 2.0
 BACKFILL_TAG = "dagster/backfill"
+PARTITION_TAG = "dagster/partition"
+QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
+
+HEARTBEAT_EVERY_S, HEARTBEAT_LATE_S = 30.0, 30.0
+"""The daemon writes one every half minute, on a busy machine a little later. Dagster's own tolerance is half an hour."""
+
+DAEMON_GRACE_S = 60.0
+"""How long a heartbeat may be missing while a backfill is watched: a laptop that slept finds an old one when it wakes up."""
 
 
-def run_backfill(settings: Settings, user_ids: str, say: Callable[[str], None]) -> bool:
-    """Launch `twin_job` for each user and wait; True when every run succeeded.
+def run_backfill(settings: Settings, home: Path, user_ids: str, say: Callable[[str], None]) -> bool:
+    """Launch `twin_job` for each user and wait; True when every user's last run succeeded.
 
-    Raises: UserInputError `user_id_invalid`, `twin_not_found` (an unknown partition); EngineError `backfill_refused`.
+    Raises: UserInputError `user_id_invalid`, `twin_not_found` (an unknown partition); EngineError `backfill_refused`,
+    `daemon_missing` (before the launch, or when the daemon ends while runs are waiting), `engines_down`.
     """
-    wanted = [check_user_id(part.strip()) for part in user_ids.split(",") if part.strip()]
-    with dg.DagsterInstance.get() as instance:
+    wanted = list(dict.fromkeys(check_user_id(part.strip()) for part in user_ids.split(",") if part.strip()))
+    with open_instance(home, settings, os.environ) as instance:
         unknown = sorted(set(wanted) - set(instance.get_dynamic_partitions(users.name or "")))
         if not wanted or unknown:
             raise UserInputError(
                 "twin_not_found", f"not known to Dagster: {', '.join(unknown) or '(nobody named)'}; `twin add-user` first"
             )
-        if not any(health.healthy for health in _daemon_health(instance)):
+        if not daemon_lives(instance):
             raise EngineError(
                 "daemon_missing", "the Dagster daemon is not running, so nothing would start the runs: `twin up` first"
             )
@@ -56,25 +66,71 @@ def run_backfill(settings: Settings, user_ids: str, say: Callable[[str], None]) 
                 "backfill_refused", f"dagster job backfill ended with {launched.returncode}: {launched.stderr[-500:]}"
             )
         say(f"backfill {new[0]}: {len(wanted)} users queued, at most {settings.limits.concurrent_runs} at a time")
-        return _watch(instance, new[0], len(wanted), say)
+        return watch_backfill(instance, new[0], len(wanted), say)
 
 
-def _watch(instance: dg.DagsterInstance, backfill_id: str, expected: int, say: Callable[[str], None]) -> bool:
+def watch_backfill(
+    instance: dg.DagsterInstance,
+    backfill_id: str,
+    expected: int,
+    say: Callable[[str], None],
+    *,
+    poll_s: float = POLL_S,
+    grace_s: float = DAEMON_GRACE_S,
+) -> bool:
+    """Say what changes until the last run of every user has ended; True when all of these succeeded.
+
+    Raises: EngineError `daemon_missing` when the daemon has shown no sign of life for `grace_s`: nothing would ever change.
+    """
     started, shown = time.monotonic(), ""
+    alive_at = started
     while True:
-        runs = instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill_id}))
-        states = {run.tags.get("dagster/partition", "?"): run.status.value for run in runs}
-        words = ", ".join(f"{user}: {state.lower()}" for user, state in sorted(states.items()))
+        latest = _latest_runs(instance, backfill_id)
+        words = ", ".join(f"{user}: {run.status.value.lower()}" for user, run in sorted(latest.items()))
         if words != shown:
             say(f"{time.monotonic() - started:6.0f} s  {words}")
             shown = words
-        if len(runs) >= expected and all(run.is_finished for run in runs):
+        runs = latest.values()
+        if len(runs) >= expected and all(run.is_finished for run in runs) and not _retry_to_come(instance, backfill_id, latest):
             return all(run.is_success for run in runs)
-        time.sleep(POLL_S)
+        if daemon_lives(instance):
+            alive_at = time.monotonic()
+        elif time.monotonic() - alive_at > grace_s:
+            raise EngineError(
+                "daemon_missing",
+                f"the Dagster daemon has ended and backfill {backfill_id} waits for it ({words or 'no run yet'}): `twin up` "
+                "starts it, and the backfill then goes on by itself; the Dagster UI shows it",
+            )
+        time.sleep(poll_s)
 
 
-def _daemon_health(instance: dg.DagsterInstance) -> list:
+def daemon_lives(instance: dg.DagsterInstance) -> bool:
+    """Whether the daemon that starts queued runs has shown a sign of life of late."""
     from dagster._daemon.controller import get_daemon_statuses
 
-    required = [kind for kind in instance.get_required_daemon_types() if kind == "QUEUED_RUN_COORDINATOR"]
-    return list(get_daemon_statuses(instance, required).values())
+    statuses = get_daemon_statuses(
+        instance,
+        [QUEUE_DAEMON],
+        ignore_errors=True,
+        heartbeat_interval_seconds=HEARTBEAT_EVERY_S,
+        heartbeat_tolerance_seconds=HEARTBEAT_LATE_S,
+    )
+    return bool(statuses[QUEUE_DAEMON].healthy)
+
+
+def _latest_runs(instance: dg.DagsterInstance, backfill_id: str) -> dict[str, dg.DagsterRun]:
+    """The newest run of each user: one whose worker crashed is followed by another."""
+    latest: dict[str, dg.DagsterRun] = {}
+    for run in instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill_id})):  # newest first
+        latest.setdefault(run.tags.get(PARTITION_TAG, "?"), run)
+    return latest
+
+
+def _retry_to_come(instance: dg.DagsterInstance, backfill_id: str, latest: dict[str, dg.DagsterRun]) -> bool:
+    """Whether Dagster is about to run a crashed one again; it does not once the backfill itself has ended."""
+    from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
+
+    if not any(run.is_complete_and_waiting_to_retry for run in latest.values()):
+        return False
+    backfill = instance.get_backfill(backfill_id)
+    return backfill is not None and backfill.status not in BULK_ACTION_TERMINAL_STATUSES

@@ -7,6 +7,7 @@ Does not belong here: work; each command calls one function.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -24,10 +25,12 @@ COLOURS = {"ok": "green", "running": "green", "warn": "yellow", "fail": "red", "
 
 def main() -> None:
     """The console script. What a person did wrong, or what is not running, is one line; no traceback."""
-    from twin_assets.home import PROCESS_ENVIRONMENT
+    from twin_assets.home import PROCESS_ENVIRONMENT, without_proxy_on_loopback
 
     for name, value in PROCESS_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.update(without_proxy_on_loopback(os.environ))
+    _end_in_order_when_told()
     try:
         cli(standalone_mode=False)
     except TwinError as error:
@@ -63,6 +66,22 @@ def with_home(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(settings, home, *args, **options)
 
     return run
+
+
+def with_engines(command: Callable[..., Any]) -> Callable[..., Any]:
+    """As `with_home`, for a command that needs the engines: they are asked before it begins."""
+
+    @wraps(command)
+    def run(settings: Settings, home: Path, *args: Any, **options: Any) -> Any:
+        from lpm_kernel.stores.addresses import read_addresses
+        from twin_assets.home import check_engines_answer
+
+        read_addresses(settings)
+        names = settings.stores
+        check_engines_answer(home, os.environ, [names.database_url, names.dagster_database_url, names.s3_endpoint_url])
+        return command(settings, home, *args, **options)
+
+    return with_home(run)
 
 
 @cli.command()
@@ -112,20 +131,19 @@ def doctor() -> None:
 @click.option("--name", help="How the person is called.")
 @click.option("--documents", type=click.Path(path_type=Path), help="A folder of documents to take in.")
 @click.option("--golden", type=click.Path(path_type=Path), help="A file of questions with known answers, to measure with.")
-@with_home
+@with_engines
 def add_user(
     settings: Settings, home: Path, user_id: str, name: str | None, documents: Path | None, golden: Path | None
 ) -> None:
     """Make a person known, and take in their documents. With `twin up` running, their twin is then built by itself."""
-    import dagster as dg
-
     from lpm_kernel.records import User
     from lpm_kernel.stores.open import open_stores
+    from twin_assets.home import open_instance
     from twin_assets.people import receive_folder, register_user
 
     stores = open_stores(settings)
     try:
-        with dg.DagsterInstance.get() as instance:
+        with open_instance(home, settings, os.environ) as instance:
             register_user(stores, instance, User(user_id, name), golden)
         for result in receive_folder(stores, user_id, documents) if documents else ():
             reason = f" ({result.refusal.code}: {result.refusal.reason})" if result.refusal else ""
@@ -139,7 +157,7 @@ def add_user(
 @click.argument("user_id")
 @click.argument("question")
 @click.option("--session", help="Go on with an earlier session.")
-@with_home
+@with_engines
 def ask(settings: Settings, home: Path, user_id: str, question: str, session: str | None) -> None:
     """Ask a twin a question; its answer comes with citations."""
     from lpm_kernel.chat import begin_turn, stream_turn
@@ -164,12 +182,12 @@ def ask(settings: Settings, home: Path, user_id: str, question: str, session: st
 
 @cli.command()
 @click.argument("user_ids")
-@with_home
+@with_engines
 def backfill(settings: Settings, home: Path, user_ids: str) -> None:
     """Build the twins of several users (comma-separated) by Dagster's own backfill, and wait for the end."""
     from twin_assets.backfill import run_backfill
 
-    sys.exit(0 if run_backfill(settings, user_ids, click.echo) else 1)
+    sys.exit(0 if run_backfill(settings, home, user_ids, click.echo) else 1)
 
 
 @cli.command()
@@ -198,6 +216,16 @@ def execute(settings: Settings, home: Path, command: tuple[str, ...]) -> None:
 def addresses_of(settings: Settings) -> str:
     serving = settings.serving
     return f"Dagster UI  http://{serving.host}:{serving.ui_port}\nAPI         http://{serving.host}:{serving.api_port}/docs"
+
+
+def _end_in_order_when_told() -> None:
+    """Let `kill` and a closed terminal end a command as Ctrl-C does, so that it stops what it has started.
+
+    Why: SIGTERM ends Python on the spot, and the engines of a demo then ran for ever. What `nohup` ignores stays ignored.
+    """
+    for told in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(told) is signal.SIG_DFL:
+            signal.signal(told, signal.default_int_handler)
 
 
 def _keep_traceback() -> Path:

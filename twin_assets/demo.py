@@ -27,7 +27,7 @@ from lpm_kernel.settings import Settings, settings_path
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.open import Stores, open_stores
 from twin_assets.definitions import build_defs
-from twin_assets.home import bring_up
+from twin_assets.home import bring_up, open_instance
 from twin_assets.peak_memory import PeakMemory
 from twin_assets.people import receive_folder, register_user
 from twin_assets.stages import StageEvent, watcher
@@ -59,11 +59,10 @@ class StageTimes:
 
 
 def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
-    """Run it; True when the twin was built and answered. What was not running before is stopped at the end."""
+    """Run it; True when the twin was built and answered. The engines are stopped at the end, unless services use them."""
     data = settings_path().absolute().parent / "data"
     person = _person(data, user_id)
     started = time.monotonic()
-    was_up = any(item.pid for item in engines.status(home))
     try:
         say(f"1  Engines, under {home}")
         os.environ.update(bring_up(home, settings, services=False, say=lambda words: say(f"  {words}")))
@@ -73,7 +72,7 @@ def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
         stores = open_stores(settings)
         try:
             with PeakMemory(running) as memory:
-                passed = _build_and_question(settings, stores, user_id, person, data, times, say)
+                passed = _build_and_question(settings, home, stores, user_id, person, data, times, say)
         finally:
             stores.close()
         say("\n6  Times and memory")
@@ -82,19 +81,28 @@ def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
         say(f"  {'all':15} {time.monotonic() - started:6.1f} s")
         say(f"  peak memory, this process and the engines: {memory.peak_bytes / 1e9:.2f} GB")
     finally:
-        if not was_up:
+        services = _running_services(home)
+        if not services:
             engines.stop(home)
     serving = settings.serving
-    say("\nNothing was left running. `make up` starts the Dagster UI and the API over these very results:")
+    if services:
+        say(f"\nThe engines and {', '.join(services)} still run; `make down` stops them. They show these very results:")
+    else:
+        say("\nNothing was left running. `make up` starts the Dagster UI and the API over these very results:")
     say(f"  Dagster UI  http://{serving.host}:{serving.ui_port}   API  http://{serving.host}:{serving.api_port}/docs")
     say(f'  then: .venv/bin/twin ask {user_id} "What is your cat called?"    and `make down` to stop')
     return passed
 
 
+def _running_services(home: Path) -> list[str]:
+    """Programs that use the engines. Engines alone are no reason to leave them: a demo that was killed left them behind."""
+    return [item.name for item in engines.status(home) if item.pid and item.name not in engines.ENGINES]
+
+
 def _build_and_question(
-    settings: Settings, stores: Stores, user_id: str, person: dict, data: Path, times: StageTimes, say: Say
+    settings: Settings, home: Path, stores: Stores, user_id: str, person: dict, data: Path, times: StageTimes, say: Say
 ) -> bool:
-    with dg.DagsterInstance.get() as instance:
+    with open_instance(home, settings, os.environ) as instance:
         say(f"\n2  Documents of {person['name']}")
         register_user(stores, instance, User(user_id, person["name"]), data / person["golden"])
         for result in receive_folder(stores, user_id, data / person["documents"]):
@@ -107,6 +115,8 @@ def _build_and_question(
             result = job.execute_in_process(instance=instance, partition_key=user_id, raise_on_error=False, run_config=quiet)
         finally:
             watcher.reset(token)
+        if was_interrupted(result):
+            raise KeyboardInterrupt
         _print_checks(result, say)
         if not result.success:
             say("  the run failed; `make up` and the Dagster UI show where")
@@ -116,6 +126,12 @@ def _build_and_question(
     _ask(settings, stores, user_id, person["questions"], say)
     times.seconds["five questions"] = time.monotonic() - began
     return True
+
+
+def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether Ctrl-C or SIGTERM came while a stage ran: Dagster makes it a failure of that stage, and goes on."""
+    failures = (event.step_failure_data for event in result.all_events if event.is_step_failure)
+    return any(failure.error_source is not None and failure.error_source.value == "INTERRUPT" for failure in failures)
 
 
 def _print_checks(result: dg.ExecuteInProcessResult, say: Say) -> None:

@@ -198,7 +198,7 @@ def _home_error(place: Home) -> str | None:
 
 def _held_ports(place: Home, state: State) -> dict[str, str]:
     return {
-        f"{name} ({state.ports[name]})": _holder(both(state.ports[name], PORTS[name]))
+        f"{name} ({state.ports[name]})": orphans.holder(both(state.ports[name], PORTS[name]))
         for name in sorted(ports_of_strangers(place, state))
     }
 
@@ -206,20 +206,9 @@ def _held_ports(place: Home, state: State) -> dict[str, str]:
 def _held_service_ports(place: Home, settings: Settings) -> dict[str, str]:
     ours = orphans.listening(place)
     ports = {"serving.api_port": settings.serving.api_port, "serving.ui_port": settings.serving.ui_port}
-    return {f"{key} ({port})": _holder((port,)) for key, port in ports.items() if port not in ours and not port_is_free(port)}
-
-
-def _holder(ports: tuple[int, ...]) -> str:
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            if (
-                connection.status == psutil.CONN_LISTEN
-                and connection.laddr
-                and connection.laddr.port in ports
-                and connection.pid
-            ):
-                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
-    return "a process of another user"
+    return {
+        f"{key} ({port})": orphans.holder((port,)) for key, port in ports.items() if port not in ours and not port_is_free(port)
+    }
 
 
 def _clock_behind_s(place: Home) -> float:

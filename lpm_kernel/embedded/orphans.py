@@ -91,6 +91,17 @@ def listening(home: Home) -> set[int]:
     return ports
 
 
+def holder(ports: Iterable[int]) -> str:
+    """Who listens on one of these ports, in words."""
+    wanted = set(ports)
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port in wanted
+            if listens and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    return "a process of another user"
+
+
 def heads(found: Iterable[Found]) -> list[Found]:
     """Those whose parent is not of the same program: the ones that a signal is meant for."""
     found = list(found)

@@ -25,6 +25,7 @@ class Program:
 
     `ready` raises or returns False until the program answers; without it, a program that runs is ready.
     `environment` is added to that of the command which started the supervisor; with `inherit_environment` False, to a bare one.
+    `port_setting`: the key of the settings file that fixes `port`, named to the person when somebody else holds it.
     `start_seconds`: one that ends earlier has failed to start, and after `start_retries` more failures is left alone. Less than
     3 is too short: supervisord notices an end up to a second late.
     `priority`: lower starts earlier and stops later; the same number starts together.
@@ -39,6 +40,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     inherit_environment: bool = True
     port: int | None = None
+    port_setting: str | None = None
     stop_signal: StopSignal = "TERM"
     stop_wait_s: int = 10
     stop_group: bool = False

@@ -24,6 +24,7 @@ import psutil
 
 from lpm_kernel.embedded import orphans
 from lpm_kernel.embedded.home import PRIVATE_FOLDER, Home, write_whole
+from lpm_kernel.embedded.state import port_is_free
 from lpm_kernel.errors import EngineError
 
 if TYPE_CHECKING:
@@ -169,8 +170,12 @@ class Supervisor:
         """Make these programs known and start those that do not run. One whose specification changed is stopped before;
         programs not named stay as they are.
 
-        Idempotent.
+        Idempotent. Raises: EngineError `port_taken`, before anything is changed, when a program cannot have its port.
         """
+        before, ports = {info.name: info.state for info in self.infos()}, self.ports()
+        for program in programs:
+            if before.get(program.name) not in LIVE or ports.get(program.name) != program.port:
+                self._refuse_taken_port(program)
         kept = {self._write(program) for program in programs}
         (_, changed, _), *_ = self._call("reloadConfig")
         known = {info.name for info in self.infos()}
@@ -194,7 +199,7 @@ class Supervisor:
     def start_programs(self, programs: Sequence[Program]) -> None:
         """Launch programs, lowest priority first, and wait until each answers before the next priority.
 
-        Idempotent. Raises: EngineError `program_failed` or `program_not_ready`, with the last lines of its log.
+        Idempotent. Raises: EngineError `port_taken`; `program_failed` or `program_not_ready`, with the last lines of its log.
         """
         for priority in sorted({program.priority for program in programs}):
             together = [program for program in programs if program.priority == priority]
@@ -203,7 +208,7 @@ class Supervisor:
                 self.wait_until_ready(program)
 
     def wait_until_ready(self, program: Program) -> None:
-        """Raises: EngineError `program_failed` or `program_not_ready`, with the last lines of its log."""
+        """Raises: EngineError `port_taken`; `program_failed` or `program_not_ready`, with the last lines of its log."""
         deadline = time.monotonic() + program.ready_timeout_s
         reason: str | None = None
         while True:
@@ -217,6 +222,9 @@ class Supervisor:
             if info.state == "running" or (info.state == "starting" and program.ready is not None):
                 reason = _reason(program)
                 if reason is None:
+                    # a fixed port: what answered may be a program of another home, that had bound it first
+                    if program.port_setting is not None:
+                        self._refuse_taken_port(program)
                     return
             if time.monotonic() > deadline:
                 why = self._redacted(reason or "it does not stay up")
@@ -262,6 +270,16 @@ class Supervisor:
         except OSError:
             return "(no log)"
         return self._redacted("\n".join(text.splitlines()[-lines:])) or "(empty log)"
+
+    def _refuse_taken_port(self, program: Program) -> None:
+        """Raises: EngineError `port_taken` when others than processes of this home listen on the program's port."""
+        port = program.port
+        if port is None or port_is_free(port) or port in orphans.listening(self.home):
+            return
+        cure = f", or set another one as {program.port_setting} in dagster_project.yaml" if program.port_setting else ""
+        raise EngineError(
+            "port_taken", f"port {port} of {program.name} is held by {orphans.holder([port])}: end that process{cure}"
+        )
 
     def _write(self, program: Program) -> str:
         """Both files of a program; the name of the first, which holds its hash: supervisord sees any change in the second."""

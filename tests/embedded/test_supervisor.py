@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLEEP = "import time; time.sleep(600)"
+LISTEN = "import socket, time; server = socket.create_server(('127.0.0.1', {port})); time.sleep(600)"
 FORK_AND_SLEEP = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
 )
@@ -128,6 +130,53 @@ def test_a_probe_whose_client_is_not_installed_is_not_asked_for_minutes(watcher:
     with pytest.raises(EngineError, match="no pq wrapper") as raised:
         watcher.start_programs([python(home, "fine", SLEEP, ready=ready)])
     assert raised.value.code == "probe_broken"
+
+
+def answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+
+
+def test_a_fixed_port_that_somebody_else_holds_is_named_before_anything_is_started(watcher: Supervisor, home: Home) -> None:
+    """A second home's `twin up` found its UI and API answering, and said so: they were those of the first home."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        taken = python(home, "ui", SLEEP, port=port, port_setting="serving.ui_port", ready=lambda: answers(port))
+        with pytest.raises(EngineError) as raised:
+            watcher.start_programs([python(home, "daemon", SLEEP), taken])
+        assert raised.value.code == "port_taken"
+        assert f"port {port}" in raised.value.message
+        assert "serving.ui_port" in raised.value.message
+        assert f"process {os.getpid()}" in raised.value.message
+        assert watcher.infos() == []
+    served = dataclasses.replace(taken, command=(sys.executable, "-c", LISTEN.format(port=port)))
+    watcher.start_programs([served])
+    watcher.start_programs([served])
+    assert watcher.info("ui").state in {"starting", "running"}
+
+
+def test_a_port_held_by_the_program_itself_lets_it_be_changed(watcher: Supervisor, home: Home, free_port: int) -> None:
+    code = LISTEN.format(port=free_port)
+    program = python(home, "ui", code, port=free_port, port_setting="serving.ui_port", ready=lambda: answers(free_port))
+    watcher.start_programs([program])
+    before = watcher.info("ui").pid
+    watcher.start_programs([dataclasses.replace(program, environment={"TWIN_SETTINGS_HASH": "2"})])
+    assert watcher.info("ui").pid != before
+
+
+def test_an_answer_from_another_homes_program_does_not_make_ours_ready(watcher: Supervisor, home: Home, free_port: int) -> None:
+    """Two homes started together: both found the port free, and the faster one's answer made the slower one ready."""
+    with socket.socket() as stranger:
+
+        def ready() -> bool:
+            if stranger.getsockname()[1] == 0:
+                stranger.bind(("127.0.0.1", free_port))
+                stranger.listen()
+            return answers(free_port)
+
+        with pytest.raises(EngineError) as raised:
+            watcher.start_programs([python(home, "ui", SLEEP, port=free_port, port_setting="serving.ui_port", ready=ready)])
+        assert raised.value.code == "port_taken"
 
 
 def test_a_lower_priority_is_ready_before_the_next_one_starts(watcher: Supervisor, home: Home) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from lpm_kernel.settings import load_settings
+from lpm_kernel.stores.addresses import CONNECTION_FILE
 from tests.embedded.fixtures import EngineHome
 
 
@@ -29,6 +32,7 @@ def twin(home: Path, *arguments: str, **environment: str) -> subprocess.Complete
     [
         (["ask", "1", "Hello?"], "address_missing"),
         (["add-user", "1"], "address_missing"),
+        (["backfill", "1,2"], "address_missing"),
     ],
 )
 def test_without_engines_a_command_says_what_to_start(tmp_path: Path, arguments: list[str], code: str) -> None:
@@ -37,6 +41,57 @@ def test_without_engines_a_command_says_what_to_start(tmp_path: Path, arguments:
     assert code in run.stderr
     assert "twin up" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("arguments", [["ask", "1", "Hello?"], ["add-user", "1"], ["backfill", "1,2"]])
+def test_after_a_reboot_a_command_says_what_to_start(tmp_path: Path, free_port: int, arguments: list[str]) -> None:
+    """The addresses were left by engines that are gone: the command tried for a quarter of a minute and then said `this
+    should not happen: DagsterPostgresException`."""
+    names, address = load_settings().stores, f"127.0.0.1:{free_port}"
+    left = dict.fromkeys(names.model_dump().values(), "x")
+    left |= {names.database_url: f"postgresql+psycopg://twin_app:s3cret@{address}/twin"}
+    left |= {names.dagster_database_url: f"postgresql://dagster:s3cret@{address}/dagster"}
+    (tmp_path / CONNECTION_FILE).write_text("".join(f"{name}={value}\n" for name, value in left.items()))
+    run = twin(tmp_path, *arguments)
+    assert run.returncode == 1
+    assert "engines_down" in run.stderr
+    assert "twin up" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert "s3cret" not in run.stderr
+
+
+STOP_WHEN_TOLD = """
+import os, sys, time
+from twin_assets import cli
+
+@cli.cli.command("work")
+def work():
+    print(os.environ["no_proxy"], flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        print("stopped in order", flush=True)
+
+sys.argv = ["twin", "work"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_told_to_end_stops_what_it_started(told: signal.Signals) -> None:
+    """`kill` ended a demo on the spot: its engines stayed, and every later demo took them for somebody's and left them too."""
+    environment = {**os.environ, "NO_PROXY": "corp.example", "no_proxy": ""}
+    with subprocess.Popen(
+        [sys.executable, "-c", STOP_WHEN_TOLD], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        begun = process.stdout.readline()
+        process.send_signal(told)
+        output, errors = process.communicate(timeout=30)
+    assert begun == "corp.example,127.0.0.1,localhost\n"
+    assert output == "stopped in order\n"
+    assert errors.strip() == "stopped"
+    assert process.returncode == 130
 
 
 def test_a_wrong_settings_file_is_named_key_by_key(tmp_path: Path) -> None:

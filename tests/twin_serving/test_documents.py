@@ -116,7 +116,7 @@ def test_topics_that_cannot_be_read_are_not_shown_as_none(client: TestClient, us
     assert client.get(f"/twin/{user_id}/profile").json()["topics"] == []
     stores.blobs.put(asset_key(user_id, "topics", "jsonl"), b'{"an": "older form"}\n')
     response = client.get(f"/twin/{user_id}/profile")
-    assert (response.status_code, response.json()["error"]["code"]) == (503, "artefact_unreadable")
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "artefact_unreadable")
 
 
 def test_the_profile_of_a_twin_shows_its_live_release(client: TestClient, twin: str) -> None:
