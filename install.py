@@ -44,6 +44,8 @@ def main() -> None:
     stamp, wanted = folder / "installed", fingerprint()
     if not lock and stamp.exists() and stamp.read_text() == wanted:
         return
+    if lock:
+        shutil.rmtree(folder, ignore_errors=True)  # what a failed try left would keep its versions
     versions = pinned_versions(only_with_reason=lock)
     flags = "-DGGML_NATIVE=ON" if os.environ.get("NATIVE") == "1" else PORTABLE_FLAGS
     if not processor_fits():
@@ -79,7 +81,7 @@ def main() -> None:
 def make_venv(folder: Path) -> Path:
     """The Python of the virtual environment in this folder; one without a working pip, left by a broken try, is made anew."""
     python = folder / "bin" / "python"
-    if not has_pip(python):
+    if not has_pip(python) or not is_of_this_python(python):
         try:
             venv.EnvBuilder(with_pip=True, clear=folder.exists()).create(folder)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -97,9 +99,19 @@ def has_pip(python: Path) -> bool:
         return False
 
 
+def is_of_this_python(python: Path) -> bool:
+    run = subprocess.run([str(python), "-c", "import sys; print(sys.version)"], capture_output=True, text=True, check=False)
+    return run.stdout.strip() == sys.version.strip()
+
+
 def fingerprint() -> str:
     files = (CONSTRAINTS, ROOT / "pyproject.toml", Path(__file__))
-    parts = [*(file.read_bytes() for file in files), sys.version.encode(), os.environ.get("NATIVE", "").encode()]
+    parts = [
+        *(file.read_bytes() for file in files),
+        str(ROOT).encode(),
+        sys.version.encode(),
+        os.environ.get("NATIVE", "").encode(),
+    ]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -280,4 +292,7 @@ def fail(words: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        fail("stopped; run it again to go on")

@@ -18,6 +18,8 @@ from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import ValidationError
+
 T = TypeVar("T")
 
 
@@ -39,7 +41,7 @@ def decode_records(data: bytes, record_type: type[T]) -> list[T]:
     try:
         return [adapter.validate_json(line) for line in data.splitlines() if line]
     except ValidationError as error:
-        raise _unreadable(f"rows of {record_type.__name__}") from error
+        raise _unreadable(f"rows of {record_type.__name__}", error) from None
 
 
 def encode_record(record: Any) -> bytes:
@@ -55,7 +57,7 @@ def decode_record(data: bytes, record_type: type[T]) -> T:
     try:
         return TypeAdapter(record_type).validate_json(data)
     except ValidationError as error:
-        raise _unreadable(record_type.__name__) from error
+        raise _unreadable(record_type.__name__, error) from None
 
 
 def encode_table(table: EmbeddingTable) -> bytes:
@@ -117,5 +119,10 @@ def read_previous(blobs: Blobs, user_id: str, asset: str, extension: str, decode
         raise
 
 
-def _unreadable(what: str) -> StoreError:
-    return StoreError("artefact_unreadable", f"the file does not hold {what}: materialize its asset again", retryable=False)
+def _unreadable(what: str, error: ValidationError | None = None) -> StoreError:
+    """Why not chained to the validation error: it quotes what it found, and that is a person's text."""
+    wrong = sorted({f"{'.'.join(map(str, e['loc'])) or '(line)'} {e['type']}" for e in error.errors()})[:5] if error else []
+    where = f" ({', '.join(wrong)})" if wrong else ""
+    return StoreError(
+        "artefact_unreadable", f"the file does not hold {what}{where}: materialize its asset again", retryable=False
+    )

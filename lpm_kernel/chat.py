@@ -17,7 +17,7 @@ from lpm_kernel.errors import LlmError, UserInputError
 from lpm_kernel.L2.adapter_files import fetch_adapter
 from lpm_kernel.L2.prompt import fit_messages
 from lpm_kernel.recall.search import recall_evidence
-from lpm_kernel.records import ChatMessage, Evidence, Message, Release, User, check_user_id
+from lpm_kernel.records import ChatMessage, Evidence, Message, Release, User, check_user_id, is_text
 from lpm_kernel.stores.conversations import append_message, last_messages
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
@@ -62,16 +62,17 @@ def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id
         raise UserInputError("question_empty", "there is no question")
     if len(question) > MAX_QUESTION_CHARACTERS:
         raise UserInputError("question_too_long", f"{len(question)} characters, and {MAX_QUESTION_CHARACTERS} are allowed")
-    if "\x00" in question:
-        raise UserInputError("question_invalid", "the question holds a NUL character, which no text may")
+    if not is_text(question):
+        raise UserInputError("question_invalid", "the question holds a NUL character or half of a character, which no text may")
     session_id = check_session_id(session_id) if session_id else uuid.uuid4().hex
     with stores.tables.transaction(user_id) as connection:
         user = get_user(connection, user_id)
         release = live_release(connection, user_id)
         if release is None:
             raise UserInputError(
-                "no_release", f"the twin {user_id!r} has no release yet: its documents are still being worked on"
+                "no_release", f"the twin {user_id!r} has no release yet; its profile says what became of its documents"
             )
+        fit_messages(user, question, (), (), llm, stores.settings.models.answer_tokens)  # before anything is stored
         history = last_messages(connection, user_id, session_id, stores.settings.recall.history_messages)
         asked = ChatMessage(uuid.uuid4().hex, user_id, session_id, "user", datetime.now(UTC), question)
         append_message(connection, asked)

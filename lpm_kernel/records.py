@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,6 +43,11 @@ def check_user_id(user_id: str) -> str:
             f"{user_id[:80]!r} is not a user id: use 1-63 of a-z, 0-9, '-' and '_', beginning with a letter or digit",
         )
     return user_id
+
+
+def is_text(words: str) -> bool:
+    """Whether UTF-8 and PostgreSQL have a form of it: no NUL, and no half of a UTF-16 pair, as JSON and a terminal may give."""
+    return "\x00" not in words and not any("\ud800" <= character <= "\udfff" for character in words)
 
 
 def sha256_hex(data: bytes) -> str:
@@ -298,11 +303,3 @@ class UploadResult:
     sha256: str | None
     size_bytes: int
     refusal: Refusal | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    user: User
-    documents: tuple[Document, ...]
-    release: Release | None
-    topics: tuple[Topic, ...] = field(default_factory=tuple)

@@ -86,6 +86,7 @@ class RetrySettings(Section):
 
 class AutomationSettings(Section):
     users_sensor_interval_s: int = Field(ge=1)
+    catch_up_sensor_interval_s: int = Field(ge=1)
 
 
 class ServingSettings(Section):
@@ -141,7 +142,7 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Mapping[str,
     path = path or settings_path()
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: `2024-13-45` is a date to YAML
         raise SettingsError("settings_unreadable", f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise SettingsError("settings_invalid", f"{path} is not a mapping of sections")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -124,3 +125,13 @@ def test_an_artefact_that_cannot_be_read_is_not_one_that_was_never_made() -> Non
     with pytest.raises(StoreError) as caught:
         read_artefact(blobs, "1", "topics", "jsonl", decode)
     assert caught.value.code == "artefact_unreadable"
+
+
+def test_what_cannot_be_read_is_not_quoted() -> None:
+    """The validation error behind it quotes what it found, and Dagster writes causes into its event log."""
+    rows = b'{"user_id": "ada", "secret": "I told nobody about the boat."}\n{"user_id": "I told nobody abou'
+    with pytest.raises(StoreError) as caught:
+        decode_records(rows, Document)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "nobody" not in shown
+    assert "sha256 missing" in caught.value.message

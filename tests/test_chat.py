@@ -88,6 +88,15 @@ def before_generation(stores: Stores, user_id: str) -> str:
         return next(r.memory_generation for r in list_releases(connection, user_id) if r.release_id == "release-1")
 
 
+def messages_of(stores: Stores, user_id: str) -> int:
+    from sqlalchemy import func, select
+
+    from lpm_kernel.stores.schema import chat_message
+
+    with stores.tables.transaction(user_id) as connection:
+        return connection.execute(select(func.count()).select_from(chat_message)).scalar_one()
+
+
 def test_the_question_is_stored_before_it_is_answered(stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path) -> None:
     llm.answers.append(LlmError("decode_failed", "the model stopped"))
     turn = begin_turn(stores, llm, twin, " What is your cat called? ", "s")
@@ -121,6 +130,7 @@ def test_two_sessions_do_not_hear_each_other(stores: Stores, twin: str, llm: Fak
     [
         ("   ", None, "question_empty"),
         ("a\x00b", None, "question_invalid"),
+        ("a\ud800b", None, "question_invalid"),
         ("x" * (MAX_QUESTION_CHARACTERS + 1), None, "question_too_long"),
         ("Hello?", "a b", "session_id_invalid"),
         ("Hello?", "../x", "session_id_invalid"),
@@ -132,6 +142,7 @@ def test_what_cannot_be_asked_is_refused_and_not_stored(
     with pytest.raises(UserInputError) as caught:
         begin_turn(stores, llm, twin, question, session_id)
     assert caught.value.code == code
+    assert messages_of(stores, twin) == 0
 
 
 def test_a_question_that_does_not_fit_the_model_even_alone_is_refused(stores: Stores, twin: str, llm: FakeLlm) -> None:
@@ -139,6 +150,7 @@ def test_a_question_that_does_not_fit_the_model_even_alone_is_refused(stores: St
     with pytest.raises(UserInputError) as caught:
         begin_turn(stores, llm, twin, "why " * 50)
     assert caught.value.code == "question_too_long"
+    assert messages_of(stores, twin) == 0
 
 
 def test_a_twin_that_is_not_there_or_not_ready_is_named(stores: Stores, new_user: Callable[[], str], llm: FakeLlm) -> None:

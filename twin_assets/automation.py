@@ -25,13 +25,15 @@ def when_upstream_changes() -> dg.AutomationCondition:
     changed = condition.newly_updated() & condition.data_version_changed() & ~carried_on
     upstream_changed = condition.any_deps_match(changed)
     changes = upstream_changed | condition.any_deps_match(condition.will_be_requested())
-    wanted = (condition.newly_missing() | changes).since(
-        # A request of the last tick clears the latch, but not against a change that came in after it or comes with this tick.
-        (condition.newly_requested() & ~changes) | condition.initial_evaluation()
+    # A request of the last tick clears the latch, but not against a change that came in after it or comes with this tick.
+    wanted = changes.since((condition.newly_requested() & ~changes) | condition.initial_evaluation())
+    # Made by whoever it was, a stage is not missing any longer: a backfill of a new user needs nobody to repeat it.
+    never_made = condition.newly_missing().since(
+        condition.newly_requested() | condition.newly_updated() | condition.initial_evaluation()
     )
     sound = condition.all_checks_match(condition.check_passed(), blocking_only=True)
     return (
-        wanted
+        (wanted | never_made)
         & ~condition.any_deps_missing()
         & ~condition.any_deps_in_progress()
         & ~condition.in_progress()

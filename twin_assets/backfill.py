@@ -6,10 +6,12 @@ Does not belong here: running stages in this process.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +21,11 @@ from lpm_kernel.errors import EngineError, UserInputError
 from lpm_kernel.records import check_user_id
 from lpm_kernel.settings import Settings
 from twin_assets.home import CODE_LOCATION, open_instance
-from twin_assets.partitions import users
+from twin_assets.partitions import PARTITION_TAG, users
 
 POLL_S = 2.0
 BACKFILL_TAG = "dagster/backfill"
-PARTITION_TAG = "dagster/partition"
+LAUNCH_TAG = "twin/launch"
 QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 
 HEARTBEAT_EVERY_S, HEARTBEAT_LATE_S = 30.0, 30.0
@@ -50,23 +52,25 @@ def run_backfill(settings: Settings, home: Path, user_ids: str, say: Callable[[s
             raise EngineError(
                 "daemon_missing", "the Dagster daemon is not running, so nothing would start the runs: `twin up` first"
             )
-        before = {record.backfill_id for record in instance.get_backfills()}
+        launch = uuid.uuid4().hex
         launched = subprocess.run(
             [
                 str(Path(sys.executable).parent / "dagster"),
                 *("job", "backfill", "-m", CODE_LOCATION, "-j", "twin_job", "--partitions", ",".join(wanted), "--noprompt"),
+                *("--tags", json.dumps({LAUNCH_TAG: launch})),
             ],
             capture_output=True,
             text=True,
             check=False,
         )
-        new = [record.backfill_id for record in instance.get_backfills() if record.backfill_id not in before]
-        if launched.returncode != 0 or not new:
+        # by its tag: another person may have launched one at the same moment
+        own = [record.backfill_id for record in instance.get_backfills() if record.tags.get(LAUNCH_TAG) == launch]
+        if launched.returncode != 0 or not own:
             raise EngineError(
                 "backfill_refused", f"dagster job backfill ended with {launched.returncode}: {launched.stderr[-500:]}"
             )
-        say(f"backfill {new[0]}: {len(wanted)} users queued, at most {settings.limits.concurrent_runs} at a time")
-        return watch_backfill(instance, new[0], len(wanted), say)
+        say(f"backfill {own[0]}: {len(wanted)} users queued, at most {settings.limits.concurrent_runs} at a time")
+        return watch_backfill(instance, own[0], len(wanted), say)
 
 
 def watch_backfill(
@@ -91,8 +95,8 @@ def watch_backfill(
             say(f"{time.monotonic() - started:6.0f} s  {words}")
             shown = words
         runs = latest.values()
-        if len(runs) >= expected and all(run.is_finished for run in runs) and not _retry_to_come(instance, backfill_id, latest):
-            return all(run.is_success for run in runs)
+        if all(run.is_finished for run in runs) and (len(runs) >= expected or _is_over(instance, backfill_id)):
+            return len(runs) >= expected and all(run.is_success for run in runs)
         if daemon_lives(instance):
             alive_at = time.monotonic()
         elif time.monotonic() - alive_at > grace_s:
@@ -119,18 +123,18 @@ def daemon_lives(instance: dg.DagsterInstance) -> bool:
 
 
 def _latest_runs(instance: dg.DagsterInstance, backfill_id: str) -> dict[str, dg.DagsterRun]:
-    """The newest run of each user: one whose worker crashed is followed by another."""
+    """The newest run of each user."""
     latest: dict[str, dg.DagsterRun] = {}
     for run in instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill_id})):  # newest first
         latest.setdefault(run.tags.get(PARTITION_TAG, "?"), run)
     return latest
 
 
-def _retry_to_come(instance: dg.DagsterInstance, backfill_id: str, latest: dict[str, dg.DagsterRun]) -> bool:
-    """Whether Dagster is about to run a crashed one again; it does not once the backfill itself has ended."""
-    from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
+def _is_over(instance: dg.DagsterInstance, backfill_id: str) -> bool:
+    """Whether no run of it will be made any more: it was cancelled in the UI, or Dagster could not submit its runs."""
+    from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus
 
-    if not any(run.is_complete_and_waiting_to_retry for run in latest.values()):
-        return False
     backfill = instance.get_backfill(backfill_id)
-    return backfill is not None and backfill.status not in BULK_ACTION_TERMINAL_STATUSES
+    # one that the command line launches is written as completed before its runs are seen
+    over = set(BULK_ACTION_TERMINAL_STATUSES) - {BulkActionStatus.COMPLETED, BulkActionStatus.COMPLETED_SUCCESS}
+    return backfill is None or backfill.status in over

@@ -15,8 +15,8 @@ import dagster as dg
 
 from lpm_kernel.L0.embed import chunk_texts, generation_of
 from lpm_kernel.L0.library import fetch_texts
-from lpm_kernel.L2.golden import Asked, load_golden, too_close
-from lpm_kernel.L2.synthesize import find_unsupported_rows, question_of, split_documents
+from lpm_kernel.L2.golden import load_golden
+from lpm_kernel.L2.synthesize import find_golden_rows, find_unsupported_rows, split_documents
 from lpm_kernel.layout import text_key
 from lpm_kernel.records import Adapter, Chunk, Document, EmbeddingTable, Evaluation, GgufAdapter, Topic, TrainingRow, sha256_hex
 from lpm_kernel.settings import load_settings
@@ -112,16 +112,13 @@ def rows_are_supported_by_their_sources(
     return dg.AssetCheckResult(passed=not unsupported, metadata={"rows": len(training_rows), "unsupported": unsupported[:10]})
 
 
-@claim(l2_model.training_rows, reads=["chunks"])
+@claim(l2_model.training_rows)
 def no_golden_question_in_training(
-    context: dg.AssetCheckExecutionContext, stores: StoresResource, training_rows: list[TrainingRow], chunks: list[Chunk]
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, training_rows: list[TrainingRow]
 ) -> dg.AssetCheckResult:
     """No row asks a golden question or a paraphrase of one: near in meaning, or nearish and answered by the same fact."""
     golden = load_golden(stores.stores.blobs, context.partition_key)
-    file_of = {chunk.chunk_id: chunk.filename for chunk in chunks}
-    asked = [Asked(question_of(row), row.messages[-1].content, file_of[row.source_chunk_ids[0]]) for row in training_rows]
-    close = too_close(asked, golden, stores.stores.embedder)
-    offending = [row.row_id for row, near in zip(training_rows, close, strict=True) if near]
+    offending = find_golden_rows(training_rows, golden, stores.stores.embedder)
     return dg.AssetCheckResult(
         passed=not offending,
         metadata={

@@ -25,13 +25,13 @@ COLOURS = {"ok": "green", "running": "green", "warn": "yellow", "fail": "red", "
 
 def main() -> None:
     """The console script. What a person did wrong, or what is not running, is one line; no traceback."""
-    from twin_assets.home import PROCESS_ENVIRONMENT, without_proxy_on_loopback
-
-    for name, value in PROCESS_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    os.environ.update(without_proxy_on_loopback(os.environ))
-    _end_in_order_when_told()
     try:
+        _end_in_order_when_told()
+        from twin_assets.home import PROCESS_ENVIRONMENT, without_proxy_on_loopback
+
+        for name, value in PROCESS_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        os.environ.update(without_proxy_on_loopback(os.environ))
         cli(standalone_mode=False)
     except TwinError as error:
         click.secho(f"twin: {error}", fg="red", err=True)
@@ -44,7 +44,8 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         log = _keep_traceback()
-        click.secho(f"twin: this should not happen: {type(error).__name__}; the details are in {log}", fg="red", err=True)
+        where = f"the details are in {log}" if log else f"and {twin_home() / 'logs'} cannot be written"
+        click.secho(f"twin: this should not happen: {type(error).__name__}; {where}", fg="red", err=True)
         sys.exit(2)
 
 
@@ -228,13 +229,17 @@ def _end_in_order_when_told() -> None:
             signal.signal(told, signal.default_int_handler)
 
 
-def _keep_traceback() -> Path:
+def _keep_traceback() -> Path | None:
+    """The file that holds it now; None when it cannot be written."""
     import traceback
 
     log = twin_home() / "logs" / "twin.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"{' '.join(sys.argv[:2])}\n{traceback.format_exc()}\n")
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{' '.join(sys.argv[:2])}\n{traceback.format_exc()}\n")
+    except OSError:
+        return None
     return log
 
 

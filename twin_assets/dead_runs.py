@@ -10,6 +10,8 @@ concurrent runs and in its pools, and automation takes the stages of that user t
 
 from __future__ import annotations
 
+import time
+
 import dagster as dg
 import psutil
 
@@ -17,7 +19,11 @@ from lpm_kernel.embedded.orphans import is_alive
 
 ACTIVE = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 MESSAGE = "The process of this run is gone: it was killed, or the machine went down."
-CLOCK_SLACK_S = 2.0
+CLOCK_SLACK_S = 60.0
+"""A clock that was set forward makes a process look younger than what it wrote down."""
+
+YOUNG_S = 60.0
+"""A run is marked as started a moment before its process writes itself down."""
 
 
 def end_dead_runs(instance: dg.DagsterInstance, *, daemon_lives: bool) -> list[str]:
@@ -30,7 +36,7 @@ def end_dead_runs(instance: dg.DagsterInstance, *, daemon_lives: bool) -> list[s
     ended = []
     for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):
         lives = _process_lives(instance, run.run_id)
-        if lives or (lives is None and daemon_lives):
+        if lives or (lives is None and (daemon_lives or _is_young(instance, run.run_id))):
             continue
         # it may have come to its end between the two looks
         current = instance.get_run_by_id(run.run_id)
@@ -62,6 +68,11 @@ def _process_lives(instance: dg.DagsterInstance, run_id: str) -> bool | None:
         except (psutil.NoSuchProcess, ValueError):
             continue
     return lives
+
+
+def _is_young(instance: dg.DagsterInstance, run_id: str) -> bool:
+    record = instance.get_run_record_by_id(run_id)
+    return record is not None and time.time() - record.create_timestamp.timestamp() < YOUNG_S
 
 
 def _free_slots(instance: dg.DagsterInstance) -> None:

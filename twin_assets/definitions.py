@@ -14,7 +14,7 @@ from twin_assets.assets import l0_memory, l1_mind, l2_model, release
 from twin_assets.io_managers import JsonIOManager, JsonlIOManager, ParquetIOManager
 from twin_assets.jobs import twin_job
 from twin_assets.resources import s3_resource, stores_resource
-from twin_assets.sensors import build_users_sensor
+from twin_assets.sensors import build_catch_up_sensor, build_users_sensor
 
 
 def build_defs(settings: Settings) -> dg.Definitions:
@@ -26,6 +26,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
         jobs=[twin_job],
         sensors=[
             build_users_sensor(settings),
+            build_catch_up_sensor(settings),
             dg.AutomationConditionSensorDefinition(
                 "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.RUNNING
             ),

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
+import psutil
 import yaml
 
 from lpm_kernel.artefacts import decode_record
 from lpm_kernel.chat import answer
 from lpm_kernel.embedded import engines
-from lpm_kernel.errors import UserInputError
+from lpm_kernel.embedded.orphans import is_alive
+from lpm_kernel.errors import EngineError, UserInputError
 from lpm_kernel.L2.engine import adapter_folder, open_llm
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.layout import asset_key
@@ -59,10 +61,17 @@ class StageTimes:
 
 
 def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
-    """Run it; True when the twin was built and answered. The engines are stopped at the end, unless services use them."""
+    """Run it; True when the twin was built and answered. At the end it stops the engines that it started.
+
+    Engines that ran before are somebody's, and stay; but those that a killed demo left are nobody's.
+    Raises: EngineError `demo_running` when another demo works in this home.
+    """
+    left_behind = _enter(home)
+    found_running = not left_behind and any(item.pid for item in engines.status(home))
     data = settings_path().absolute().parent / "data"
     person = _person(data, user_id)
     started = time.monotonic()
+    ours = True
     try:
         say(f"1  Engines, under {home}")
         os.environ.update(bring_up(home, settings, services=False, say=lambda words: say(f"  {words}")))
@@ -80,13 +89,18 @@ def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
             say(f"  {stage:15} {seconds:6.1f} s")
         say(f"  {'all':15} {time.monotonic() - started:6.1f} s")
         say(f"  peak memory, this process and the engines: {memory.peak_bytes / 1e9:.2f} GB")
+    except EngineError as error:
+        ours = error.code != "home_busy"  # another command is starting them
+        raise
     finally:
-        services = _running_services(home)
-        if not services:
+        _mark(home).unlink(missing_ok=True)
+        users_of_engines = _running_services(home)
+        if ours and not users_of_engines and not found_running:
             engines.stop(home)
     serving = settings.serving
-    if services:
-        say(f"\nThe engines and {', '.join(services)} still run; `make down` stops them. They show these very results:")
+    if users_of_engines or found_running:
+        running_still = " and ".join(["The engines", *([", ".join(users_of_engines)] if users_of_engines else [])])
+        say(f"\n{running_still} still run; `make down` stops them. They ran before, and hold these very results:")
     else:
         say("\nNothing was left running. `make up` starts the Dagster UI and the API over these very results:")
     say(f"  Dagster UI  http://{serving.host}:{serving.ui_port}   API  http://{serving.host}:{serving.api_port}/docs")
@@ -94,8 +108,32 @@ def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
     return passed
 
 
+def _mark(home: Path) -> Path:
+    return home / "demo.pid"
+
+
+def _enter(home: Path) -> bool:
+    """Write this process down as the home's demo; True when the one before was killed and left its mark.
+
+    Raises: EngineError `demo_running`.
+    """
+    mark = _mark(home)
+    try:
+        before = psutil.Process(int(mark.read_text()))
+        if is_alive(before) and before.pid != os.getpid() and "demo" in before.cmdline():
+            raise EngineError("demo_running", f"a demo works in {home} already (process {before.pid}): wait for its end")
+        left_behind = True
+    except FileNotFoundError:
+        left_behind = False
+    except (OSError, ValueError, psutil.Error):
+        left_behind = True
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text(str(os.getpid()))
+    return left_behind
+
+
 def _running_services(home: Path) -> list[str]:
-    """Programs that use the engines. Engines alone are no reason to leave them: a demo that was killed left them behind."""
+    """Programs that use the engines."""
     return [item.name for item in engines.status(home) if item.pid and item.name not in engines.ENGINES]
 
 

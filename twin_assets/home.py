@@ -27,6 +27,7 @@ from lpm_kernel.errors import EngineError, SettingsError
 from lpm_kernel.settings import Settings, settings_path
 from lpm_kernel.stores.addresses import connection_environment
 from lpm_kernel.stores.tables import upgrade_tables
+from twin_assets.partitions import PARTITION_TAG
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -128,13 +129,17 @@ def check_engines_answer(home: Path, environ: Mapping[str, str], names: list[str
     Raises: EngineError `engines_down`.
     """
     for name in names:
-        address = urlsplit(environ.get(name, ""))
-        if address.hostname is None or address.port is None:
+        try:
+            address = urlsplit(environ.get(name, ""))
+            host, port = address.hostname, address.port
+        except ValueError as error:
+            raise SettingsError("address_invalid", f"{name} holds no address: {error}") from error
+        if host is None or port is None:
             continue
         try:
-            socket.create_connection((address.hostname, address.port), timeout=5).close()
+            socket.create_connection((host, port), timeout=5).close()
         except OSError as error:
-            raise _engines_down(home, f"nobody answers at {address.hostname}:{address.port} ({name})") from error
+            raise _engines_down(home, f"nobody answers at {host}:{port} ({name})") from error
 
 
 def _engines_down(home: Path, why: str) -> EngineError:
@@ -173,7 +178,7 @@ def write_dagster_yaml(home: Path, settings: Settings) -> None:
                 "max_concurrent_runs": limits.concurrent_runs,
                 "tag_concurrency_limits": [
                     {
-                        "key": "dagster/partition",
+                        "key": PARTITION_TAG,
                         "limit": limits.runs_per_user,
                         "value": {"applyLimitPerUniqueValue": True},
                     }
@@ -184,7 +189,7 @@ def write_dagster_yaml(home: Path, settings: Settings) -> None:
             # kill would hold it for ever, and a run that waits for it keeps a core busy.
             "pools": {"default_limit": 1, "granularity": "run"},
         },
-        # A worker that crashed is started again; a stage that failed has had its tries already.
+        # A run of the daemon whose worker crashed is started again; a stage that failed has had its tries already.
         "run_retries": {"enabled": True, "max_retries": settings.retries.max_retries, "retry_on_asset_or_op_failure": False},
         "run_monitoring": {"enabled": True, "free_slots_after_run_end_seconds": 60},
         "telemetry": {"enabled": False},
@@ -196,20 +201,20 @@ def write_dagster_yaml(home: Path, settings: Settings) -> None:
 def service_programs(home: Path, settings: Settings, environment: Mapping[str, str]) -> list[Program]:
     """The UI, the daemon and the API as programs for the supervisor.
 
-    They carry a hash of the settings: the supervisor restarts a program whose specification changed, and so an edited setting
-    is in force after the next `twin up`.
+    They carry a hash of the settings and of the code: the supervisor restarts a program whose specification changed, and so an
+    edited setting, and new code over tables that it has migrated, is in force after the next `twin up`.
     """
     binaries = Path(sys.executable).parent
     serving = settings.serving
     ui, api = f"http://{serving.host}:{serving.ui_port}", f"http://{serving.host}:{serving.api_port}"
-    settings_hash = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
+    version_hash = hashlib.sha256(settings.model_dump_json().encode() + _source_bytes()).hexdigest()[:16]
 
     def program(name: str, command: tuple[str, ...], port_setting: str | None, port: int | None, ready_url: str) -> Program:
         return Program(
             name=name,
             command=command,
             directory=home,
-            environment={**environment, "TWIN_SETTINGS_HASH": settings_hash},
+            environment={**environment, "TWIN_VERSION_HASH": version_hash},
             port=port,
             port_setting=port_setting,
             stop_group=True,
@@ -237,6 +242,12 @@ def service_programs(home: Path, settings: Settings, environment: Mapping[str, s
             f"{api}/healthz",
         ),
     ]
+
+
+def _source_bytes() -> bytes:
+    root = Path(__file__).resolve().parent.parent
+    packages = ("lpm_kernel", "twin_assets", "twin_serving")
+    return b"".join(file.read_bytes() for package in packages for file in sorted((root / package).rglob("*.py")))
 
 
 def _answers(url: str) -> bool:

@@ -16,7 +16,7 @@ from lpm_kernel.errors import UserInputError
 from lpm_kernel.L0.intake import receive_file
 from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.layout import golden_key
-from lpm_kernel.records import UploadResult, User, check_user_id
+from lpm_kernel.records import Refusal, UploadResult, User, check_user_id
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.users import add_user
@@ -42,13 +42,19 @@ def register_user(stores: Stores, instance: dg.DagsterInstance, user: User, gold
 def receive_folder(stores: Stores, user_id: str, folder: Path) -> Iterator[UploadResult]:
     """Take in every file of a folder, by name, one result and one row each; hidden files are passed over.
 
-    Raises: UserInputError `folder_missing`, `file_unreadable`.
+    A file that this process may not read is refused, with code `file_unreadable`, and the others go on.
+    Raises: UserInputError `folder_missing`.
     """
     if not folder.is_dir():
         raise UserInputError("folder_missing", f"{folder} is not a folder")
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
-        with _readable(path), path.open("rb") as file:
-            result = receive_file(stores.tables, stores.blobs, stores.settings.limits, user_id, path.name, file)
+        try:
+            with _readable(path), path.open("rb") as file:
+                result = receive_file(stores.tables, stores.blobs, stores.settings.limits, user_id, path.name, file)
+        except UserInputError as error:
+            if error.code != "file_unreadable":
+                raise
+            result = UploadResult(path.name, "refused", None, 0, Refusal(error.code, error.message))
         yield result
 
 

@@ -29,6 +29,8 @@ STATUS_OF_CODE = {
 CODE_OF_STATUS = {400: "request_invalid", 404: "path_not_found", 405: "method_not_allowed"}
 """Of what the web framework itself refuses, such as a path that no route has."""
 
+UNFORESEEN = ("internal", "the server failed; its log says where")
+
 STATUS_OF_CLASS: tuple[tuple[type[TwinError], int], ...] = (
     (UserInputError, 422),
     (IngestionError, 422),
@@ -70,4 +72,4 @@ def install_error_responses(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> JSONResponse:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return JSONResponse(error_body("internal", "the server failed; its log says where"), 500)
+        return JSONResponse(error_body(*UNFORESEEN), 500)

@@ -1,7 +1,7 @@
 """Adapters on local disk: fetched once from the blob store and checked before anything loads them.
 
 Belongs here: the local copies, by content.
-Does not belong here: loading them into llama.cpp (`llama.py`).
+Does not belong here: loading them into llama.cpp (`adapter_cache.py`).
 """
 
 from __future__ import annotations

@@ -33,11 +33,10 @@ by hand?"), where cosine alone could not tell them from their neighbours."""
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question a row would ask, the answer it would teach, and the file that answer stands in."""
+    """A question a row would ask, and the answer it would teach."""
 
     question: str
     answer: str
-    filename: str
 
 
 def parse_golden(data: bytes) -> GoldenSet:
@@ -49,12 +48,14 @@ def parse_golden(data: bytes) -> GoldenSet:
             for item in content["questions"]
         )
         unanswerable = tuple(str(item["question"]) for item in content["unanswerable"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:  # ValueError: `2024-13-45` is a date to YAML
         raise UserInputError(
             "golden_invalid", f"the golden file lacks questions or unanswerable ones: {type(error).__name__}"
         ) from error
     if not questions or not all(question.expected and all(map(_plain, question.expected)) for question in questions):
         raise UserInputError("golden_invalid", "the golden file has no question, or one without an expected answer")
+    if not all(map(_plain, [*(question.question for question in questions), *unanswerable])):
+        raise UserInputError("golden_invalid", "the golden file has a question without words")
     return GoldenSet(questions, unanswerable, sha256_hex(data))
 
 
@@ -89,10 +90,7 @@ def too_close(asked: Sequence[Asked], golden: GoldenSet | None, embedder: Embedd
 
 def _asks_the_same_fact(item: Asked, golden: GoldenSet, cosines: np.ndarray) -> bool:
     return any(
-        cosine >= SAME_FACT_COSINE
-        and known.document == item.filename
-        and holds_fact(item.answer, known.expected)
-        and not holds_fact(item.question, known.expected)
+        cosine >= SAME_FACT_COSINE and holds_fact(item.answer, known.expected) and not holds_fact(item.question, known.expected)
         for known, cosine in zip(golden.questions, cosines, strict=False)
     )
 

@@ -7,8 +7,9 @@ Does not belong here: the row it is kept in (`stores/releases.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.artefacts import encode_records
 from lpm_kernel.errors import TrainingError
@@ -26,9 +27,13 @@ from lpm_kernel.records import (
     content_id,
     sha256_hex,
 )
-from lpm_kernel.stores.releases import list_releases, promote_release
+from lpm_kernel.stores.documents import list_documents, pending_change
+from lpm_kernel.stores.releases import list_releases, lock_releases, promote_release
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import Vectors
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 def make_release(
@@ -100,9 +105,12 @@ def publish_release(tables: Tables, vectors: Vectors, release: Release) -> None:
     Memory that no release names any more is dropped afterwards. Idempotent.
     """
     with tables.transaction(release.user_id) as connection:
+        lock_releases(connection, release.user_id)
         promote_release(connection, release)
+    with tables.transaction(release.user_id) as connection:
+        lock_releases(connection, release.user_id)  # nobody publishes another one between the look and the drop
         named = {known.memory_generation for known in list_releases(connection, release.user_id)}
-    vectors.drop_generations(release.user_id, named)
+        vectors.drop_generations(release.user_id, named)
 
 
 def documents_hash(documents: Sequence[Document]) -> str:
@@ -112,3 +120,26 @@ def documents_hash(documents: Sequence[Document]) -> str:
 def rows_hash(rows: Sequence[TrainingRow]) -> str:
     """Of all train rows in their order: what an adapter is made from."""
     return content_id(*(row.checksum for row in rows if row.split == "train"))
+
+
+@dataclass(frozen=True, slots=True)
+class UnbuiltContent:
+    """Documents of a user that no release holds. `waiting`: the pipeline has not yet looked at them."""
+
+    content: str
+    waiting: bool
+
+
+def find_unbuilt(connection: Connection, user_id: str) -> UnbuiltContent | None:
+    """What of a user's documents is still to be built; None when some release, live or not, holds just these.
+
+    Why any release: going back to an older one is a person's decision, and not unfinished work.
+    """
+    change = pending_change(connection, user_id)
+    if change is not None:
+        return UnbuiltContent(change, waiting=True)
+    documents = [document for document in list_documents(connection, user_id) if document.status == "read"]
+    wanted = documents_hash(documents)
+    if not documents or any(release.documents_sha256 == wanted for release in list_releases(connection, user_id)):
+        return None
+    return UnbuiltContent(wanted[:32], waiting=False)

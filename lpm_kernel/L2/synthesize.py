@@ -72,7 +72,7 @@ def synthesize_rows(
         for item, pairs in zip(items, ask_about([item.text for item in items]), strict=True)
         for pair in pairs
     ]
-    refused = too_close([Asked(ask.question, ask.answer, ask.item.chunk.filename) for ask in asked], golden, embedder)
+    refused = too_close([Asked(ask.question, ask.answer) for ask in asked], golden, embedder)
     kept = [ask for ask, refuse in zip(asked, refused, strict=True) if not refuse]
     splits = split_documents([item.chunk.document_sha256 for item in items], training.held_out_share)
     chosen = _choose(kept, topics, training)
@@ -187,6 +187,12 @@ def _own_line(ask: Ask) -> Evidence:
     chunk = ask.item.chunk
     citation = Citation(chunk.chunk_id, chunk.document_sha256, chunk.filename, chunk.byte_start, chunk.byte_end)
     return Evidence(citation, ask.item.text, 0.0)
+
+
+def find_golden_rows(rows: Sequence[TrainingRow], golden: GoldenSet | None, embedder: Embedder) -> list[str]:
+    """Ids of rows that ask a golden question or a paraphrase of one."""
+    close = too_close([Asked(question_of(row), row.messages[-1].content) for row in rows], golden, embedder)
+    return [row.row_id for row, near in zip(rows, close, strict=True) if near]
 
 
 def question_of(row: TrainingRow) -> str:

@@ -1,7 +1,7 @@
 """Training a LoRA adapter: rows in, a safetensors file and PEFT's config out.
 
 Belongs here: the loop, the loss, the schedule, and what of a training can go wrong.
-Does not belong here: which rows there are (`rows.py`), how they become batches (`training_batches.py`), GGUF (`gguf.py`).
+Does not belong here: which rows there are (`synthesize.py`), how they become batches (`training_batches.py`), GGUF (`gguf.py`).
 
 In fp32: on CPUs without AMX bf16 is 3.5 times slower. The base stays frozen and is mapped from disk, not copied.
 """

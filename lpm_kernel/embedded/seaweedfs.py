@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.embedded.home import PRIVATE_FOLDER, Home, write_whole
 from lpm_kernel.embedded.program import Program
-from lpm_kernel.embedded.state import GRPC_OFFSET, State
+from lpm_kernel.embedded.state import GRPC_OFFSET, State, port_is_free
 from lpm_kernel.errors import EngineError
 
 if TYPE_CHECKING:
@@ -148,6 +148,8 @@ def remove_sockets(state: State) -> None:
     """
     ports = [state.ports[name] for name in PORTS if name in state.ports]
     for port in (*ports, *(port + GRPC_OFFSET for port in ports)):
+        if not port_is_free(port):
+            continue  # since this server ended, another home's has taken the port: the socket is its own
         for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -122,7 +122,7 @@ class Supervisor:
             process = psutil.Process(int((self.home.supervisor / "supervisord.pid").read_text(encoding="ascii")))
             own = process.environ().get(orphans.HOME_VARIABLE) == str(self.home.root)
             return process.pid if own and orphans.is_alive(process) else None
-        except (FileNotFoundError, ValueError, psutil.Error):
+        except (OSError, ValueError, psutil.Error):
             return None
 
     def responds(self) -> bool:

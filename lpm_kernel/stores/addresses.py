@@ -35,12 +35,18 @@ def twin_home(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def connection_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment, completed from the file that the embedded engines left. What is set by hand wins."""
+    """The environment, completed from the file that the embedded engines left. What is set by hand wins.
+
+    Raises: SettingsError `address_invalid` when that file cannot be read.
+    """
     environ = os.environ if environ is None else environ
     path = twin_home(environ) / CONNECTION_FILE
     left: dict[str, str] = {}
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError("address_invalid", f"{path} cannot be read: `twin up` writes it anew") from error
         left = dict(line.split("=", 1) for line in lines if "=" in line)
     return {**left, **environ}
 

@@ -9,11 +9,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Release
 from lpm_kernel.stores.schema import release
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
+
+
+def lock_releases(connection: Connection, user_id: str) -> None:
+    """Let one transaction at a time decide on a user's releases; held until it ends."""
+    from sqlalchemy import text
+
+    connection.execute(text("select pg_advisory_xact_lock(hashtext('releases:' || :user_id))"), {"user_id": user_id})
 
 
 def promote_release(connection: Connection, record: Release) -> None:
@@ -39,7 +47,8 @@ def promote_release(connection: Connection, record: Release) -> None:
         insert(release)
         .values(values)
         .on_conflict_do_update(
-            index_elements=[release.c.user_id, release.c.release_id], set_={"status": "live", "manifest": manifest}
+            index_elements=[release.c.user_id, release.c.release_id],
+            set_={"status": "live", "manifest": manifest, "created_at": record.created_at},
         )
     )
 
@@ -60,6 +69,14 @@ def list_releases(connection: Connection, user_id: str) -> list[Release]:
 
 
 def _record(row: Row[Any]) -> Release:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
-    return TypeAdapter(Release).validate_python({**row.manifest, "status": row.status})
+    try:
+        return TypeAdapter(Release).validate_python({**row.manifest, "status": row.status})
+    except ValidationError as error:
+        wrong = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()})[:5])
+        raise StoreError(
+            "artefact_unreadable",
+            f"the manifest of release {row.release_id} is of another form ({wrong}): materialize `twin_release` again",
+            retryable=False,
+        ) from None

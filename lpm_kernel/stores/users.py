@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import UserInputError
-from lpm_kernel.records import User
+from lpm_kernel.records import User, is_text
 from lpm_kernel.stores.schema import app_user
 
 if TYPE_CHECKING:
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 
 def add_user(connection: Connection, user: User) -> None:
-    """Idempotent; a name that is given replaces the one that is known."""
+    """Idempotent; a name that is given replaces the one that is known.
+
+    Raises: UserInputError `name_invalid`.
+    """
     from sqlalchemy import func
     from sqlalchemy.dialects.postgresql import insert
 
+    if user.name is not None and not is_text(user.name):
+        raise UserInputError("name_invalid", "the name holds a NUL character or half of a character, which no text may")
     statement = insert(app_user).values(user_id=user.user_id, name=user.name)
     connection.execute(
         statement.on_conflict_do_update(

@@ -20,8 +20,8 @@ CONTENT: dict[str, Any] = {"questions": [QUESTION], "unanswerable": [{"id": "u01
 
 
 def elsewhere(*questions: str) -> list[Asked]:
-    """Asked about a document without golden questions."""
-    return [Asked(question, "something", "another.md") for question in questions]
+    """Asked with an answer that holds no golden fact."""
+    return [Asked(question, "something") for question in questions]
 
 
 def packed(content: object) -> bytes:
@@ -56,6 +56,8 @@ def test_numbers_and_dates_are_expected_as_they_are_written() -> None:
         {**CONTENT, "questions": [{**QUESTION, "expected": []}]},
         {**CONTENT, "questions": [{**QUESTION, "expected": "Pilchard"}]},
         {**CONTENT, "questions": [{**QUESTION, "expected": ["Pilchard", " . "]}]},
+        {**CONTENT, "questions": [{**QUESTION, "question": " ?"}]},
+        {**CONTENT, "unanswerable": [{"id": "u01", "question": ""}]},
     ],
 )
 def test_a_file_that_cannot_measure_is_refused(content: object) -> None:
@@ -185,8 +187,7 @@ def test_a_paraphrase_in_other_words_is_known_by_the_fact_it_asks_for(user_id: s
     data = (ROOT / "data" / "golden" / f"{user_id}.yaml").read_bytes()
     golden = parse_golden(data)
     evidence = {item["id"]: item["evidence"] for item in yaml.safe_load(data)["questions"]}
-    document = {item.question_id: item.document for item in golden.questions}
-    asked = [Asked(text, evidence[q], document[q]) for q, texts in PARAPHRASES[user_id].items() for text in texts]
+    asked = [Asked(text, evidence[q]) for q, texts in PARAPHRASES[user_id].items() for text in texts]
     close = too_close(asked, golden, MiniLmEmbedder())
     assert [item.question for item, known in zip(asked, close, strict=True) if not known] == []
 
@@ -200,13 +201,12 @@ def test_another_question_about_the_same_sentence_may_be_learnt() -> None:
     golden = parse_golden(packed(content))
     said = "Our conductor is Brynley Pugh, a retired Welsh pharmacist."
     asked = [
-        Asked("What was Brynley Pugh before he retired?", said, "diary.md"),  # names the fact
-        Asked("Who is your conductor?", "I forgot the name of our conductor.", "diary.md"),  # does not give it
-        Asked("Where do you buy your bread?", said, "diary.md"),  # asks for something else
-        Asked("Who is your conductor?", said, "letter.txt"),  # another document
-        Asked("Who is your conductor?", said, "diary.md"),
+        Asked("What was Brynley Pugh before he retired?", said),  # names the fact
+        Asked("Who is your conductor?", "I forgot the name of our conductor."),  # does not give it
+        Asked("Where do you buy your bread?", said),  # asks for something else
+        Asked("Who is your conductor?", said),
     ]
-    assert too_close(asked, golden, MiniLmEmbedder()) == [False, False, False, False, True]
+    assert too_close(asked, golden, MiniLmEmbedder()) == [False, False, False, True]
 
 
 def test_without_a_golden_set_nothing_is_too_close() -> None:

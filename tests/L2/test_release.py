@@ -10,10 +10,13 @@ import pytest
 
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
-from lpm_kernel.L2.release import documents_hash, make_release, publish_release, rows_hash
-from lpm_kernel.records import ARMS, Adapter, Evaluation, GgufAdapter, Message, Topic, TrainingRow
+from lpm_kernel.L0.intake import receive_document
+from lpm_kernel.L0.library import read_documents
+from lpm_kernel.L2.release import documents_hash, find_unbuilt, make_release, publish_release, rows_hash
+from lpm_kernel.records import ARMS, Adapter, Evaluation, GgufAdapter, Message, Topic, TrainingRow, User
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, promote_release
+from lpm_kernel.stores.users import add_user
 from tests.fakes import FakeEmbedder, no_progress
 from tests.samples import make_document, make_items
 from tests.samples import make_release as sample_release
@@ -112,3 +115,27 @@ def test_publishing_retires_the_release_before_and_keeps_the_memory_of_both(stor
         promote_release(connection, sample_release(user_id, 1))
     counts = [stores.vectors.count(user_id, f"generation-{number}") for number in (1, 2, 3)]
     assert counts == [1, 0, len(entries) - 1]
+
+
+def test_documents_that_no_release_holds_are_unbuilt(stores: Stores, user_id: str) -> None:
+    def unbuilt():
+        with stores.tables.transaction(user_id) as connection:
+            return find_unbuilt(connection, user_id)
+
+    with stores.tables.transaction(user_id) as connection:
+        add_user(connection, User(user_id))
+    assert unbuilt() is None
+    receive_document(stores.tables, stores.blobs, stores.settings.limits, user_id, "a.md", b"My cat is called Pilchard.")
+    waits = unbuilt()
+    assert waits is not None
+    assert waits.waiting
+    documents, _ = read_documents(stores.tables, stores.blobs, user_id, no_progress)
+    read = unbuilt()
+    assert read is not None
+    assert not read.waiting
+    release = replace(sample_release(user_id, 1), documents_sha256=documents_hash(documents))
+    publish_release(stores.tables, stores.vectors, release)
+    assert unbuilt() is None
+    other = replace(sample_release(user_id, 2), documents_sha256="0" * 64)
+    publish_release(stores.tables, stores.vectors, other)
+    assert unbuilt() is None, "the way back to another release is a person's decision"

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 import traceback
 import uuid
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import make_url, text
 
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.records import User
@@ -23,51 +18,12 @@ from lpm_kernel.stores.conversations import append_message
 from lpm_kernel.stores.documents import clear_pending, list_waiting, pending_change, put_document
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.schema import metadata
-from lpm_kernel.stores.tables import Tables, pending_migrations, upgrade_tables
+from lpm_kernel.stores.tables import Tables, upgrade_tables
 from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.vectors import PgVectors
+from tests.contracts.conftest import Database
 from tests.fakes import FakeEmbedder
 from tests.samples import make_document, make_entries, make_message, make_release
-
-CLOUD = ["cloud"] if os.environ.get("DATABASE_URL") and os.environ.get("MIGRATION_DATABASE_URL") else []
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    app_url: str
-    owner_url: str
-    tables: Tables
-
-    @contextmanager
-    def as_owner(self) -> Iterator[Connection]:
-        engine = create_engine(self.owner_url)
-        try:
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
-
-    def fenced_tables(self) -> list[str]:
-        """Every table that has a user_id, by the catalog: a new one is tested without being named here."""
-        with self.as_owner() as connection:
-            rows = connection.execute(
-                text(
-                    "select relname from pg_class join pg_attribute on attrelid = pg_class.oid "
-                    "where attname = 'user_id' and not attisdropped and relkind in ('r', 'p') "
-                    "and relnamespace = 'public'::regnamespace order by relname"
-                )
-            )
-            return [row.relname for row in rows]
-
-
-@pytest.fixture(scope="module", params=["embedded", *CLOUD])
-def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    environment = os.environ if request.param == "cloud" else request.getfixturevalue("engine_home").environment
-    app_url, owner_url = environment["DATABASE_URL"], environment["MIGRATION_DATABASE_URL"]
-    upgrade_tables(owner_url)
-    tables = Tables(app_url)
-    yield Database(app_url, owner_url, tables)
-    tables.close()
 
 
 @pytest.fixture(scope="module")
@@ -304,55 +260,6 @@ def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) 
             )
         ).scalar_one()
     assert kind == "vector"
-
-
-@pytest.fixture
-def empty_schema(database: Database) -> Iterator[str]:
-    """The owner's URL of a schema without tables, beside the one in use."""
-    name = f"empty_{uuid.uuid4().hex}"
-    with database.as_owner() as connection:
-        connection.execute(text(f"create schema {name}"))
-        # pgvector's type by its short name, without a view on the tables of `public`
-        connection.execute(text(f"create domain {name}.vector as public.vector"))
-    url = make_url(database.owner_url).update_query_dict({"options": f"-csearch_path={name}"})
-    yield url.render_as_string(hide_password=False)
-    with database.as_owner() as connection:
-        connection.execute(text(f"drop schema {name} cascade"))
-
-
-def test_two_upgrades_at_once_make_the_tables_once(empty_schema: str) -> None:
-    together = threading.Barrier(2)
-
-    def upgrade() -> None:
-        together.wait()
-        upgrade_tables(empty_schema)
-
-    assert pending_migrations(empty_schema)
-    with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(upgrade) for _ in range(2)]:
-            done.result()
-    assert not pending_migrations(empty_schema)
-    upgrade_tables(empty_schema)
-    assert not pending_migrations(empty_schema)
-
-
-def test_a_downgrade_takes_everything_back(empty_schema: str) -> None:
-    from alembic import command
-
-    from lpm_kernel.stores.tables import _alembic_config
-
-    left = text("select relname from pg_class where relnamespace = current_schema()::regnamespace and relkind in ('r', 'S')")
-    upgrade_tables(empty_schema)
-    engine = create_engine(empty_schema)
-    try:
-        with engine.begin() as connection:
-            command.downgrade(_alembic_config(connection), "base")
-        with engine.begin() as connection:
-            assert list(connection.execute(left).scalars()) == ["alembic_version"]
-    finally:
-        engine.dispose()
-    upgrade_tables(empty_schema)
-    assert not pending_migrations(empty_schema)
 
 
 def test_the_application_cannot_upgrade_the_tables(database: Database) -> None:

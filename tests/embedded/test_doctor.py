@@ -128,3 +128,12 @@ def test_an_unreadable_state_file_is_a_finding_and_not_a_crash(tmp_path: Path) -
     home.state_file.write_text("{")
     findings = judge(observe(home.root, trials=dict))
     assert "state_unreadable" in next(finding for finding in findings if finding.check == "state").detail
+
+
+def test_a_home_that_is_a_file_is_named_with_its_cure(tmp_path: Path) -> None:
+    """Doctor itself ended in a traceback: it looked for a process in a folder that was none."""
+    path = tmp_path / "home"
+    path.write_text("")
+    findings = {finding.check: finding for finding in examine(path)}
+    assert findings["home"].level == "fail"
+    assert "is not a folder" in findings["home"].detail

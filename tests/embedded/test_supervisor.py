@@ -160,7 +160,7 @@ def test_a_port_held_by_the_program_itself_lets_it_be_changed(watcher: Superviso
     program = python(home, "ui", code, port=free_port, port_setting="serving.ui_port", ready=lambda: answers(free_port))
     watcher.start_programs([program])
     before = watcher.info("ui").pid
-    watcher.start_programs([dataclasses.replace(program, environment={"TWIN_SETTINGS_HASH": "2"})])
+    watcher.start_programs([dataclasses.replace(program, environment={"TWIN_VERSION_HASH": "2"})])
     assert watcher.info("ui").pid != before
 
 

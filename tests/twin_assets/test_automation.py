@@ -231,3 +231,15 @@ def test_a_stage_and_the_one_behind_it_are_asked_for_together_although_the_first
     daemon.run("ada", middle, leaf)
     daemon.run("ada", root)
     assert daemon.tick() == {("middle", "ada"), ("leaf", "ada")}
+
+
+def test_a_new_user_whom_a_backfill_built_is_not_built_again(daemon: Daemon) -> None:
+    """`make up`, `add-user`, `make backfill`: the user was seen without stages, and all of them ran a second time."""
+    daemon.tick()
+    daemon.instance.add_dynamic_partitions("users", ["ada"])
+    assert daemon.tick() == set()
+    daemon.run_whole_chain("ada")
+    assert daemon.tick() == set()
+    Content.version = "2"
+    daemon.run("ada", root)
+    assert daemon.tick() == {("middle", "ada"), ("leaf", "ada")}

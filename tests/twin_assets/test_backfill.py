@@ -15,7 +15,8 @@ from dagster._daemon.types import DaemonHeartbeat
 from lpm_kernel.errors import EngineError, UserInputError
 from tests.embedded.fixtures import EngineHome
 from tests.twin_assets.conftest import Workshop
-from twin_assets.backfill import BACKFILL_TAG, PARTITION_TAG, QUEUE_DAEMON, daemon_lives, run_backfill, watch_backfill
+from twin_assets.backfill import BACKFILL_TAG, QUEUE_DAEMON, daemon_lives, run_backfill, watch_backfill
+from twin_assets.partitions import PARTITION_TAG
 
 pytestmark = pytest.mark.slow
 
@@ -101,27 +102,20 @@ def test_a_heartbeat_that_is_late_for_a_moment_ends_nothing(backfill: Backfill) 
     timer.join()
 
 
-def test_a_crashed_run_that_is_run_again_counts_by_its_last_run(backfill: Backfill) -> None:
-    """Dagster runs a crashed worker's run again: the command had already ended, and said that the user had failed."""
+def test_a_crashed_run_is_over_whatever_its_mark_promises(backfill: Backfill) -> None:
+    """Dagster refuses to run again what belongs to a backfill that was launched whole, and leaves the run's mark as it was."""
     backfill.run("1", STATUS.FAILURE, **{"dagster/will_retry": "true"})
-    said: list[str] = []
-
-    def say(words: str) -> None:
-        said.append(words.split("  ")[-1])
-        if len(said) == 1:
-            backfill.run("1", STATUS.STARTED)
-        elif len(said) == 2:
-            backfill.run("1", STATUS.SUCCESS)
-
-    assert backfill.watch(1, say)
-    assert said == ["1: failure", "1: started", "1: success"]
-
-
-def test_a_retry_that_will_never_come_is_not_waited_for(backfill: Backfill) -> None:
-    """Dagster refuses to run again what belongs to a backfill that has ended, and leaves the run's mark as it was."""
-    backfill.run("1", STATUS.FAILURE, **{"dagster/will_retry": "true"})
-    backfill.end(BulkActionStatus.COMPLETED_FAILED)
     assert not backfill.watch(1)
+
+
+@pytest.mark.parametrize("status", [BulkActionStatus.CANCELED, BulkActionStatus.FAILED])
+def test_a_backfill_that_ended_before_all_its_runs_were_made_is_not_waited_for(
+    backfill: Backfill, status: BulkActionStatus
+) -> None:
+    """The command waited for the second user's run for ever."""
+    backfill.run("1", STATUS.SUCCESS)
+    backfill.end(status)
+    assert not backfill.watch(2)
 
 
 def test_unknown_users_and_a_missing_daemon_are_refused_before_anything_is_launched(

@@ -75,4 +75,4 @@ def test_one_job_holds_the_whole_chain(defs: dg.Definitions) -> None:
 
 def test_the_sensors_are_on(defs: dg.Definitions) -> None:
     states = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
-    assert states == {"users_sensor": dg.DefaultSensorStatus.RUNNING, "automation": dg.DefaultSensorStatus.RUNNING}
+    assert states == dict.fromkeys(["users_sensor", "catch_up_sensor", "automation"], dg.DefaultSensorStatus.RUNNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from lpm_kernel.embedded import engines
 from lpm_kernel.embedded.program import Program
+from lpm_kernel.errors import EngineError
 from lpm_kernel.settings import Settings
 from tests.embedded.fixtures import running_engines
 from twin_assets import demo
@@ -56,6 +58,12 @@ def test_a_demo_stops_engines_that_only_a_killed_demo_left_and_leaves_those_that
     with running_engines(tmp_path / "home") as home:
         said: list[str] = []
         assert demo.run_demo(settings, home.path, "1", said.append)
+        assert "The engines still run" in "".join(said), "somebody had started them"
+        assert all(item.pid for item in engines.status(home.path))
+
+        (home.path / "demo.pid").write_text("999999999")
+        said.clear()
+        assert demo.run_demo(settings, home.path, "1", said.append)
         assert "Nothing was left running" in "".join(said)
         assert {item.state for item in engines.status(home.path)} == {"stopped"}
 
@@ -66,3 +74,16 @@ def test_a_demo_stops_engines_that_only_a_killed_demo_left_and_leaves_those_that
         assert "api still run" in "".join(said)
         assert "make down" in "".join(said)
         assert {item.name for item in engines.status(home.path) if item.pid} == {*engines.ENGINES, "api"}
+
+
+def test_a_second_demo_in_one_home_is_refused(tmp_path: Path, settings: Settings) -> None:
+    """The first one to end would stop the engines under the other."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "demo"]) as other:
+        try:
+            (tmp_path / "demo.pid").write_text(str(other.pid))
+            with pytest.raises(EngineError) as raised:
+                demo.run_demo(settings, tmp_path, "1", print)
+        finally:
+            other.kill()
+    assert raised.value.code == "demo_running"
+    assert (tmp_path / "demo.pid").read_text() == str(other.pid)

@@ -77,14 +77,16 @@ def test_one_bad_file_in_a_folder_does_not_stop_the_others(workshop: Workshop, t
     assert {row.filename: row.refusal.code if row.refusal else "stored" for row in rows} == outcomes
 
 
-def test_a_file_that_cannot_be_opened_is_named(workshop: Workshop, tmp_path: Path) -> None:
-    for name in ("a.md", "b.md"):
+def test_a_file_that_cannot_be_opened_is_refused_and_the_rest_goes_on(workshop: Workshop, tmp_path: Path) -> None:
+    for name in ("a.md", "b.md", "c.md"):
         (tmp_path / name).write_text(f"A line of {name}.\n")
     results = receive_folder(workshop.stores, "refusals-5", tmp_path)
     assert next(results).status == "stored"
     (tmp_path / "b.md").unlink()
-    with pytest.raises(UserInputError, match=r"file_unreadable.*b\.md"):
-        next(results)
+    (unreadable, last) = results
+    assert (unreadable.status, unreadable.refusal and unreadable.refusal.code) == ("refused", "file_unreadable")
+    assert "b.md" in (unreadable.refusal.reason if unreadable.refusal else "")
+    assert last.status == "stored"
 
 
 def test_a_golden_file_that_is_none_is_refused_before_anything_is_kept(workshop: Workshop, tmp_path) -> None:

@@ -66,6 +66,22 @@ def test_every_event_is_one_line_of_json(stores: Stores, llm: FakeLlm, twin: str
     json.loads(first.data)
 
 
+def test_a_failure_that_nobody_foresaw_ends_the_stream_with_an_error_event() -> None:
+    """The status has been sent: the stream only broke off, and the listener took what there was for the whole answer."""
+
+    def pieces() -> Iterator[str]:
+        yield "one "
+        raise OSError(28, "No space left on device")
+
+    async def all_events() -> list:
+        turn = Turn(User("1"), make_release("1"), "s", "q", "a", (), ())
+        return [item async for item in chat_events(turn, pieces())]
+
+    events = anyio.run(all_events)
+    assert [event.event for event in events] == ["start", "token", "error"]
+    assert json.loads(events[-1].data)["error"]["code"] == "internal"
+
+
 def test_more_listeners_than_threads_all_hear_their_answer_to_the_end() -> None:
     """Forty turns waited for a place in the model, each in a thread of the web framework's forty; the two that had one found no
     thread to go on with, and the whole API stood still for good."""

@@ -4,9 +4,12 @@ Belongs here: training rows, the adapter in both its forms, and what the twin th
 Does not belong here: training itself (`lpm_kernel/L2`).
 """
 
+from dataclasses import replace
+
 import dagster as dg
 
-from lpm_kernel.artefacts import encode_records
+from lpm_kernel.artefacts import encode_record, encode_records
+from lpm_kernel.errors import TrainingError
 from lpm_kernel.L0.embed import chunk_texts, generation_of
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L2.adapter_files import fetch_adapter
@@ -16,7 +19,7 @@ from lpm_kernel.L2.evaluate import evaluate_twin, make_exam
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.release import rows_hash
 from lpm_kernel.L2.stages import ConvertRequest, TrainRequest
-from lpm_kernel.L2.synthesize import synthesize_rows
+from lpm_kernel.L2.synthesize import find_golden_rows, synthesize_rows
 from lpm_kernel.L2.training_batches import row_counter
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import (
@@ -27,7 +30,6 @@ from lpm_kernel.records import (
     GgufAdapter,
     Topic,
     TrainingRow,
-    content_id,
     sha256_hex,
 )
 from lpm_kernel.stores.users import get_user
@@ -126,6 +128,11 @@ def evaluation(
     with port.tables.transaction(user_id) as connection:
         user = get_user(connection, user_id)
     golden = load_golden(port.blobs, user_id)
+    if learnt := find_golden_rows(training_rows, golden, port.embedder):
+        raise TrainingError(
+            "golden_in_training",
+            f"{len(learnt)} training rows ask golden questions that came later: materialize `training_rows`",
+        )
     exam = make_exam(golden, training_rows, port.settings.evaluation)
     adapter = fetch_adapter(
         port.blobs, user_id, gguf_adapter.key, gguf_adapter.sha256, gguf_adapter.base_sha256, adapter_folder()
@@ -160,5 +167,5 @@ def evaluation(
             **{f"declined_{arm}": report.declined[arm] for arm in ARMS},
             "unanswerable": report.unanswerable,
         },
-        version=content_id(report.gguf_sha256, report.memory_generation, golden.sha256 if golden else "", str(report.correct)),
+        version=sha256_hex(encode_record(replace(report, seconds=0.0))),
     )

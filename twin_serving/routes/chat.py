@@ -18,7 +18,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from lpm_kernel.chat import Turn, answer, begin_turn, stream_turn
 from lpm_kernel.errors import TwinError
 from twin_serving.deps import ServicesDep
-from twin_serving.errors import error_body
+from twin_serving.errors import UNFORESEEN, error_body, log
 from twin_serving.schemas import ChatAnswer, ChatRequest, citation_out
 
 router = APIRouter()
@@ -26,16 +26,21 @@ HEARTBEAT_S = 15
 
 
 @router.post("/twin/{user_id}/chat", response_model=ChatAnswer)
-def chat(user_id: str, request: ChatRequest, services: ServicesDep, accept: Annotated[str, Header()] = "*/*"):
+async def chat(user_id: str, request: ChatRequest, services: ServicesDep, accept: Annotated[str, Header()] = "*/*"):
     """JSON, or with `Accept: text/event-stream` the events `start` (citations), `token` (a piece of text) and `done`.
 
     Errors before the first event are HTTP statuses; later ones are an `error` event.
     """
     if "text/event-stream" in accept:
-        turn = begin_turn(services.stores, services.llm, user_id, request.question, request.session_id)
+        turn = await to_thread.run_sync(
+            begin_turn, services.stores, services.llm, user_id, request.question, request.session_id
+        )
         pieces = stream_turn(services.stores, services.llm, turn, services.adapters)
         return EventSourceResponse(chat_events(turn, pieces), ping=HEARTBEAT_S)
-    reply = answer(services.stores, services.llm, user_id, request.question, services.adapters, request.session_id)
+    reply = await to_thread.run_sync(
+        *(answer, services.stores, services.llm, user_id, request.question, services.adapters, request.session_id),
+        limiter=anyio.CapacityLimiter(1),  # a thread of its own: turns that wait for the engine must not keep uploads waiting
+    )
     return ChatAnswer(
         answer=reply.text,
         session_id=reply.session_id,
@@ -66,6 +71,11 @@ async def chat_events(turn: Turn, pieces: Iterator[str]) -> AsyncIterator[Server
                 yield _event("token", {"text": piece})
         except TwinError as error:
             yield _event("error", error_body(error.code, error.message))
+            return
+        except Exception as error:
+            # the status has been sent: without this event the stream would only break off
+            log.error("a stream of answers failed", exc_info=error)
+            yield _event("error", error_body(*UNFORESEEN))
             return
         yield _event("done", {"answer": said.strip(), "message_id": turn.answer_id})
     finally:

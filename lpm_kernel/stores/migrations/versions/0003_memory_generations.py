@@ -14,6 +14,11 @@ create table memory_generation (
 );
 
 truncate chunk_vector;  -- of no known generation; `embeddings` writes them again
+truncate release;       -- their memory is gone, and their manifests name none
+-- so every document is to be built anew; the owner of the table is held to its row-level security as well
+alter table document no force row level security;
+update document set pending = true where status = 'read';
+alter table document force row level security;
 alter table chunk_vector drop constraint chunk_vector_pkey;
 alter table chunk_vector add column entry_id text not null;
 alter table chunk_vector add column generations text[] not null;

@@ -1,0 +1,99 @@
+"""Migrations: forwards at once, backwards to nothing, and over rows that an older version left."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from lpm_kernel.stores.tables import pending_migrations, upgrade_tables
+from tests.contracts.conftest import Database
+
+
+@pytest.fixture
+def empty_schema(database: Database) -> Iterator[str]:
+    """The owner's URL of a schema without tables, beside the one in use."""
+    name = f"empty_{uuid.uuid4().hex}"
+    with database.as_owner() as connection:
+        connection.execute(text(f"create schema {name}"))
+        # pgvector's type by its short name, without a view on the tables of `public`
+        connection.execute(text(f"create domain {name}.vector as public.vector"))
+    url = make_url(database.owner_url).update_query_dict({"options": f"-csearch_path={name}"})
+    yield url.render_as_string(hide_password=False)
+    with database.as_owner() as connection:
+        connection.execute(text(f"drop schema {name} cascade"))
+
+
+def test_two_upgrades_at_once_make_the_tables_once(empty_schema: str) -> None:
+    together = threading.Barrier(2)
+
+    def upgrade() -> None:
+        together.wait()
+        upgrade_tables(empty_schema)
+
+    assert pending_migrations(empty_schema)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(upgrade) for _ in range(2)]:
+            done.result()
+    assert not pending_migrations(empty_schema)
+    upgrade_tables(empty_schema)
+    assert not pending_migrations(empty_schema)
+
+
+def test_a_downgrade_takes_everything_back(empty_schema: str) -> None:
+    from alembic import command
+
+    from lpm_kernel.stores.tables import _alembic_config
+
+    left = text("select relname from pg_class where relnamespace = current_schema()::regnamespace and relkind in ('r', 'S')")
+    upgrade_tables(empty_schema)
+    engine = create_engine(empty_schema)
+    try:
+        with engine.begin() as connection:
+            command.downgrade(_alembic_config(connection), "base")
+        with engine.begin() as connection:
+            assert list(connection.execute(left).scalars()) == ["alembic_version"]
+    finally:
+        engine.dispose()
+    upgrade_tables(empty_schema)
+    assert not pending_migrations(empty_schema)
+
+
+def test_an_upgrade_from_before_generations_has_every_document_built_anew(empty_schema: str) -> None:
+    """Releases of that time name no memory: they could not be read any more, and no new one could be published beside them."""
+    from alembic import command
+
+    from lpm_kernel.stores.tables import _alembic_config
+
+    engine = create_engine(empty_schema)
+    try:
+        with engine.begin() as connection:
+            command.upgrade(_alembic_config(connection), "0002")
+            connection.execute(text("set local app.user_id = 'ada'"))
+            connection.execute(text("insert into app_user (user_id) values ('ada')"))
+            connection.execute(
+                text(
+                    "insert into document (user_id, sha256, filename, mime, size_bytes, source, created_by, created_at, "
+                    "status, pending, change_id) select 'ada', status, status, 'text/plain', 1, 'upload', 'user', now(), "
+                    "status, false, 'c' from unnest(array['read', 'refused', 'replaced']) status"
+                )
+            )
+            connection.execute(
+                text(
+                    "insert into release (user_id, release_id, status, manifest, created_at) "
+                    "values ('ada', 'r', 'live', '{}', now())"
+                )
+            )
+        upgrade_tables(empty_schema)
+        with engine.begin() as connection:
+            connection.execute(text("set local app.user_id = 'ada'"))
+            assert list(connection.execute(text("select status from document where pending")).scalars()) == ["read"]
+            assert connection.execute(text("select count(*) from release")).scalar_one() == 0
+            forced = text("select relforcerowsecurity from pg_class where oid = 'document'::regclass")
+            assert connection.execute(forced).scalar_one()
+    finally:
+        engine.dispose()
