@@ -133,7 +133,7 @@ def test_a_golden_question_in_the_rows_is_found(bench: Workbench) -> None:
 
     def kept_out(asked: str, answer: str = "Our one-eyed cat is called Pilchard.") -> bool:
         rows = [make_row(bench, 0, asked, answer)]
-        return bench.passes(checks.no_golden_question_in_training, training_rows=rows, chunks=bench.chunks)
+        return bench.passes(checks.no_golden_question_in_training, training_rows=rows)
 
     assert kept_out("What is your cat called?"), "nobody gave a golden set yet"
     bench.blobs.put(golden_key(USER), yaml.safe_dump(content).encode())
