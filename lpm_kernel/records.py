@@ -306,3 +306,24 @@ class Profile:
     documents: tuple[Document, ...]
     release: Release | None
     topics: tuple[Topic, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    document_sha256: str
+    chunk_id: str
+    byte_start: int
+    byte_end: int
+    text: str
+    extractor: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    entity_id: str
+    user_id: str
+    name: str
+    type: str
+    aliases: tuple[str, ...]
+    mentions: tuple[Mention, ...]
