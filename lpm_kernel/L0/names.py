@@ -70,7 +70,7 @@ _CUES: tuple[tuple[str, float, str], ...] = (
 )  # fmt: skip
 _VOTES = {"PERSON": "PERSON", "GPE": "GPE", "LOC": "GPE", "PRODUCT": "PRODUCT", "ORG": "ORG"}
 _NO_NAMES = re.compile(
-    r"I|January|February|March|April|May|June|July|August|September|October|November|December|Monday|Tuesday|"
+    r"Dear|Hello|Hi|I|January|February|March|April|May|June|July|August|September|October|November|December|Monday|Tuesday|"
     r"Wednesday|Thursday|Friday|Saturday|Sunday|Row|Page|Chapter|Section|Class|Year|Room|Level|Part|Step|Item|Figure|"
     r"Table|Volume|Act|Unit|Week|Day|Grade|Storm|Mr|Mrs|Ms|Dr|Sister|Christmas|Easter|English|Welsh|French|German|"
     r"Polish|The|This|That|It|He|She|We|You|They|In|On|At|My|Our|And|But|If|When|No|Yes|Not|There|What|Here|Lake|"
@@ -95,6 +95,10 @@ _TOPIC_PATTERNS = tuple(re.compile(pattern, re.MULTILINE) for pattern in _TOPIC_
 _PART = re.compile(_PARTS)
 
 
+Scores = dict[str, dict[str, float]]
+"""Name, then type, then how much speaks for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """Types of single names (without a plural's s), and phrases that are policy topics, in lower case."""
@@ -112,7 +116,7 @@ def learn_names(texts: Sequence[str], mentions: Sequence[Sequence[Span]]) -> Nam
     Deterministic: the order of the texts does not matter.
     """
     small = Counter(word for text in texts for word in re.findall(r"\b[a-zß-ÿ]\w+\b", text))
-    scores: dict[str, Counter[str]] = defaultdict(Counter)
+    scores: Scores = defaultdict(lambda: defaultdict(float))
     units: dict[str, set[str]] = defaultdict(set)
     inside: Counter[str] = Counter()
     for text in texts:
@@ -120,8 +124,9 @@ def learn_names(texts: Sequence[str], mentions: Sequence[Sequence[Span]]) -> Nam
             _weigh(sentence, scores, units, inside)
     _count_votes(texts, mentions, scores)
     for plural in [name for name in scores if _singular(name, scores) != name]:
-        scores[_singular(plural, scores)].update(scores.pop(plural))
         inside[_singular(plural, scores)] += inside[plural]
+        for kind, weight in scores.pop(plural).items():
+            scores[plural[:-1]][kind] += weight
     types: dict[str, str] = {}
     for name, score in scores.items():
         score["ORG"] *= ORG_WEIGHT
@@ -129,8 +134,11 @@ def learn_names(texts: Sequence[str], mentions: Sequence[Sequence[Span]]) -> Nam
             continue
         if len(units[name]) >= 2:
             score["MACHINE"] += 3
-        (kind, best), *rest = [*sorted(score.items(), key=lambda item: (-item[1], item[0])), ("", 0.0)]
-        if best >= LEAST_SCORE and best > (rest[0][1] if rest else 0.0) and kind != "ORG":
+        # Rounded, for a sum of floats depends in its last digit on the order of the texts.
+        (best, kind), (second, _), *_ = sorted(
+            ((round(weight, 6), kind) for kind, weight in [*score.items(), ("", 0.0)]), reverse=True
+        )
+        if best >= LEAST_SCORE and best > second and kind != "ORG":
             types[name] = kind
     topics = {
         found.casefold()
@@ -143,7 +151,7 @@ def learn_names(texts: Sequence[str], mentions: Sequence[Sequence[Span]]) -> Nam
     return Names(types, tuple(sorted(topics)), frozenset(small))
 
 
-def _weigh(sentence: str, scores: dict[str, Counter[str]], units: dict[str, set[str]], inside: Counter[str]) -> None:
+def _weigh(sentence: str, scores: Scores, units: dict[str, set[str]], inside: Counter[str]) -> None:
     for match in re.finditer(rf"(?<=[\w,;“(] )(?P<name>{_NAME})|(?<=[“(])(?P<quoted>{_NAME})", sentence):
         inside[match["name"] or match["quoted"]] += 1
     parts = bool(_PART.search(sentence))
@@ -159,7 +167,7 @@ def _weigh(sentence: str, scores: dict[str, Counter[str]], units: dict[str, set[
             units[match["name"]].add(match["unit"])
 
 
-def _count_votes(texts: Sequence[str], mentions: Sequence[Sequence[Span]], scores: dict[str, Counter[str]]) -> None:
+def _count_votes(texts: Sequence[str], mentions: Sequence[Sequence[Span]], scores: Scores) -> None:
     """What a model called each name, as shares. Why shares: it errs in the same way each time, and would outvote the words."""
     votes: dict[str, Counter[str]] = defaultdict(Counter)
     for text, spans in zip(texts, mentions, strict=True):
@@ -204,6 +212,10 @@ def _without_common_heads(text: str, known: Iterable[Found], names: Names) -> It
             yield item._replace(start=start)
 
 
+def _is_no_name(word: str, names: Names) -> bool:
+    return word.lower() in names.common or bool(_NO_NAMES.fullmatch(word))
+
+
 def _begins_sentence(text: str, position: int) -> bool:
     return not re.search(r"[\w,;)”’\"'] ?$", text[max(0, position - 2) : position])
 
@@ -211,7 +223,7 @@ def _begins_sentence(text: str, position: int) -> bool:
 def _learnt(text: str, names: Names) -> Iterable[Found]:
     for run in _RUN.finditer(text):
         words = list(_WORD.finditer(text, run.start(), run.end()))
-        while len(words) > 1 and words[0][0] not in names.types and words[0][0].lower() in names.common:
+        while len(words) > 1 and words[0][0] not in names.types and _is_no_name(words[0][0], names):
             words = words[1:]
         if not words:
             continue

@@ -127,7 +127,11 @@ def load_spacy(model: str) -> Any:
     import spacy
 
     try:
-        return spacy.load(model, exclude=["lemmatizer"])
+        nlp: Any = spacy.load(model, exclude=["tagger", "parser", "attribute_ruler", "lemmatizer", "senter"])
     except (OSError, ImportError) as error:
         package = model.replace("_", "-")
         raise NerError("model_missing", f"the pip package {package} is missing: run `make setup` again") from error
+    # Only names are asked for, and the recogniser of the small model has vectors of its own: the shared ones are idle work.
+    if nlp.has_pipe("tok2vec") and "ner" not in nlp.get_pipe("tok2vec").listening_components:
+        nlp.remove_pipe("tok2vec")
+    return nlp

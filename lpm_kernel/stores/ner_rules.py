@@ -170,7 +170,7 @@ _PATTERNS: tuple[tuple[str, int, str], ...] = (
 )  # fmt: skip
 
 _RULES = tuple((kind, rank, re.compile(pattern)) for kind, rank, pattern in _PATTERNS)
-_LEADING = re.compile(rf"(?:[Tt]he|[Aa]n?|{TITLE}\.?|I|We|My|Our|In|On|At|And|But|From|Of|For) ")
+_LEADING = re.compile(rf"(?:[Tt]he|[Aa]n?|Dear|Hello|Hi|{TITLE}\.?|I|We|My|Our|In|On|At|And|But|From|Of|For) ")
 
 
 def find_by_rules(text: str) -> Iterator[Found]:

@@ -39,6 +39,10 @@ def test_a_surname_joins_a_known_first_name() -> None:
     assert ("Bertil Ohlin", "PERSON") in typed("Then Bertil Ohlin came.")
 
 
+def test_a_greeting_is_no_part_of_a_name() -> None:
+    assert ("Bertil", "PERSON") in typed("Dear Bertil, the saw is back.")
+
+
 def test_what_a_proposal_is_about_is_a_topic_everywhere() -> None:
     found = typed("The tool library would be nice, and so would night buses.")
     assert {("tool library", "POLICY_TOPIC"), ("night buses", "POLICY_TOPIC")} <= found

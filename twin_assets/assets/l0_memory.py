@@ -17,6 +17,7 @@ from lpm_kernel.L2.release import documents_hash
 from lpm_kernel.layout import asset_key
 from lpm_kernel.records import Chunk, Document, content_id, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.ner import NUMERIC
 from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, progress_of, stage
 
@@ -103,7 +104,8 @@ def entities(context: dg.AssetExecutionContext, stores: StoresResource, chunks: 
     found, rows, count = extract_entities(items, port.ner, previous or [], progress_of(context))
     blobs.put(asset_key(user_id, MENTIONS, "jsonl"), encode_records(rows))
     by_type = Counter(entity.type for entity in found)
-    most_named = sorted(found, key=lambda entity: (-len(entity.mentions), entity.entity_id))
+    named = [entity for entity in found if entity.type not in NUMERIC]
+    most_named = sorted(named, key=lambda entity: (-len(entity.mentions), entity.entity_id))
     return Made(
         found,
         metadata={
