@@ -4,6 +4,7 @@
     ├── UserInputError      what a person sent cannot be used; never retried; HTTP 4xx
     ├── SettingsError       dagster_project.yaml or the environment is wrong; never retried
     ├── IngestionError      a stored document cannot become text or chunks
+    ├── NerError            named things of one text, or of all, could not be found
     ├── RetrievalError      memory cannot be searched, or is not built yet
     ├── TrainingError       rows, adapter or GGUF cannot be made
     ├── LlmError            the language model or the embedding model failed
@@ -64,4 +65,8 @@ class StoreError(TwinError):
 
 
 class EngineError(TwinError):
+    pass
+
+
+class NerError(TwinError):
     pass

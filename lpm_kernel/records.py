@@ -303,3 +303,25 @@ class UploadResult:
     sha256: str | None
     size_bytes: int
     refusal: Refusal | None = None
+
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    document_sha256: str
+    chunk_id: str
+    byte_start: int
+    byte_end: int
+    text: str
+    extractor: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    entity_id: str
+    user_id: str
+    name: str
+    type: str
+    aliases: tuple[str, ...]
+    mentions: tuple[Mention, ...]

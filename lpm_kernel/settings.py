@@ -27,6 +27,7 @@ class ModelSettings(Section):
     base: Literal["SmolLM2-135M-Instruct"]
     base_quantisation: Literal["f16", "q8_0"]
     embedder: Literal["all-MiniLM-L6-v2-int8"]
+    ner: Literal["en-core-web-sm+rules"]
     context_tokens: int = Field(ge=256, le=8192)
     answer_tokens: int = Field(ge=8, le=2048)
     slots: int = Field(ge=1, le=64)

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lpm_kernel.errors import LlmError, StoreError, UserInputError
+from lpm_kernel.errors import LlmError, NerError, StoreError, UserInputError
 from lpm_kernel.L2.prompt import render_chatml
 from lpm_kernel.records import Citation, Message
 from lpm_kernel.stores.llm import AdapterFile
+from lpm_kernel.stores.ner import Span, exact_spans
+from lpm_kernel.stores.ner_rules import Found
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import Hit, SyncCount, VectorEntry
 
@@ -276,3 +278,22 @@ class FailingTables(Tables):
             yield connection
             if failing:
                 raise lost
+
+
+class FakeNer:
+    """Every word with a capital is a PERSON; a text that holds `fails_on` fails alone. Keeps what it was asked for."""
+
+    def __init__(self, fails_on: str | None = None, fingerprint: str = "fake-ner/1") -> None:
+        self.fingerprint = fingerprint
+        self.fails_on = fails_on
+        self.texts: list[str] = []
+
+    def extract(self, texts: Sequence[str]) -> list[tuple[Span, ...] | NerError]:
+        self.texts.extend(texts)
+        return [self._extract(text) for text in texts]
+
+    def _extract(self, text: str) -> tuple[Span, ...] | NerError:
+        if self.fails_on is not None and self.fails_on in text:
+            return NerError("extraction_failed", "told to fail")
+        words = re.finditer(r"\b[A-ZÀ-Þ]\w+", text)
+        return exact_spans(text, [(Found(word.start(), word.end(), "PERSON", 50), "spacy") for word in words])

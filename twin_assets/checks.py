@@ -14,11 +14,23 @@ from typing import Any
 import dagster as dg
 
 from lpm_kernel.L0.embed import chunk_texts, generation_of
+from lpm_kernel.L0.entities import misplaced_mentions, overlapping_mentions
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.synthesize import find_golden_rows, find_unsupported_rows, split_documents
 from lpm_kernel.layout import text_key
-from lpm_kernel.records import Adapter, Chunk, Document, EmbeddingTable, Evaluation, GgufAdapter, Topic, TrainingRow, sha256_hex
+from lpm_kernel.records import (
+    Adapter,
+    Chunk,
+    Document,
+    EmbeddingTable,
+    Entity,
+    Evaluation,
+    GgufAdapter,
+    Topic,
+    TrainingRow,
+    sha256_hex,
+)
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.blobs import TenantBlobs
 from twin_assets.assets import l0_memory, l1_mind, l2_model
@@ -217,3 +229,23 @@ def pack_holds_nine_facts_of_ten(context: dg.AssetCheckExecutionContext, evaluat
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"share_in_pack": share, "questions": evaluation.questions},
     )
+
+
+@claim(l0_memory.entities, reads=["chunks"])
+def every_mention_is_at_its_bytes(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, entities: list[Entity], chunks: list[Chunk]
+) -> dg.AssetCheckResult:
+    """The bytes a mention points to are the words it says, inside the chunk and the document it names."""
+    wrong = misplaced_mentions(entities, chunk_texts(chunks, fetch_texts(chunks, stores.stores.blobs)))
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        metadata={"mentions": sum(len(entity.mentions) for entity in entities), "misplaced": wrong[:10]},
+    )
+
+
+@claim(l0_memory.entities)
+def no_word_is_of_two_entities(context: dg.AssetCheckExecutionContext, entities: list[Entity]) -> dg.AssetCheckResult:
+    """Mentions share no byte, every entity has one, and ids are unique."""
+    shared = overlapping_mentions(entities)
+    sound = len({entity.entity_id for entity in entities}) == len(entities) and all(entity.mentions for entity in entities)
+    return dg.AssetCheckResult(passed=sound and not shared, metadata={"entities": len(entities), "shared": shared[:10]})

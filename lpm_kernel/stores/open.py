@@ -13,10 +13,12 @@ from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import read_addresses
 from lpm_kernel.stores.blobs import Blobs, open_s3
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
+from lpm_kernel.stores.ner import Ner, SpacyNer
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
 
 EMBEDDERS: dict[str, Callable[[], Embedder]] = {"all-MiniLM-L6-v2-int8": MiniLmEmbedder}
+NERS: dict[str, Callable[[], Ner]] = {"en-core-web-sm+rules": SpacyNer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Stores:
     blobs: Blobs
     vectors: Vectors
     embedder: Embedder
+    ner: Ner
 
     def close(self) -> None:
         self.tables.close()
@@ -40,4 +43,6 @@ def open_stores(settings: Settings, environ: Mapping[str, str] | None = None) ->
 
 
 def build_stores(settings: Settings, tables: Tables, blobs: Blobs) -> Stores:
-    return Stores(settings, tables, blobs, PgVectors(tables), EMBEDDERS[settings.models.embedder]())
+    return Stores(
+        settings, tables, blobs, PgVectors(tables), EMBEDDERS[settings.models.embedder](), NERS[settings.models.ner]()
+    )

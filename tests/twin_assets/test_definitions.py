@@ -13,6 +13,7 @@ GRAPH = {
     "raw_documents": set(),
     "chunks": {"raw_documents"},
     "embeddings": {"chunks"},
+    "entities": {"chunks"},
     "topics": {"chunks", "embeddings"},
     "training_rows": {"chunks", "embeddings", "topics"},
     "lora_adapter": {"training_rows"},
@@ -26,6 +27,8 @@ GRAPH = {
 BLOCKING = {
     "chunks_cover_every_byte",
     "vectors_are_unit_and_searchable",
+    "every_mention_is_at_its_bytes",
+    "no_word_is_of_two_entities",
     "every_chunk_has_a_topic",
     "rows_are_supported_by_their_sources",
     "no_golden_question_in_training",

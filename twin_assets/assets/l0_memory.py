@@ -1,20 +1,28 @@
 """L0 assets: memory as it was written.
 
-Belongs here: documents, chunks, embeddings.
+Belongs here: documents, chunks, embeddings, entities.
 Does not belong here: what they mean (`l1_mind.py`).
 """
 
+from collections import Counter
 from functools import partial
 
 import dagster as dg
 
-from lpm_kernel.artefacts import decode_records, decode_table, read_previous
+from lpm_kernel.artefacts import decode_records, decode_table, encode_records, read_previous
 from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
+from lpm_kernel.L0.entities import ChunkMentions, extract_entities, extraction_recipe
 from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
 from lpm_kernel.L2.release import documents_hash
-from lpm_kernel.records import Chunk, Document, content_id
+from lpm_kernel.layout import asset_key
+from lpm_kernel.records import Chunk, Document, content_id, sha256_hex
+from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.ner import NUMERIC
 from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, progress_of, stage
+
+MENTIONS = "mentions"
+"""What the extractor said of each chunk: a file beside the entities, read by nobody else."""
 
 
 @stage(group="l0", io_manager_key="jsonl", code_version="1", kinds={"s3", "postgres"}, automatic=False)
@@ -80,4 +88,40 @@ def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks
             "dimension": int(table.vectors.shape[1]),
         },
         version=generation_of(table),
+    )
+
+
+@stage(group="l0", io_manager_key="jsonl", code_version="1", kinds={"s3", "spacy"})
+def entities(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk]) -> Made:
+    """Who and what the documents name, one row an entity: its type, spellings, and every mention with its exact bytes. Chunks
+    that did not change are not read again; a chunk that could not be read is told in the figures and read the next time."""
+    port = stores.stores
+    user_id = context.partition_key
+    blobs = TenantBlobs(port.blobs, user_id)
+    decode = partial(decode_records, record_type=ChunkMentions)
+    previous = read_previous(port.blobs, user_id, MENTIONS, "jsonl", decode)
+    items = chunk_texts(chunks, fetch_texts(chunks, port.blobs))
+    found, rows, count = extract_entities(items, port.ner, previous or [], progress_of(context))
+    blobs.put(asset_key(user_id, MENTIONS, "jsonl"), encode_records(rows))
+    by_type = Counter(entity.type for entity in found)
+    named = [entity for entity in found if entity.type not in NUMERIC]
+    most_named = sorted(named, key=lambda entity: (-len(entity.mentions), entity.entity_id))
+    return Made(
+        found,
+        metadata={
+            "mentions": sum(len(entity.mentions) for entity in found),
+            "chunks_extracted": count.chunks_extracted,
+            "documents_extracted": count.documents_extracted,
+            "documents_reused": count.documents_reused,
+            "ner_errors": len(count.failures),
+            "ner_error_list": dg.MetadataValue.json(
+                [{"file": f.filename, "byte": f.byte_start, "code": f.code, "reason": f.reason} for f in count.failures[:20]]
+            ),
+            **{f"entities_{kind.lower()}": number for kind, number in sorted(by_type.items())},
+            "recipe": extraction_recipe(port.ner),
+            "sample": dg.MetadataValue.md(
+                "\n".join(f"- {e.name} ({e.type}), {len(e.mentions)} mentions, also {e.aliases}" for e in most_named[:3])
+            ),
+        },
+        version=sha256_hex(encode_records(found)),
     )
