@@ -15,10 +15,22 @@ import dagster as dg
 
 from lpm_kernel.L0.embed import chunk_texts, generation_of
 from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L0.preferences import find_foreign_preferences
 from lpm_kernel.L2.golden import Asked, load_golden, too_close
 from lpm_kernel.L2.synthesize import find_unsupported_rows, question_of, split_documents
 from lpm_kernel.layout import text_key
-from lpm_kernel.records import Adapter, Chunk, Document, EmbeddingTable, Evaluation, GgufAdapter, Topic, TrainingRow, sha256_hex
+from lpm_kernel.records import (
+    Adapter,
+    Chunk,
+    Document,
+    EmbeddingTable,
+    Evaluation,
+    GgufAdapter,
+    Topic,
+    TrainingRow,
+    VoiceProfile,
+    sha256_hex,
+)
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.blobs import TenantBlobs
 from twin_assets.assets import l0_memory, l1_mind, l2_model
@@ -86,6 +98,22 @@ def vectors_are_unit_and_searchable(
     return dg.AssetCheckResult(
         passed=worst <= 1e-3 and stored == len(embeddings.chunk_ids),
         metadata={"worst_norm_error": worst, "stored": stored, "embedded": len(embeddings.chunk_ids)},
+    )
+
+
+@claim(l0_memory.voice_profile, reads=["raw_documents", "chunks"])
+def preferences_stand_in_the_users_own_text(
+    context: dg.AssetCheckExecutionContext,
+    stores: StoresResource,
+    voice_profile: VoiceProfile,
+    raw_documents: list[Document],
+    chunks: list[Chunk],
+) -> dg.AssetCheckResult:
+    """Each preference is, white space apart, the bytes it cites, of a document that the user made."""
+    texts = fetch_texts(chunks, stores.stores.blobs)
+    foreign = find_foreign_preferences(voice_profile.preferences, raw_documents, texts)
+    return dg.AssetCheckResult(
+        passed=not foreign, metadata={"preferences": len(voice_profile.preferences), "foreign": foreign[:10]}
     )
 
 

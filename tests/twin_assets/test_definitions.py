@@ -13,6 +13,7 @@ GRAPH = {
     "raw_documents": set(),
     "chunks": {"raw_documents"},
     "embeddings": {"chunks"},
+    "voice_profile": {"raw_documents", "chunks"},
     "topics": {"chunks", "embeddings"},
     "training_rows": {"chunks", "embeddings", "topics"},
     "lora_adapter": {"training_rows"},
@@ -26,6 +27,7 @@ GRAPH = {
 BLOCKING = {
     "chunks_cover_every_byte",
     "vectors_are_unit_and_searchable",
+    "preferences_stand_in_the_users_own_text",
     "every_chunk_has_a_topic",
     "rows_are_supported_by_their_sources",
     "no_golden_question_in_training",
