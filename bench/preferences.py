@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -15,6 +16,7 @@ import yaml
 
 from bench.people import DATA
 from lpm_kernel.L0.chunk import chunk_document
+from lpm_kernel.L0.preference_grammar import find_preference
 from lpm_kernel.L0.preferences import extract_preferences
 from lpm_kernel.L0.read import mime_of, read_text
 from lpm_kernel.L0.sentences import open_parser, split_sentences
@@ -63,6 +65,7 @@ def report(*, everything: bool) -> None:
                     if not _found(item, ways["grammar (ours)"]):
                         print(f"    missed   {item['evidence']}")
 
+    _strangers()
     people = {
         user_id: [texts[d.sha256].decode() for d in documents]
         for user_id in ("1", "2")
@@ -83,6 +86,27 @@ def report(*, everything: bool) -> None:
     for way, names in ways.items():
         right = [_nearest(people, user, i, names) == user for user, own in people.items() for i in range(len(own))]
         print(f"  {way:24} {sum(right)}/{len(right)}")
+
+
+def _strangers() -> None:
+    """Sentences in which people the rules were not written for say what they prefer: PrefEval, the half of its topics whose
+    sentences nobody looked at while the rules grew; beside the half that was looked at."""
+    folder = DATA.parent.parent / "shared" / "data" / "prefeval" / "explicit_preference"
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        print("\n  explicit preferences of strangers: skipped, ../shared/data/prefeval is not here")
+        return
+    print("\n  explicit preferences of strangers (PrefEval): a preference found in the sentence")
+    half = len(files) // 2
+    for name, part in (("topics looked at", files[:half]), ("topics not looked at", files[half:])):
+        told = [item["preference"] for file in part for item in json.loads(file.read_text(encoding="utf-8"))]
+        ours = sum(any(find_preference(open_parser()(s.text), s.is_quoted) for s in split_sentences(text)) for text in told)
+        words = sum(bool(VERBS.search(text)) for text in told)
+        shares = [
+            f"{way} {found}/{len(told)} {found / len(told):4.0%}"
+            for way, found in (("by words", words), ("grammar (ours)", ours))
+        ]
+        print(f"  {name:24} {'   '.join(shares)}")
 
 
 def _nearest(people: dict[str, list[str]], user: str, position: int, names: list[str] | None) -> str:

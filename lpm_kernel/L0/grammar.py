@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_EMPTY = {"lot", "bit", "way", "thing", "time", "kind", "sort", "type", "form", "number", "any", "nothing", "nobody"}
+
 
 def subject_of(verb: Any) -> Any | None:
     """Of the verb, or of the one it is joined to ("I read and vote"), or that it completes ("I try to avoid")."""
@@ -92,7 +94,7 @@ def thing_behind(word: Any) -> str | None:
 def noun_phrase(noun: Any) -> str | None:
     """A noun with the words right before it that belong to it, without its article; None for a pronoun or a bare number."""
     code = noun.pos_ in ("X", "NUM") and "-" in noun.text and any(sign.isalpha() for sign in noun.text)  # "P-09"
-    if not (code or noun.pos_ in ("NOUN", "PROPN")) or noun.lower_ in ("lot", "bit", "way", "thing", "time"):
+    if not (code or noun.pos_ in ("NOUN", "PROPN")) or noun.lower_ in _EMPTY:
         return None
     near = {"amod", "compound", "nmod", "poss", "case", "nummod", "punct", "npadvmod"}
     start = noun.i

@@ -21,53 +21,30 @@ from lpm_kernel.L0.grammar import (
     subject_of,
     thing_behind,
 )
-
-LIKES = {
-    "like": 0.6, "love": 1.0, "adore": 1.0, "enjoy": 0.7, "prefer": 0.8, "favour": 0.7, "favor": 0.7, "trust": 0.7,
-    "admire": 0.7, "appreciate": 0.6, "value": 0.6, "cherish": 0.9, "relish": 0.8, "treasure": 0.9, "fancy": 0.5,
-    "respect": 0.6,
-}  # fmt: skip
-DISLIKES = {
-    "hate": 1.0, "loathe": 1.0, "detest": 1.0, "despise": 1.0, "dislike": 0.7, "distrust": 0.8, "mistrust": 0.8,
-    "resent": 0.7, "dread": 0.7, "mind": 0.5, "avoid": 0.7, "object": 0.7,
-}  # fmt: skip
-BEARS = {"stand", "bear", "abide", "stomach", "tolerate"}  # only with "cannot"
-WANTS = {"want": 0.7, "wish": 0.6, "insist": 0.8, "refuse": 0.9, "demand": 0.8}
-CHOOSES = {"propose", "vote", "choose", "decide", "resolve", "recommend", "abstain", "support", "oppose", "back"}
-PLEADS = {"speak", "argue", "campaign", "vote"}  # with "for" or "against"
-FORMULAS = {
-    "say",
-    "add",
-    "ask",
-    "thank",
-    "mention",
-    "set",
-    "see",
-    "tell",
-    "begin",
-    "note",
-    "explain",
-    "point",
-}  # "would like to"
-PLEASES = {"suit", "please", "delight", "charm", "fascinate", "calm", "comfort", "cheer"}
-PAINS = {"annoy", "bother", "bore", "irritate", "disgust", "tire", "upset", "infuriate"}
-FEELS_FOR = {"fond", "keen", "partial", "happy", "glad", "willing"}
-FEELS_AGAINST = {"tired", "sick", "wary", "suspicious", "reluctant", "unwilling", "allergic"}
-OWN_NOUNS = {
-    "rule", "principle", "policy", "habit", "preference", "favourite", "favorite", "view", "opinion", "objection",
-    "exception", "position", "condition", "taste", "priority",
-}  # fmt: skip
-HABITS = {"always": 0.9, "never": 0.9, "usually": 0.6, "rarely": 0.6, "seldom": 0.6, "generally": 0.6, "often": 0.4}
-AGAINST_HABITS = {"never", "rarely", "seldom", "longer"}
-SAYS = {
-    "say", "tell", "think", "write", "ask", "claim", "believe", "argue", "reply", "answer", "insist", "suggest", "explain",
-    "want", "hope", "fear", "know", "add", "shout", "announce", "wish",
-}  # fmt: skip
-STRONGER = {"strongly", "really", "very", "much", "far", "firmly", "absolutely", "deeply", "most", "do"}
-OFTEN = {"day", "week", "weekday", "weekend", "morning", "afternoon", "evening", "night", "month", "year", "time"} | {
-    f"{day}day" for day in ("mon", "tues", "wednes", "thurs", "fri", "satur", "sun")
-}  # fmt: skip
-
+from lpm_kernel.L0.preference_words import (
+    AGAINST_HABITS,
+    BAD,
+    BEARS,
+    CHOOSES,
+    DISLIKES,
+    FEELS_AGAINST,
+    FEELS_FOR,
+    FORMULAS,
+    GOOD,
+    HABITS,
+    HAS_AGAINST,
+    HAS_FOR,
+    LIKES,
+    NO_DEEDS,
+    OFTEN,
+    OWN_NOUNS,
+    PAINS,
+    PLEADS,
+    PLEASES,
+    SAYS,
+    STRONGER,
+    WANTS,
+)
 
 Kind = Literal["attitude", "wish", "choice", "rule", "stance", "norm"]
 Polarity = Literal["for", "against", "undecided"]
@@ -113,11 +90,15 @@ def _all_patterns(token: Any) -> Iterator[Found]:
         yield from _attitude(token)
         yield from _would(token)
         yield from _habit(token)
+        yield from _holding(token)
         yield from _stance(token)
 
 
 def _attitude(verb: Any) -> Iterator[Found]:
-    lemma, negated = verb.lemma_.lower(), is_negated(verb)
+    lemma = verb.lemma_.lower()
+    deeds = [child for child in verb.children if child.dep_ == "xcomp"]
+    turned = any(is_negated(deed) != (deed.lemma_.lower() in ("avoid", "stop", "refuse")) for deed in deeds)
+    negated = is_negated(verb) != turned  # "prefer not to watch", "want to avoid"
     past = verb.tag_ == "VBD" or has_auxiliary(verb, {"did"})
     perfect = has_auxiliary(verb, {"have", "has", "had", "'ve", "’ve"})
     about = thing_behind(verb)
@@ -134,6 +115,26 @@ def _attitude(verb: Any) -> Iterator[Found]:
             yield Found("attitude", _side(negated), DISLIKES[lemma] + more, verb, about)
         elif lemma in WANTS:
             yield Found("wish", _side(negated == (lemma == "refuse")), WANTS[lemma] + more, verb, about)
+
+
+def _holding(verb: Any) -> Iterator[Found]:
+    """Having an aversion to it, being a fan of it, finding it tedious."""
+    if verb.tag_ not in ("VBP", "VB", "VBZ") or modal_of(verb) not in (None, "do"):
+        return
+    negated = is_negated(verb)
+    for child in verb.children:
+        lemma, no = child.lemma_.lower(), any(grand.lower_ == "no" for grand in child.children)
+        if verb.lemma_ == "have" and child.dep_ == "dobj" and lemma in HAS_FOR | HAS_AGAINST:
+            beside = verb.doc[min(child.i + 1, len(verb.doc) - 1)]  # "to", wherever the parser hangs it
+            if beside.pos_ in ("ADP", "PART"):
+                yield Found("attitude", _side((lemma in HAS_FOR) != (negated or no)), 0.7, verb, thing_behind(beside))
+        elif verb.lemma_ == "be" and child.dep_ == "attr" and lemma in ("fan", "lover") and has_complement(child):
+            yield Found("attitude", _side(negated == no), 0.7, verb, thing_behind(child))
+        elif verb.lemma_ == "be" and child.dep_ == "prep" and child.lower_ == "into" and (about := thing_behind(child)):
+            yield Found("attitude", _side(not negated), 0.7, verb, about)
+        elif verb.lemma_ == "find" and (judged := {t.lemma_.lower() for t in verb.subtree if t.pos_ == "ADJ"} & (GOOD | BAD)):
+            yield Found("attitude", _side(bool(judged & GOOD) != negated), 0.6, verb, thing_behind(verb))
+            return
 
 
 def _would(verb: Any) -> Iterator[Found]:
@@ -159,7 +160,11 @@ def _habit(verb: Any) -> Iterator[Found]:
     plainly = modal_of(verb) in (None, "do")
     for child in verb.children:
         word = child.lower_
-        if child.dep_ in ("advmod", "neg") and word in HABITS:
+        if child.dep_ == "advmod" and (word in ("only", "exclusively", "best")) and verb.lemma_ not in NO_DEEDS:
+            yield Found("rule", "for", 0.6, verb, thing_behind(verb))
+        elif child.dep_ == "neg" and plainly and word != "never" and verb.lemma_ not in (*NO_DEEDS, *LIKES, *DISLIKES):
+            yield Found("rule", "against", 0.5, verb, thing_behind(verb))
+        elif child.dep_ in ("advmod", "neg") and word in HABITS:
             yield Found("rule", _side(word not in AGAINST_HABITS), HABITS[word], verb, thing_behind(verb))
         elif word == "longer" and any(grand.lower_ == "no" for grand in child.children):
             yield Found("rule", "against", 0.7, verb, thing_behind(verb))
