@@ -305,7 +305,6 @@ class UploadResult:
     refusal: Refusal | None = None
 
 
-
 @dataclass(frozen=True, slots=True)
 class Mention:
     document_sha256: str
@@ -325,3 +324,27 @@ class Entity:
     type: str
     aliases: tuple[str, ...]
     mentions: tuple[Mention, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What a person likes, wants or decides by, in a sentence of theirs; `strength`, 0 to 1: how firmly the grammar says it."""
+
+    preference_id: str
+    text: str
+    domain: str
+    kind: Literal["attitude", "wish", "choice", "rule", "stance", "norm"]
+    polarity: Literal["for", "against", "undecided"]
+    strength: float
+    citation: Citation
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceProfile:
+    """Features are None only with the reason in `absent`; `measured` counts documents, sentences and words behind them."""
+
+    user_id: str
+    measured: dict[str, int]
+    features: dict[str, float] | None
+    absent: str | None
+    preferences: tuple[Preference, ...]

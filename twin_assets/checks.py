@@ -16,6 +16,7 @@ import dagster as dg
 from lpm_kernel.L0.embed import chunk_texts, generation_of
 from lpm_kernel.L0.entities import misplaced_mentions, overlapping_mentions
 from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L0.preferences import find_foreign_preferences
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.synthesize import find_golden_rows, find_unsupported_rows, split_documents
 from lpm_kernel.layout import text_key
@@ -29,6 +30,7 @@ from lpm_kernel.records import (
     GgufAdapter,
     Topic,
     TrainingRow,
+    VoiceProfile,
     sha256_hex,
 )
 from lpm_kernel.settings import load_settings
@@ -98,6 +100,22 @@ def vectors_are_unit_and_searchable(
     return dg.AssetCheckResult(
         passed=worst <= 1e-3 and stored == len(embeddings.chunk_ids),
         metadata={"worst_norm_error": worst, "stored": stored, "embedded": len(embeddings.chunk_ids)},
+    )
+
+
+@claim(l0_memory.voice_profile, reads=["raw_documents", "chunks"])
+def preferences_stand_in_the_users_own_text(
+    context: dg.AssetCheckExecutionContext,
+    stores: StoresResource,
+    voice_profile: VoiceProfile,
+    raw_documents: list[Document],
+    chunks: list[Chunk],
+) -> dg.AssetCheckResult:
+    """Each preference is, white space apart, the bytes it cites, of a document that the user made."""
+    texts = fetch_texts(chunks, stores.stores.blobs)
+    foreign = find_foreign_preferences(voice_profile.preferences, raw_documents, texts)
+    return dg.AssetCheckResult(
+        passed=not foreign, metadata={"preferences": len(voice_profile.preferences), "foreign": foreign[:10]}
     )
 
 

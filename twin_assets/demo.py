@@ -24,7 +24,7 @@ from lpm_kernel.errors import EngineError, UserInputError
 from lpm_kernel.L2.engine import adapter_folder, open_llm
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.layout import asset_key
-from lpm_kernel.records import ARMS, Evaluation, User
+from lpm_kernel.records import ARMS, Evaluation, User, VoiceProfile
 from lpm_kernel.settings import Settings, settings_path
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.open import Stores, open_stores
@@ -159,6 +159,7 @@ def _build_and_question(
         if not result.success:
             say("  the run failed; `make up` and the Dagster UI show where")
             return False
+    _print_voice(stores, user_id, say)
     _print_evaluation(stores, user_id, say)
     began = time.monotonic()
     _ask(settings, stores, user_id, person["questions"], say)
@@ -178,6 +179,14 @@ def _print_checks(result: dg.ExecuteInProcessResult, say: Say) -> None:
     for check in checks:
         if not check.passed:
             say(f"    {check.severity.value}: {check.check_name} on {check.asset_key.to_user_string()}")
+
+
+def _print_voice(stores: Stores, user_id: str, say: Say) -> None:
+    voice = decode_record(TenantBlobs(stores.blobs, user_id).get(asset_key(user_id, "voice_profile", "json")), VoiceProfile)
+    say(f"  voice: {voice.absent or str(len(voice.features or {})) + ' features'}, of {voice.measured}")
+    say(f"  preferences: {len(voice.preferences)}, each with its exact bytes, such as")
+    for item in sorted(voice.preferences, key=lambda preference: -preference.strength)[:3]:
+        say(f"    {item.polarity} {item.domain}: {item.text}")
 
 
 def _print_evaluation(stores: Stores, user_id: str, say: Say) -> None:

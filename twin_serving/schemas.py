@@ -10,7 +10,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from lpm_kernel.records import Citation, Evidence
+from lpm_kernel.records import Citation, Evidence, Preference
 
 
 class ChatRequest(BaseModel):
@@ -78,12 +78,32 @@ class TopicOut(BaseModel):
     chunks: int
 
 
+class PreferenceOut(BaseModel):
+    text: str
+    domain: str
+    kind: str
+    polarity: str
+    strength: float
+    filename: str
+    document_sha256: str
+    byte_start: int
+    byte_end: int
+
+
+class VoiceOut(BaseModel):
+    measured: dict[str, int]
+    features: dict[str, float] | None
+    absent: str | None
+
+
 class ProfileAnswer(BaseModel):
     user_id: str
     name: str | None
     documents: list[DocumentOut]
     topics: list[TopicOut]
     release: ReleaseOut | None
+    voice: VoiceOut | None = None
+    preferences: list[PreferenceOut] = []
 
 
 def citation_out(line: Evidence) -> CitationOut:
@@ -96,4 +116,18 @@ def citation_out(line: Evidence) -> CitationOut:
         chunk_id=citation.chunk_id,
         text=line.text,
         score=round(line.score, 4),
+    )
+
+
+def preference_out(item: Preference) -> PreferenceOut:
+    return PreferenceOut(
+        text=item.text,
+        domain=item.domain,
+        kind=item.kind,
+        polarity=item.polarity,
+        strength=item.strength,
+        filename=item.citation.filename,
+        document_sha256=item.citation.document_sha256,
+        byte_start=item.citation.byte_start,
+        byte_end=item.citation.byte_end,
     )

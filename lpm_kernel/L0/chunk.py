@@ -108,7 +108,7 @@ def _pieces(text: str) -> Iterator[_Piece]:
         if _HEADING.fullmatch(text, start, end):
             yield _Piece(end, is_heading=True, ends_paragraph=False)
             continue
-        *inner, last = _sentence_ends(text, start, end)
+        *inner, last = sentence_ends(text, start, end)
         yield from (_Piece(stop, is_heading=False, ends_paragraph=False) for stop in inner)
         yield _Piece(last, is_heading=False, ends_paragraph=bool(_BLANK_LINE.search(text, start, end)))
 
@@ -141,7 +141,8 @@ def _too_far(text: str, start: int, end: int, max_tokens: int) -> int | None:
     return end if count_tokens(text[start:end]) > max_tokens else None
 
 
-def _sentence_ends(text: str, start: int, end: int) -> list[int]:
+def sentence_ends(text: str, start: int, end: int) -> list[int]:
+    """Where each sentence of text[start:end] stops, the white space behind it included; the last stop is `end`."""
     return [
         stop
         for _, stop in _between(text, start, end, _SENTENCE_END)

@@ -21,12 +21,15 @@ from lpm_kernel.records import (
     ARMS,
     Adapter,
     Chunk,
+    Citation,
     Document,
     EmbeddingTable,
     Evaluation,
     Message,
+    Preference,
     Topic,
     TrainingRow,
+    VoiceProfile,
 )
 from lpm_kernel.settings import Settings
 from tests.fakes import FakeEmbedder, MemoryBlobs, MemoryVectors, no_progress
@@ -98,6 +101,30 @@ def test_a_vector_that_is_not_of_unit_length_or_not_searchable_is_found(bench: W
     assert not sound(replace(bench.table, vectors=bench.table.vectors * np.float32(1.01)))
     bench.vectors.sync(USER, generation_of(bench.table), [], bench.table.fingerprint)
     assert not sound(bench.table)
+
+
+def test_a_preference_that_the_user_did_not_write_is_found(bench: Workbench) -> None:
+    """One set on other bytes, one in words that stand nowhere, and one of a document that the twin wrote."""
+    diary = bench.documents[0]
+    chunk = bench.chunks[0]
+    words = "Our one-eyed cat is called Pilchard."
+    place = Citation(chunk.chunk_id, diary.sha256, diary.filename, 0, len(words))
+    sound = Preference("p", words, "cat", "attitude", "for", 0.6, place)
+
+    def own(item: Preference, documents: list[Document] = bench.documents) -> bool:
+        profile = VoiceProfile(USER, {"documents": 2}, None, "voice_too_little_text", (item,))
+        return bench.passes(
+            checks.preferences_stand_in_the_users_own_text,
+            voice_profile=profile,
+            raw_documents=documents,
+            chunks=bench.chunks,
+        )
+
+    assert own(sound)
+    assert not own(replace(sound, text="Our cat is called Admiral."))
+    assert not own(replace(sound, citation=replace(place, byte_end=len(words) - 3)))
+    assert not own(replace(sound, citation=replace(place, document_sha256="0" * 64)))
+    assert not own(sound, [replace(diary, created_by="twin"), *bench.documents[1:]])
 
 
 def test_a_chunk_in_no_topic_or_in_two_is_found(bench: Workbench) -> None:

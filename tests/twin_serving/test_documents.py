@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
+from lpm_kernel.artefacts import encode_record
 from lpm_kernel.L0.library import read_documents
 from lpm_kernel.layout import asset_key, raw_key
+from lpm_kernel.records import Preference, VoiceProfile
 from lpm_kernel.stores.documents import list_waiting
 from lpm_kernel.stores.open import Stores
 from tests.fakes import no_progress
+from tests.samples import make_citation
 
 
 def upload(client: TestClient, user_id: str, *files: tuple[str, bytes]):
@@ -115,6 +118,23 @@ def test_topics_that_cannot_be_read_are_not_shown_as_none(client: TestClient, us
     """A damaged file of topics looked like a twin that has none yet."""
     assert client.get(f"/twin/{user_id}/profile").json()["topics"] == []
     stores.blobs.put(asset_key(user_id, "topics", "jsonl"), b'{"an": "older form"}\n')
+    response = client.get(f"/twin/{user_id}/profile")
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "artefact_unreadable")
+
+
+def test_the_profile_shows_voice_and_preferences_or_that_there_are_none_yet(
+    client: TestClient, user_id: str, stores: Stores
+) -> None:
+    before = client.get(f"/twin/{user_id}/profile").json()
+    assert (before["voice"], before["preferences"]) == (None, [])
+    item = Preference("p", "I love maps.", "maps", "attitude", "for", 1.0, make_citation("I love maps."))
+    profile = VoiceProfile(user_id, {"documents": 1}, None, "voice_too_little_text: 3 words", (item,))
+    stores.blobs.put(asset_key(user_id, "voice_profile", "json"), encode_record(profile))
+    body = client.get(f"/twin/{user_id}/profile").json()
+    assert body["voice"] == {"measured": {"documents": 1}, "features": None, "absent": "voice_too_little_text: 3 words"}
+    (shown,) = body["preferences"]
+    assert (shown["text"], shown["polarity"], shown["byte_start"], shown["byte_end"]) == ("I love maps.", "for", 0, 12)
+    stores.blobs.put(asset_key(user_id, "voice_profile", "json"), b'{"an": "older form"}')
     response = client.get(f"/twin/{user_id}/profile")
     assert (response.status_code, response.json()["error"]["code"]) == (500, "artefact_unreadable")
 

@@ -1,6 +1,6 @@
 """L0 assets: memory as it was written.
 
-Belongs here: documents, chunks, embeddings, entities.
+Belongs here: documents, chunks, embeddings, entities, the voice they are written in.
 Does not belong here: what they mean (`l1_mind.py`).
 """
 
@@ -9,10 +9,12 @@ from functools import partial
 
 import dagster as dg
 
-from lpm_kernel.artefacts import decode_records, decode_table, encode_records, read_previous
+from lpm_kernel.artefacts import decode_records, decode_table, encode_record, encode_records, read_previous
 from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.entities import ChunkMentions, extract_entities, extraction_recipe
 from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
+from lpm_kernel.L0.preferences import extract_preferences
+from lpm_kernel.L0.voice import build_voice_profile
 from lpm_kernel.L2.release import documents_hash
 from lpm_kernel.layout import asset_key
 from lpm_kernel.records import Chunk, Document, content_id, sha256_hex
@@ -124,4 +126,29 @@ def entities(context: dg.AssetExecutionContext, stores: StoresResource, chunks: 
             ),
         },
         version=sha256_hex(encode_records(found)),
+    )
+
+
+@stage(group="l0", io_manager_key="json", code_version="1", kinds={"s3", "spacy"})
+def voice_profile(
+    context: dg.AssetExecutionContext, stores: StoresResource, raw_documents: list[Document], chunks: list[Chunk]
+) -> Made:
+    """How the user writes and what they prefer, want and decide by: one record. Features are measured on the documents the user
+    made; each preference is a sentence of theirs with its exact bytes. Read by the profile."""
+    texts = fetch_texts(chunks, stores.stores.blobs)
+    readable = [document for document in raw_documents if document.sha256 in texts]
+    preferences = extract_preferences(readable, chunks, texts)
+    profile = build_voice_profile(context.partition_key, readable, texts, preferences)
+    sample = [f"- {item.polarity} {item.domain}: {item.text}" for item in sorted(preferences, key=lambda p: -p.strength)[:3]]
+    shown = [f"| {name} | {value:.2f} |" for name, value in (profile.features or {}).items() if value]
+    return Made(
+        profile,
+        metadata={
+            **profile.measured,
+            "preferences": len(preferences),
+            "absent": profile.absent or "",
+            "features": dg.MetadataValue.md("\n".join(["| feature | value |", "|---|---|", *shown])),
+            "sample": dg.MetadataValue.md("\n".join(sample)),
+        },
+        version=sha256_hex(encode_record(profile)),
     )

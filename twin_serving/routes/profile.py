@@ -10,22 +10,22 @@ from functools import partial
 
 from fastapi import APIRouter
 
-from lpm_kernel.artefacts import decode_records, read_artefact
-from lpm_kernel.records import Topic, check_user_id
+from lpm_kernel.artefacts import decode_record, decode_records, read_artefact
+from lpm_kernel.records import Topic, VoiceProfile, check_user_id
 from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.releases import live_release
 from lpm_kernel.stores.users import get_user
 from twin_serving.deps import ServicesDep
-from twin_serving.schemas import DocumentOut, ProfileAnswer, ReleaseOut, TopicOut
+from twin_serving.schemas import DocumentOut, ProfileAnswer, ReleaseOut, TopicOut, VoiceOut, preference_out
 
 router = APIRouter()
 
 
 @router.get("/twin/{user_id}/profile")
 def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
-    """The user, each document with what became of it, topics, and the live release with its evaluation.
+    """The user, each document with what became of it, topics, voice, preferences, and the live release with its evaluation.
 
-    No topics means that none were made yet; topics that cannot be read are an error.
+    No topics or no voice means that none were made yet; what cannot be read is an error.
     """
     check_user_id(user_id)
     with services.stores.tables.transaction(user_id) as connection:
@@ -33,6 +33,9 @@ def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
         documents = list_documents(connection, user_id)
         release = live_release(connection, user_id)
     topics = read_artefact(services.stores.blobs, user_id, "topics", "jsonl", partial(decode_records, record_type=Topic))
+    voice = read_artefact(
+        services.stores.blobs, user_id, "voice_profile", "json", partial(decode_record, record_type=VoiceProfile)
+    )
     return ProfileAnswer(
         user_id=user.user_id,
         name=user.name,
@@ -56,4 +59,6 @@ def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
         release=ReleaseOut(release_id=release.release_id, created_at=release.created_at, evaluation=release.evaluation)
         if release
         else None,
+        voice=VoiceOut(measured=voice.measured, features=voice.features, absent=voice.absent) if voice else None,
+        preferences=[preference_out(item) for item in voice.preferences] if voice else [],
     )
