@@ -19,6 +19,7 @@ from lpm_kernel.artefacts import decode_record
 from lpm_kernel.chat import answer
 from lpm_kernel.embedded import engines
 from lpm_kernel.errors import UserInputError
+from lpm_kernel.L1.records import Biography
 from lpm_kernel.L2.engine import adapter_folder, open_llm
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.layout import asset_key
@@ -121,6 +122,7 @@ def _build_and_question(
         if not result.success:
             say("  the run failed; `make up` and the Dagster UI show where")
             return False
+    _print_biography(stores, user_id, say)
     _print_evaluation(stores, user_id, say)
     began = time.monotonic()
     _ask(settings, stores, user_id, person["questions"], say)
@@ -140,6 +142,18 @@ def _print_checks(result: dg.ExecuteInProcessResult, say: Say) -> None:
     for check in checks:
         if not check.passed:
             say(f"    {check.severity.value}: {check.check_name} on {check.asset_key.to_user_string()}")
+
+
+def _print_biography(stores: Stores, user_id: str, say: Say) -> None:
+    data = TenantBlobs(stores.blobs, user_id).get(asset_key(user_id, "biography", "json"))
+    told = decode_record(data, Biography)
+    shades = len({line.shade_id for line in told.lines})
+    say(f"\n   Biography: {len(told.lines)} cited lines from {shades} shades; the first ones, and what was written last")
+    for line in (*told.lines[:4], *told.status[:2]):
+        place = line.citations[0]
+        say(f"  {line.shade}: {line.text}\n     {place.filename} bytes [{place.byte_start}, {place.byte_end})")
+    for reason in {told.skipped, told.status_skipped} - {None}:
+        say(f"  skipped: {reason}")
 
 
 def _print_evaluation(stores: Stores, user_id: str, say: Say) -> None:
