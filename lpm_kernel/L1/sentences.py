@@ -20,10 +20,11 @@ from lpm_kernel.records import Citation
 TITLE_CHARACTERS = 60  # of a line without a full stop that stands over a paragraph, such as "1 April 2025"
 LINE_LEVEL = 7  # of such a line: below every Markdown heading
 
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _HASHES = re.compile(r"\s*(#{1,6}) ")
 _MARK = re.compile(r"\s*(?:[-*+•>]|\d{1,3}[.)])\s+")
 _STATEMENT_END = re.compile(r"[.!…][\"”’')\]]*$")
-_BEGINS_WELL = re.compile(r"[\"“‘'(]?[A-Z0-9£$€]")
+_BEGINS_WELL = re.compile(r"[\"“‘']?[A-Z0-9£$€]")
 _UNCLEAR_START = re.compile(
     r"(?:He|She|It|They|That|This|These|Those|His|Her|Its|Their|Which|Who|Then|But|And|So|Or|Both|Afterwards)\b"
 )
@@ -87,13 +88,18 @@ def read_sentences(items: Sequence[ChunkText]) -> Iterator[Sentence]:
     """The sentences of whole documents, chunk by chunk; `items` hold each document's chunks in order.
 
     Why none across two chunks: a citation names one chunk. Chunks end where sentences do, except within a very long one.
+    Why none of fenced code: its comments look like headings and its output like prose, and neither is what the person says.
     """
     for _, group in groupby(items, key=lambda item: item.chunk.document_sha256):
         members = list(group)
         dateline = _Dateline(date_of_title(members[0].chunk.filename))
+        in_code = False
         for item in members:
             for start, end, is_heading in text_pieces(item.text):
-                if is_heading:
+                fences = len(_FENCE.findall(item.text[start:end]))
+                if in_code or fences:
+                    in_code ^= fences % 2 == 1
+                elif is_heading:
                     hashes = _HASHES.match(item.text, start, end)
                     dateline.enter(len(hashes[1]) if hashes else LINE_LEVEL, item.text[start:end])
                 else:

@@ -65,6 +65,14 @@ def test_the_date_in_a_file_name_is_the_last_resort() -> None:
     assert dated("clocks.md", "I oiled a clock.") == [("I oiled a clock.", None, None, None)]
 
 
+def test_fenced_code_is_nobodys_words_and_its_comments_are_no_headings() -> None:
+    text = "# 3 May 2025\n\nI ran this.\n\n```bash\n# Built 2026-07-12\n\nIt says Hello World here.\n```\n\nI was glad.\n"
+    assert [(words, date) for words, date, *_ in dated("a.md", text)] == [
+        ("I ran this.", "2025-05-03"),
+        ("I was glad.", "2025-05-03"),
+    ]
+
+
 def test_dates_do_not_run_on_from_one_document_into_the_next() -> None:
     items = make_items("1", {"a.md": "# 3 May 2025\n\nI swam in the sea.", "b.md": "I oiled a clock."})
     assert [sentence.date for sentence in read_sentences(items)] == ["2025-05-03", None]
