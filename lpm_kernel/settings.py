@@ -40,6 +40,8 @@ class ChunkingSettings(Section):
 class TopicSettings(Section):
     min_similarity: float = Field(ge=-1, le=1)
     min_chunks: int = Field(ge=1)
+    rebuild_share: float = Field(ge=0, le=1)
+    shade_similarity: float = Field(ge=-1, le=1)
 
 
 class RecallSettings(Section):

@@ -17,6 +17,8 @@ from lpm_kernel.L0.embed import chunk_texts, generation_of
 from lpm_kernel.L0.entities import misplaced_mentions, overlapping_mentions
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L0.preferences import find_foreign_preferences
+from lpm_kernel.L1.biography import cited_texts, find_misplaced, find_untold_shades
+from lpm_kernel.L1.records import Biography, Shade
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.synthesize import find_golden_rows, find_unsupported_rows, split_documents
 from lpm_kernel.layout import text_key
@@ -130,6 +132,34 @@ def every_chunk_has_a_topic(
         passed=not missing and len(placed) == len(set(placed)) == len(chunks),
         metadata={"chunks": len(chunks), "placed": len(placed), "missing": len(missing)},
     )
+
+
+@claim(l1_mind.biography, reads=["shades"])
+def biography_cites_every_shade(
+    context: dg.AssetCheckExecutionContext, biography: Biography, shades: list[Shade]
+) -> dg.AssetCheckResult:
+    """Each shade is told by a line that cites one of its chunks; without a shade there is a reason and not one line."""
+    untold = find_untold_shades(shades, biography)
+    empty = not biography.lines and not biography.status
+    explained = (biography.skipped is None) if shades else bool(biography.skipped) and empty
+    return dg.AssetCheckResult(
+        passed=not untold and explained,
+        metadata={"shades": len(shades), "untold": untold, "skipped": biography.skipped or "no"},
+    )
+
+
+@claim(l1_mind.biography, reads=["shades", "chunks"])
+def every_citation_is_at_its_bytes(
+    context: dg.AssetCheckExecutionContext,
+    stores: StoresResource,
+    biography: Biography,
+    shades: list[Shade],
+    chunks: list[Chunk],
+) -> dg.AssetCheckResult:
+    """Each line of the shades and of the biography stands, word for word, at the bytes it cites, within the chunk it names."""
+    texts = list(cited_texts(shades, biography))
+    misplaced = find_misplaced(texts, chunks, fetch_texts(chunks, stores.stores.blobs))
+    return dg.AssetCheckResult(passed=not misplaced, metadata={"lines": len(texts), "misplaced": misplaced[:10]})
 
 
 @claim(l2_model.training_rows, reads=["chunks"])

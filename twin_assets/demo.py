@@ -21,6 +21,7 @@ from lpm_kernel.chat import answer
 from lpm_kernel.embedded import engines
 from lpm_kernel.embedded.orphans import is_alive
 from lpm_kernel.errors import EngineError, UserInputError
+from lpm_kernel.L1.records import Biography
 from lpm_kernel.L2.engine import adapter_folder, open_llm
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.layout import asset_key
@@ -159,6 +160,7 @@ def _build_and_question(
         if not result.success:
             say("  the run failed; `make up` and the Dagster UI show where")
             return False
+    _print_biography(stores, user_id, say)
     _print_voice(stores, user_id, say)
     _print_evaluation(stores, user_id, say)
     began = time.monotonic()
@@ -187,6 +189,18 @@ def _print_voice(stores: Stores, user_id: str, say: Say) -> None:
     say(f"  preferences: {len(voice.preferences)}, each with its exact bytes, such as")
     for item in sorted(voice.preferences, key=lambda preference: -preference.strength)[:3]:
         say(f"    {item.polarity} {item.domain}: {item.text}")
+
+
+def _print_biography(stores: Stores, user_id: str, say: Say) -> None:
+    data = TenantBlobs(stores.blobs, user_id).get(asset_key(user_id, "biography", "json"))
+    told = decode_record(data, Biography)
+    shades = len({line.shade_id for line in told.lines})
+    say(f"\n   Biography: {len(told.lines)} cited lines from {shades} shades; the first ones, and what was written last")
+    for line in (*told.lines[:4], *told.status[:2]):
+        place = line.citations[0]
+        say(f"  {line.shade}: {line.text}\n     {place.filename} bytes [{place.byte_start}, {place.byte_end})")
+    for reason in {told.skipped, told.status_skipped} - {None}:
+        say(f"  skipped: {reason}")
 
 
 def _print_evaluation(stores: Stores, user_id: str, say: Say) -> None:

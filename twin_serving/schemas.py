@@ -10,6 +10,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from lpm_kernel.L1.records import Biography, BiographyLine
 from lpm_kernel.records import Citation, Evidence, Preference
 
 
@@ -96,11 +97,40 @@ class VoiceOut(BaseModel):
     absent: str | None
 
 
+class PlaceOut(BaseModel):
+    """Bytes [byte_start, byte_end) of the stored text of a document."""
+
+    document_sha256: str
+    filename: str
+    byte_start: int
+    byte_end: int
+    chunk_id: str
+
+
+class BiographyLineOut(BaseModel):
+    """A sentence of the user's own; `date` as exact as the document is."""
+
+    text: str
+    shade: str
+    date: str | None
+    citations: list[PlaceOut]
+
+
+class BiographyOut(BaseModel):
+    lines: list[BiographyLineOut]
+    skipped: str | None
+    """Why there is no line."""
+    status: list[BiographyLineOut]
+    as_of: str | None
+    status_skipped: str | None
+
+
 class ProfileAnswer(BaseModel):
     user_id: str
     name: str | None
     documents: list[DocumentOut]
     topics: list[TopicOut]
+    biography: BiographyOut | None
     release: ReleaseOut | None
     voice: VoiceOut | None = None
     preferences: list[PreferenceOut] = []
@@ -130,4 +160,27 @@ def preference_out(item: Preference) -> PreferenceOut:
         document_sha256=item.citation.document_sha256,
         byte_start=item.citation.byte_start,
         byte_end=item.citation.byte_end,
+    )
+
+
+def biography_out(biography: Biography) -> BiographyOut:
+    def line_out(line: BiographyLine) -> BiographyLineOut:
+        places = [
+            PlaceOut(
+                document_sha256=place.document_sha256,
+                filename=place.filename,
+                byte_start=place.byte_start,
+                byte_end=place.byte_end,
+                chunk_id=place.chunk_id,
+            )
+            for place in line.citations
+        ]
+        return BiographyLineOut(text=line.text, shade=line.shade, date=line.date, citations=places)
+
+    return BiographyOut(
+        lines=[line_out(line) for line in biography.lines],
+        skipped=biography.skipped,
+        status=[line_out(line) for line in biography.status],
+        as_of=biography.as_of,
+        status_skipped=biography.status_skipped,
     )

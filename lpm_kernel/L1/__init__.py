@@ -1,1 +1,1 @@
-"""L1, memory in words: topics."""
+"""L1, memory in words: topics, shades, biography."""

@@ -1,12 +1,13 @@
 """Chunks to topics: every chunk in exactly one topic or in `misc`.
 
-Belongs here: grouping by meaning and naming the groups.
-Does not belong here: vectors (they come from L0) and prose about a topic.
+Belongs here: grouping all chunks by meaning and naming the groups.
+Does not belong here: building on earlier topics (`topic_update.py`), vectors (they come from L0) and prose about a topic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import RetrievalError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MISC = "misc"
+UNNAMED = "unnamed"
 KEYWORDS = 6
 MAX_CLUSTERED = 5000  # the linkage holds a distance for each pair of them: 0.2 GB here, 60 GB for all 87,000 chunks of 20 MB
 BATCH = 1024
@@ -35,26 +37,66 @@ def find_topics(
     Source: labels are the words of highest class TF-IDF. Deterministic.
     Raises: RetrievalError `embeddings_do_not_match` when the table is of other chunks.
     """
-    import numpy as np
+    check_table(items, table)
+    groups = group_chunks(table, topics, max_clustered)
+    user_id = items[0].chunk.user_id if items else ""
+    ids = [topic_id_of(user_id, [table.chunk_ids[i] for i in members]) for members in groups.topics]
+    return name_groups(items, table, groups, ids, ())
 
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Positions of chunks: of each topic, largest first, and of what is in none."""
+
+    topics: list[list[int]]
+    misc: list[int]
+
+    @classmethod
+    def of(cls, members: Iterable[Sequence[int]], min_chunks: int) -> Groups:
+        """Groups of at least `min_chunks` are topics; all others are misc."""
+        ordered = sorted((sorted(group) for group in members), key=lambda group: (-len(group), group))
+        return cls(
+            [group for group in ordered if len(group) >= min_chunks],
+            sorted(position for group in ordered if len(group) < min_chunks for position in group),
+        )
+
+
+def check_table(items: Sequence[ChunkText], table: EmbeddingTable) -> None:
     if tuple(item.chunk.chunk_id for item in items) != table.chunk_ids:
         raise RetrievalError("embeddings_do_not_match", "the embeddings are of other chunks: materialize `embeddings` first")
-    if not items:
-        return []
+
+
+def group_chunks(table: EmbeddingTable, topics: TopicSettings, max_clustered: int) -> Groups:
+    """All chunks anew, as `find_topics` says."""
     groups: dict[int, list[int]] = {}
     for position, group in enumerate(_group(table, topics.min_similarity, max_clustered)):
         groups.setdefault(int(group), []).append(position)
-    misc = groups.pop(ALONE, [])
-    large = sorted((g for g in groups.values() if len(g) >= topics.min_chunks), key=lambda g: (-len(g), g[0]))
-    misc = sorted([*misc, *(i for g in groups.values() if len(g) < topics.min_chunks for i in g)])
-    keywords = _class_keywords([" ".join(items[i].text for i in members) for members in large])
+    alone = groups.pop(ALONE, [])
+    found = Groups.of(groups.values(), topics.min_chunks)
+    return Groups(found.topics, sorted([*found.misc, *alone]))
+
+
+def name_groups(
+    items: Sequence[ChunkText], table: EmbeddingTable, groups: Groups, ids: Sequence[str], known: Sequence[Topic]
+) -> list[Topic]:
+    """Topics of these groups, `misc` last. One that holds what a known topic of its id holds is that topic, name and all."""
+    untouched = {(topic.topic_id, frozenset(topic.chunk_ids)): topic for topic in known}
+    keywords = _class_keywords([" ".join(items[i].text for i in members) for members in groups.topics])
     found: list[Topic] = []
-    for members, words in zip(large, keywords, strict=True):
-        found.append(_topic(items, table.vectors, members, ", ".join(words[:3]), tuple(words)))
-    if misc:
-        found.append(_topic(items, table.vectors, misc, MISC, ()))
-    assert np.sum([len(topic.chunk_ids) for topic in found]) == len(items)
+    for members, topic_id, words in zip(groups.topics, ids, keywords, strict=True):
+        same = untouched.get((topic_id, frozenset(table.chunk_ids[i] for i in members)))
+        label = ", ".join(words[:3]) or UNNAMED
+        found.append(same or _topic(items, table.vectors, members, topic_id, label, tuple(words)))
+    if groups.misc:
+        misc_id = topic_id_of(items[0].chunk.user_id, [MISC])
+        found.append(_topic(items, table.vectors, groups.misc, misc_id, MISC, ()))
+    assert sum(len(topic.chunk_ids) for topic in found) == len(items)
     return found
+
+
+def topic_id_of(user_id: str, chunk_ids: Sequence[str]) -> str:
+    """The id of a topic that begins with these chunks."""
+    return content_id(user_id, "topic", *sorted(chunk_ids))[:32]
 
 
 def _group(table: EmbeddingTable, min_similarity: float, max_clustered: int) -> Sequence[int]:
@@ -118,16 +160,22 @@ def _class_keywords(classes: Sequence[str]) -> list[list[str]]:
     return telling
 
 
-def _topic(items: Sequence[ChunkText], vectors: object, members: Sequence[int], label: str, keywords: tuple[str, ...]) -> Topic:
+def _topic(
+    items: Sequence[ChunkText],
+    vectors: np.ndarray,
+    members: Sequence[int],
+    topic_id: str,
+    label: str,
+    keywords: tuple[str, ...],
+) -> Topic:
     import numpy as np
 
-    centre = np.asarray(vectors)[list(members)].mean(axis=0)
+    centre = vectors[list(members)].mean(axis=0)
     centre = centre / max(float(np.linalg.norm(centre)), 1e-9)
-    chunk_ids = tuple(items[i].chunk.chunk_id for i in members)
     return Topic(
-        topic_id=content_id(items[0].chunk.user_id, "topic", *sorted(chunk_ids))[:32],
-        label=label or MISC,
+        topic_id=topic_id,
+        label=label,
         keywords=keywords,
-        chunk_ids=chunk_ids,
+        chunk_ids=tuple(items[i].chunk.chunk_id for i in members),
         centroid=tuple(round(float(value), 6) for value in centre),
     )

@@ -15,7 +15,7 @@ from lpm_kernel.settings import TopicSettings
 from tests.fakes import FakeEmbedder
 from tests.samples import make_chunk
 
-RULES = TopicSettings(min_similarity=0.3, min_chunks=3)
+RULES = TopicSettings(min_similarity=0.3, min_chunks=3, rebuild_share=0.3, shade_similarity=0.6)
 INTERESTS = {
     "clocks": "escapement pendulum mainspring",
     "sea": "swimming Clevedon tide",
@@ -120,7 +120,9 @@ def test_one_chunk_is_misc() -> None:
     items, table = make_groups([1])
     (topic,) = find_topics(items, table, RULES)
     assert (topic.label, topic.chunk_ids) == (MISC, table.chunk_ids)
-    (topic,) = find_topics(items, table, TopicSettings(min_similarity=0.3, min_chunks=1))
+    (topic,) = find_topics(
+        items, table, TopicSettings(min_similarity=0.3, min_chunks=1, rebuild_share=0.3, shade_similarity=0.6)
+    )
     assert topic.label != MISC
 
 
@@ -139,7 +141,11 @@ def test_embeddings_of_other_chunks_are_refused(change: str) -> None:
 def test_texts_of_one_interest_come_together() -> None:
     texts = [f"{words} {extra}" for words in INTERESTS.values() for extra in ("today", "yesterday", "in March")]
     items = [ChunkText(make_chunk("1", text), text, "") for text in texts]
-    topics = find_topics(items, table_of(items, FakeEmbedder().embed(texts)), TopicSettings(min_similarity=0.4, min_chunks=3))
+    topics = find_topics(
+        items,
+        table_of(items, FakeEmbedder().embed(texts)),
+        TopicSettings(min_similarity=0.4, min_chunks=3, rebuild_share=0.3, shade_similarity=0.6),
+    )
     assert sizes_of(topics) == [3, 3, 3, 3]
 
 
@@ -155,7 +161,7 @@ def test_of_many_chunks_a_sample_is_grouped_and_the_others_join_it() -> None:
 @pytest.mark.parametrize("min_chunks", [1, 3])
 def test_with_a_sample_too_every_chunk_is_in_exactly_one_topic(max_clustered: int, min_chunks: int) -> None:
     items, table = make_groups([20, 8, *[1] * 13], spread=0.8)
-    rules = TopicSettings(min_similarity=0.3, min_chunks=min_chunks)
+    rules = TopicSettings(min_similarity=0.3, min_chunks=min_chunks, rebuild_share=0.3, shade_similarity=0.6)
     topics = find_topics(items, table, rules, max_clustered=max_clustered)
     placed = [chunk_id for topic in topics for chunk_id in topic.chunk_ids]
     assert sorted(placed) == sorted(table.chunk_ids)
@@ -168,7 +174,7 @@ def test_a_chunk_that_is_near_no_group_of_the_sample_is_misc() -> None:
     (far,) = [item.chunk.chunk_id for item in items if " 1 0" in item.text]
     sampled = sorted(table.chunk_ids)[:20]
     assert far not in sampled, "choose another seed"
-    rules = TopicSettings(min_similarity=0.3, min_chunks=1)
+    rules = TopicSettings(min_similarity=0.3, min_chunks=1, rebuild_share=0.3, shade_similarity=0.6)
     topics = find_topics(items, table, rules, max_clustered=20)
     assert [(topic.label == MISC, len(topic.chunk_ids)) for topic in topics] == [(False, 30), (True, 1)]
     assert topics[1].chunk_ids == (far,)

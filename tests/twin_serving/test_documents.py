@@ -7,6 +7,8 @@ from fastapi.testclient import TestClient
 
 from lpm_kernel.artefacts import encode_record
 from lpm_kernel.L0.library import read_documents
+from lpm_kernel.L1.biography import write_biography
+from lpm_kernel.L1.records import Biography, BiographyLine
 from lpm_kernel.layout import asset_key, raw_key
 from lpm_kernel.records import Preference, VoiceProfile
 from lpm_kernel.stores.documents import list_waiting
@@ -137,6 +139,26 @@ def test_the_profile_shows_voice_and_preferences_or_that_there_are_none_yet(
     stores.blobs.put(asset_key(user_id, "voice_profile", "json"), b'{"an": "older form"}')
     response = client.get(f"/twin/{user_id}/profile")
     assert (response.status_code, response.json()["error"]["code"]) == (500, "artefact_unreadable")
+
+
+def test_the_profile_tells_the_biography_with_the_bytes_of_each_line(client: TestClient, user_id: str, stores: Stores) -> None:
+    assert client.get(f"/twin/{user_id}/profile").json()["biography"] is None
+    key = asset_key(user_id, "biography", "json")
+    place = make_citation()
+    line = BiographyLine("shade", "cat, vet, eye", "Our cat is called Pilchard.", (place,), "2025-02")
+    stores.blobs.put(key, encode_record(Biography(user_id, (line,), None, (), None, "no date")))
+    told = client.get(f"/twin/{user_id}/profile").json()["biography"]
+    assert (told["lines"][0]["text"], told["lines"][0]["date"], told["lines"][0]["shade"]) == (line.text, line.date, line.shade)
+    assert told["lines"][0]["citations"][0]["byte_end"] == place.byte_end
+    assert (told["status"], told["status_skipped"]) == ([], "no date")
+
+
+def test_a_biography_that_was_skipped_gives_the_reason_and_no_line(client: TestClient, user_id: str, stores: Stores) -> None:
+    """Where there was no biography, a made-up sentence about a software engineer was shown and trained on."""
+    stores.blobs.put(asset_key(user_id, "biography", "json"), encode_record(write_biography(user_id, [])))
+    told = client.get(f"/twin/{user_id}/profile").json()["biography"]
+    assert (told["lines"], told["status"]) == ([], [])
+    assert told["skipped"].startswith("no shade")
 
 
 def test_the_profile_of_a_twin_shows_its_live_release(client: TestClient, twin: str) -> None:

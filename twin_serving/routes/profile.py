@@ -11,21 +11,23 @@ from functools import partial
 from fastapi import APIRouter
 
 from lpm_kernel.artefacts import decode_record, decode_records, read_artefact
+from lpm_kernel.L1.records import Biography
 from lpm_kernel.records import Topic, VoiceProfile, check_user_id
 from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.releases import live_release
 from lpm_kernel.stores.users import get_user
 from twin_serving.deps import ServicesDep
-from twin_serving.schemas import DocumentOut, ProfileAnswer, ReleaseOut, TopicOut, VoiceOut, preference_out
+from twin_serving.schemas import DocumentOut, ProfileAnswer, ReleaseOut, TopicOut, VoiceOut, biography_out, preference_out
 
 router = APIRouter()
 
 
 @router.get("/twin/{user_id}/profile")
 def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
-    """The user, each document with what became of it, topics, voice, preferences, and the live release with its evaluation.
+    """The user, each document with what became of it, topics, biography, voice, preferences, and the live release with its
+    evaluation.
 
-    No topics or no voice means that none were made yet; what cannot be read is an error.
+    No topics, no biography or no voice means that none were made yet; what cannot be read is an error.
     """
     check_user_id(user_id)
     with services.stores.tables.transaction(user_id) as connection:
@@ -35,6 +37,9 @@ def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
     topics = read_artefact(services.stores.blobs, user_id, "topics", "jsonl", partial(decode_records, record_type=Topic))
     voice = read_artefact(
         services.stores.blobs, user_id, "voice_profile", "json", partial(decode_record, record_type=VoiceProfile)
+    )
+    biography = read_artefact(
+        services.stores.blobs, user_id, "biography", "json", partial(decode_record, record_type=Biography)
     )
     return ProfileAnswer(
         user_id=user.user_id,
@@ -56,6 +61,7 @@ def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
             TopicOut(topic_id=topic.topic_id, label=topic.label, keywords=list(topic.keywords), chunks=len(topic.chunk_ids))
             for topic in topics or []
         ],
+        biography=biography_out(biography) if biography else None,
         release=ReleaseOut(release_id=release.release_id, created_at=release.created_at, evaluation=release.evaluation)
         if release
         else None,
