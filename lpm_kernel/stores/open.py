@@ -13,6 +13,8 @@ from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import read_addresses
 from lpm_kernel.stores.blobs import Blobs, open_s3
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
+from lpm_kernel.stores.mem0_memories import Mem0Memories
+from lpm_kernel.stores.memories import Memories
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
 
@@ -28,8 +30,10 @@ class Stores:
     blobs: Blobs
     vectors: Vectors
     embedder: Embedder
+    memories: Memories
 
     def close(self) -> None:
+        self.memories.close()
         self.tables.close()
 
 
@@ -40,4 +44,6 @@ def open_stores(settings: Settings, environ: Mapping[str, str] | None = None) ->
 
 
 def build_stores(settings: Settings, tables: Tables, blobs: Blobs) -> Stores:
-    return Stores(settings, tables, blobs, PgVectors(tables), EMBEDDERS[settings.models.embedder]())
+    embedder = EMBEDDERS[settings.models.embedder]()
+    memories = Mem0Memories(tables.engine.url, embedder)
+    return Stores(settings, tables, blobs, PgVectors(tables), embedder, memories)
