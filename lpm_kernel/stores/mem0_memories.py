@@ -20,11 +20,14 @@ from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.memories import (
+    NEAR,
     Decide,
     Decision,
     MemoryHit,
     check_memory,
     from_payload,
+    lock_memories,
+    outlives,
     prepare_mem0,
     to_payload,
     write_all,
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
 
 COLLECTION = "memory"
-NEAR = 5
-"""Neighbours that a candidate is compared with."""
 
 _CONNECTION: ContextVar[Any] = ContextVar("connection of the user's transaction")
 
@@ -60,7 +61,7 @@ class Mem0Memories:
             check_memory(user_id, memory)
         vectors = self._embedder.embed([memory.text for memory in memories])  # in one batch, before the lock is taken
         with self._transaction(user_id) as connection:
-            self._lock(connection, user_id)
+            lock_memories(connection, user_id)
             return [self._add(connection, memory, vector, decide) for memory, vector in zip(memories, vectors, strict=True)]
 
     def _add(self, connection: Connection, memory: Memory, vector: np.ndarray, decide: Decide) -> Decision:
@@ -70,7 +71,7 @@ class Mem0Memories:
         versions = self._versions(connection, memory.key) if memory.key else []
         decision = decide(memory, self._near(vector, NEAR, same_kind), versions)
         known = self._get(decision.other_id) if decision.other_id else None
-        if decision.outcome == "duplicate" and known and _outlives(memory, known):
+        if decision.outcome == "duplicate" and known and outlives(memory, known):
             self._update(replace(known, expiration_date=memory.expiration_date))
         if decision.outcome == "written":
             payload = to_payload(decision.memory, self._embedder.fingerprint)
@@ -82,21 +83,22 @@ class Mem0Memories:
     def search(
         self,
         user_id: str,
-        question: str | np.ndarray,
+        question: str,
         k: int,
         *,
         as_of: datetime,
         kinds: Collection[str] = (),
         domain: str | None = None,
+        vector: np.ndarray | None = None,
     ) -> list[MemoryHit]:
-        vector = self._embedder.embed([question])[0] if isinstance(question, str) else question
+        asked = self._embedder.embed([question])[0] if vector is None else vector
         filters = {"user_id": user_id, "from_s": {"lte": as_of.timestamp()}, "until_s": {"gt": as_of.timestamp()}}
         if kinds:
             filters["kind"] = {"in": sorted(kinds)}
         if domain is not None:
             filters["domain"] = domain
         with self._transaction(user_id):
-            return self._near(vector, k, filters)
+            return self._near(asked, k, filters)
 
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         from sqlalchemy import text
@@ -114,7 +116,7 @@ class Mem0Memories:
 
     def delete(self, user_id: str, memory_id: str) -> bool:
         with self._transaction(user_id) as connection:
-            self._lock(connection, user_id)
+            lock_memories(connection, user_id)
             there = self._get(memory_id) is not None
             self._store.delete(memory_id)
             return there
@@ -123,8 +125,15 @@ class Mem0Memories:
         from sqlalchemy import text
 
         with self._transaction(user_id) as connection:
-            self._lock(connection, user_id)
+            lock_memories(connection, user_id)
             return connection.execute(text(_PURGE), {"today": today.isoformat()}).rowcount
+
+    def delete_all(self, user_id: str) -> int:
+        from sqlalchemy import text
+
+        with self._transaction(user_id) as connection:
+            lock_memories(connection, user_id)
+            return connection.execute(text("delete from memory")).rowcount
 
     def close(self) -> None:
         self._tables.close()
@@ -153,12 +162,6 @@ class Mem0Memories:
             said = error.diag.message_primary or type(error).__name__
             code = "tables_unavailable" if gone else "tables_refused"
             raise StoreError(code, f"PostgreSQL did not take what Mem0 sent: {said}", retryable=gone) from error
-
-    @staticmethod
-    def _lock(connection: Connection, user_id: str) -> None:
-        from sqlalchemy import text
-
-        connection.execute(text("select pg_advisory_xact_lock(hashtext('memories:' || :user_id))"), {"user_id": user_id})
 
     def _near(self, vector: np.ndarray, k: int, filters: dict[str, Any]) -> list[MemoryHit]:
         filters = {**filters, "fingerprint": self._embedder.fingerprint}
@@ -224,10 +227,6 @@ def _open_collection(dim: int) -> PGVector:
         connection_pool=_JoinedPool(),
         **unused,
     )
-
-
-def _outlives(one: Memory, other: Memory) -> bool:
-    return other.expiration_date is not None and (one.expiration_date is None or one.expiration_date > other.expiration_date)
 
 
 _LIST = """

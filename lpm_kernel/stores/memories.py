@@ -19,6 +19,7 @@ from lpm_kernel.records import Memory, MemoryKind, Source, content_id
 
 if TYPE_CHECKING:
     import numpy as np
+    from sqlalchemy import Connection
 
 NEVER_S = 253402300800.0
 """Seconds since 1970 at the end of the year 9999: the end of what has none, so that one comparison serves all."""
@@ -28,7 +29,7 @@ Outcome = Literal["written", "duplicate", "junk", "recalled", "twin_words"]
 
 @dataclass(frozen=True, slots=True)
 class MemoryHit:
-    """`score` is the cosine, 0 to 1."""
+    """`score` is the store's own, 0 to 1: the cosine, where it has no other."""
 
     memory: Memory
     score: float
@@ -42,6 +43,9 @@ class Decision:
     memory: Memory
     other_id: str | None = None
 
+
+NEAR = 5
+"""Neighbours that a candidate is compared with."""
 
 Decide = Callable[[Memory, Sequence[MemoryHit], Sequence[Memory]], Decision]
 """From a candidate, the nearest memories of its kind that hold then, and every version of what its key names (oldest first)."""
@@ -67,14 +71,15 @@ class Memories(Protocol):
     def search(
         self,
         user_id: str,
-        question: str | np.ndarray,
+        question: str,
         k: int,
         *,
         as_of: datetime,
         kinds: Collection[str] = (),
         domain: str | None = None,
+        vector: np.ndarray | None = None,
     ) -> list[MemoryHit]:
-        """Nearest first, of some kinds or of all. The question is a text, or the vector of one."""
+        """Best first, of some kinds or of all. `vector` is that of the question, where the caller has it already."""
         ...
 
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
@@ -91,6 +96,10 @@ class Memories(Protocol):
 
     def purge_expired(self, user_id: str, today: date) -> int:
         """Remove for good what was to be recalled until a day before `today`; how many."""
+        ...
+
+    def delete_all(self, user_id: str) -> int:
+        """Remove everything of a user for good; how many."""
         ...
 
     def close(self) -> None: ...
@@ -154,6 +163,12 @@ def end_of(memory: Memory) -> float:
     return min(ends)
 
 
+def outlives(one: Memory, other: Memory) -> bool:
+    """Whether `one` is to be recalled longer than `other`."""
+    last = other.expiration_date
+    return last is not None and (one.expiration_date is None or one.expiration_date > last)
+
+
 def to_payload(memory: Memory, fingerprint: str) -> dict[str, Any]:
     """The JSON that Mem0 keeps beside a vector: its own names first, then ours as its metadata. What is None is left out."""
     values = {
@@ -197,6 +212,13 @@ def from_payload(memory_id: str, payload: dict[str, Any]) -> Memory:
         superseded_by=payload.get("superseded_by"),
         superseded_at=datetime.fromisoformat(superseded_at) if superseded_at else None,
     )
+
+
+def lock_memories(connection: Connection, user_id: str) -> None:
+    """Let one transaction at a time decide on a user's memories, in whatever process; held until it ends."""
+    from sqlalchemy import text
+
+    connection.execute(text("select pg_advisory_xact_lock(hashtext('memories:' || :user_id))"), {"user_id": user_id})
 
 
 def prepare_mem0() -> None:

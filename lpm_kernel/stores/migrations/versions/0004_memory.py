@@ -18,7 +18,7 @@ create table memory (
     payload jsonb not null,
     primary key (user_id, id),
     check (payload ->> 'user_id' is not null and payload ->> 'user_id' = user_id)
-);
+) with (toast_tuple_target = 8160);  -- a row of 2 kB would have its vector elsewhere, and each search reads them all
 alter table memory enable row level security;
 alter table memory force row level security;
 create policy tenant on memory
