@@ -6,6 +6,7 @@ Does not belong here: transport (JSON, SSE) and the model itself.
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import Iterator
@@ -13,18 +14,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lpm_kernel.errors import LlmError, UserInputError
+from lpm_kernel.errors import LlmError, StoreError, UserInputError
 from lpm_kernel.L2.adapter_files import fetch_adapter
 from lpm_kernel.L2.prompt import fit_messages
 from lpm_kernel.recall.search import recall_evidence
+from lpm_kernel.recall.write_gate import remember_turn
 from lpm_kernel.records import ChatMessage, Evidence, Message, Release, User, check_user_id, is_text
-from lpm_kernel.stores.conversations import append_message, last_messages
+from lpm_kernel.stores.conversations import append_message, count_questions, last_messages
 from lpm_kernel.stores.llm import Llm
+from lpm_kernel.stores.memories import Outcome
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import live_release
 from lpm_kernel.stores.users import get_user
 
 MAX_QUESTION_CHARACTERS = 4000
+_LOG = logging.getLogger(__name__)
 SESSION_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -39,6 +43,8 @@ class Turn:
     answer_id: str
     messages: tuple[Message, ...]
     evidence: tuple[Evidence, ...]
+    remembered: Outcome | None = None
+    """What became of the question as a memory; None when the memory store failed, which keeps nobody from an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Answer:
 
 
 def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id: str | None = None) -> Turn:
-    """Check, store the question, recall.
+    """Check, store the question, recall, and offer the question to memory.
 
     Raises: UserInputError with `user_id_invalid`, `twin_not_found`, `no_release`, `question_empty`, `question_invalid`,
     `question_too_long`, `session_id_invalid`; RetrievalError, StoreError.
@@ -76,12 +82,24 @@ def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id
         history = last_messages(connection, user_id, session_id, stores.settings.recall.history_messages)
         asked = ChatMessage(uuid.uuid4().hex, user_id, session_id, "user", datetime.now(UTC), question)
         append_message(connection, asked)
+        number = count_questions(connection, user_id, session_id)
     evidence = recall_evidence(
         user_id, release.memory_generation, question, stores.vectors, stores.embedder, stores.settings.recall
     )
     talk = [Message("user" if message.sender == "user" else "assistant", message.content) for message in history]
     messages, kept = fit_messages(user, question, evidence, talk, llm, stores.settings.models.answer_tokens)
-    return Turn(user, release, session_id, asked.message_id, uuid.uuid4().hex, messages, kept)
+    told = [line.text for line in evidence] + [message.content for message in history if message.sender == "twin"]
+    remembered = _remember(stores, asked, number, told)
+    return Turn(user, release, session_id, asked.message_id, uuid.uuid4().hex, messages, kept, remembered)
+
+
+def _remember(stores: Stores, asked: ChatMessage, number: int, told: list[str]) -> Outcome | None:
+    try:
+        return remember_turn(stores.memories, asked, number, told, stores.settings.gate).outcome
+    except (StoreError, LlmError) as error:
+        # the message itself is stored: what is lost is one line of memory, not what was said
+        _LOG.warning("message %s of user %s is not in memory: %s", asked.message_id, asked.user_id, error.code)
+        return None
 
 
 def check_session_id(session_id: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from lpm_kernel.errors import UserInputError
@@ -25,6 +25,7 @@ DocumentStatus = Literal["received", "read", "refused", "replaced"]
 Split = Literal["train", "held_out"]
 RowKind = Literal["recall", "grounded", "about", "refusal"]
 Role = Literal["system", "user", "assistant"]
+MemoryKind = Literal["fact", "preference", "summary", "voice", "turn"]
 ReleaseStatus = Literal["candidate", "live", "retired"]
 Arm = Literal["base", "base+retrieval", "adapter", "adapter+retrieval"]
 
@@ -348,3 +349,24 @@ class VoiceProfile:
     features: dict[str, float] | None
     absent: str | None
     preferences: tuple[Preference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One thing worth remembering of a user, in words. `key` names what it tells (subject and attribute), if one is known."""
+
+    memory_id: str
+    user_id: str
+    kind: MemoryKind
+    text: str
+    domain: str
+    source: Source
+    importance: float
+    created_at: datetime
+    session_id: str | None = None
+    turn: int | None = None
+    expiration_date: date | None = None
+    """The last day (UTC) on which it is recalled."""
+    key: str | None = None
+    superseded_by: str | None = None
+    superseded_at: datetime | None = None

@@ -51,6 +51,12 @@ class RecallSettings(Section):
     history_messages: int = Field(ge=0, le=50)
 
 
+class GateSettings(Section):
+    duplicate_cosine: float = Field(ge=-1, le=1)
+    min_words: int = Field(ge=1)
+    turn_days: int = Field(ge=1)
+
+
 class TrainingSettings(Section):
     rank: int = Field(ge=1, le=256)
     alpha: int = Field(ge=1)
@@ -118,6 +124,7 @@ class Settings(Section):
     chunking: ChunkingSettings
     topics: TopicSettings
     recall: RecallSettings
+    gate: GateSettings
     training: TrainingSettings
     evaluation: EvaluationSettings
     compute: ComputeSettings

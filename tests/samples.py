@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,15 @@ from lpm_kernel.records import (
     CreatedBy,
     Document,
     DocumentStatus,
+    Memory,
+    MemoryKind,
     Release,
     content_id,
     sha256_hex,
 )
 from lpm_kernel.settings import ChunkingSettings
 from lpm_kernel.stores.embedder import Embedder
+from lpm_kernel.stores.memories import make_memory
 from lpm_kernel.stores.vectors import VectorEntry
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -126,3 +130,9 @@ def make_release(user_id: str, number: int = 1) -> Release:
         evaluation={"questions": 40, "correct": {"adapter+retrieval": 31}},
         created_at=NOON + timedelta(minutes=number),
     )
+
+
+def make_memory_of(user_id: str, text: str, minutes: int = 0, kind: MemoryKind = "fact", **others: Any) -> Memory:
+    """A memory of noon, or of some minutes after it."""
+    given = {"domain": "life", "source": "chat", "importance": 0.5, "created_at": NOON + timedelta(minutes=minutes), **others}
+    return make_memory(user_id, kind, text, **given)

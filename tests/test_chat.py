@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.records import User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.conversations import last_messages
+from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.users import add_user
@@ -31,8 +34,6 @@ def remember(stores: Stores, user_id: str, text: str) -> str:
 
 
 def release(stores: Stores, user_id: str, generation: str, number: int, base_sha256: str) -> None:
-    from dataclasses import replace
-
     adapter = f"adapter {number}".encode()
     made = replace(
         make_release(user_id, number),
@@ -158,3 +159,27 @@ def test_a_twin_that_is_not_there_or_not_ready_is_named(stores: Stores, new_user
         with pytest.raises(UserInputError) as caught:
             begin_turn(stores, llm, user_id, "Hello?")
         assert caught.value.code == code
+
+
+def test_what_a_person_says_becomes_a_memory_and_what_the_twin_says_never(
+    stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path
+) -> None:
+    llm.answers.extend(["You sail every Sunday.", "Good to know.", "Yes."])
+    said = ["I moved to Porto in May.", "You sail every Sunday.", OLD]
+    for question in said:
+        answer(stores, llm, twin, question, tmp_path, "s")
+    held = stores.memories.current(twin, as_of=datetime.now(UTC))
+    assert [(memory.text, memory.kind, memory.turn) for memory in held] == [("I moved to Porto in May.", "turn", 1)]
+
+
+def test_a_memory_store_that_fails_keeps_nobody_from_an_answer(
+    stores: Stores, twin: str, llm: FakeLlm, free_port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = Mem0Memories(stores.tables.engine.url.set(host="127.0.0.1", port=free_port), stores.embedder)
+    llm.answers.append("Pilchard.")
+    turn = begin_turn(replace(stores, memories=gone), llm, twin, "What is your cat called?", "s")
+    assert turn.remembered is None
+    assert "tables_unavailable" in caplog.text
+    assert "cat" not in caplog.text.replace(twin, "")
+    assert "".join(stream_turn(stores, llm, turn, tmp_path)) == "Pilchard."
+    gone.close()

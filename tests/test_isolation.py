@@ -27,7 +27,7 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, promote_release
 from lpm_kernel.stores.users import add_user, find_user
 from tests.fakes import no_progress
-from tests.samples import make_document, make_message, make_release
+from tests.samples import NOON, make_document, make_memory_of, make_message, make_release
 
 ONE, TWO = "isolation-one", "isolation-two"
 SECRET = "Pilchard"
@@ -67,6 +67,7 @@ def world(stores: Stores) -> World:
             add_user(connection, User(user_id, f"Name of {user_id}"))
             append_message(connection, make_message(user_id, 1, note.decode()))
             promote_release(connection, make_release(user_id))
+        stores.memories.add_batch(user_id, [make_memory_of(user_id, note.decode())])
     receive_document(stores.tables, stores.blobs, stores.settings.limits, ONE, "more.md", b"Pilchard again, still to be read.")
     return World(stores, tuple(stores.blobs.list_keys(tenant_prefix(ONE))), generations)
 
@@ -224,3 +225,14 @@ def test_the_sensor_learns_who_waits_and_no_word_of_what(world: World) -> None:
         assert TWO not in waiting
         with pytest.raises(Exception, match="permission denied"), connection.begin_nested():
             connection.execute(text("select filename from document"))
+
+
+def test_no_memory_of_another_user_is_found_changed_or_planted(world: World) -> None:
+    memories = world.stores.memories
+    [secret] = memories.current(ONE, as_of=NOON)
+    assert [hit.memory.user_id for hit in memories.search(TWO, SECRET, 10, as_of=NOON)] == [TWO]
+    assert memories.history(TWO, secret.memory_id) == []
+    assert not memories.delete(TWO, secret.memory_id)
+    with pytest.raises(UserInputError):
+        memories.add_batch(TWO, [make_memory_of(ONE, "planted")])
+    assert memories.current(ONE, as_of=NOON) == [secret]

@@ -60,3 +60,11 @@ def last_messages(connection: Connection, user_id: str, session_id: str, limit: 
         )
         for row in reversed(rows)
     ]
+
+
+def count_questions(connection: Connection, user_id: str, session_id: str) -> int:
+    """How often the person has spoken in a session."""
+    from sqlalchemy import func, select
+
+    own = (chat_message.c.user_id == user_id, chat_message.c.session_id == session_id, chat_message.c.sender == "user")
+    return connection.execute(select(func.count()).select_from(chat_message).where(*own)).scalar_one()

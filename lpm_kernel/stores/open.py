@@ -13,6 +13,8 @@ from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import read_addresses
 from lpm_kernel.stores.blobs import Blobs, open_s3
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
+from lpm_kernel.stores.mem0_memories import Mem0Memories
+from lpm_kernel.stores.memories import Memories
 from lpm_kernel.stores.ner import Ner, SpacyNer
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
@@ -30,9 +32,11 @@ class Stores:
     blobs: Blobs
     vectors: Vectors
     embedder: Embedder
+    memories: Memories
     ner: Ner
 
     def close(self) -> None:
+        self.memories.close()
         self.tables.close()
 
 
@@ -43,6 +47,6 @@ def open_stores(settings: Settings, environ: Mapping[str, str] | None = None) ->
 
 
 def build_stores(settings: Settings, tables: Tables, blobs: Blobs) -> Stores:
-    return Stores(
-        settings, tables, blobs, PgVectors(tables), EMBEDDERS[settings.models.embedder](), NERS[settings.models.ner]()
-    )
+    embedder = EMBEDDERS[settings.models.embedder]()
+    memories = Mem0Memories(tables.engine.url, embedder)
+    return Stores(settings, tables, blobs, PgVectors(tables), embedder, memories, NERS[settings.models.ner]())

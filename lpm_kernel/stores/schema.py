@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR, UUID
 from sqlalchemy.types import UserDefinedType
 
 metadata = MetaData()
@@ -124,4 +124,15 @@ chunk_vector = Table(
     Column("embedding", Vector(), nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("chunk_vector_lexemes", "lexemes", postgresql_using="gin"),
+)
+
+# Mem0's collection: `id`, `vector` and `payload` are the columns it knows. The owner of a row fills itself in, see 0004.
+memory = Table(
+    "memory",
+    metadata,
+    Column("user_id", Text, primary_key=True, server_default=text("current_setting('app.user_id'::text)")),
+    Column("id", UUID, primary_key=True),
+    Column("vector", Vector(), nullable=False),
+    Column("payload", JSONB, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )

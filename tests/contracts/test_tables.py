@@ -16,6 +16,7 @@ from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.records import User
 from lpm_kernel.stores.conversations import append_message
 from lpm_kernel.stores.documents import clear_pending, list_waiting, pending_change, put_document
+from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.tables import Tables, upgrade_tables
@@ -23,7 +24,7 @@ from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.vectors import PgVectors
 from tests.contracts.conftest import Database
 from tests.fakes import FakeEmbedder
-from tests.samples import make_document, make_entries, make_message, make_release
+from tests.samples import make_document, make_entries, make_memory_of, make_message, make_release
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
     """Two users with a row in every table."""
     embedder = FakeEmbedder()
     users = (f"tables-{uuid.uuid4().hex}", f"tables-{uuid.uuid4().hex}")
+    memories = Mem0Memories(database.tables.engine.url, embedder)
     for user_id in users:
         with database.tables.transaction(user_id) as connection:
             add_user(connection, User(user_id, "Nora"))
@@ -38,6 +40,8 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             append_message(connection, make_message(user_id, 1))
             promote_release(connection, make_release(user_id))
         PgVectors(database.tables).sync(user_id, "g", make_entries(user_id, ["red cat"], embedder), embedder.fingerprint)
+        memories.add_batch(user_id, [make_memory_of(user_id, "My cat is red.")])
+    memories.close()
     yield users
     for user_id in users:
         with database.tables.transaction(user_id) as connection:
