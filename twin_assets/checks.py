@@ -15,13 +15,25 @@ import dagster as dg
 
 from lpm_kernel.L0.embed import chunk_texts, generation_of
 from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L1.memory_graph import differences
 from lpm_kernel.L2.golden import Asked, load_golden, too_close
 from lpm_kernel.L2.synthesize import find_unsupported_rows, question_of, split_documents
 from lpm_kernel.layout import text_key
-from lpm_kernel.records import Adapter, Chunk, Document, EmbeddingTable, Evaluation, GgufAdapter, Topic, TrainingRow, sha256_hex
+from lpm_kernel.records import (
+    Adapter,
+    Chunk,
+    Document,
+    EmbeddingTable,
+    Evaluation,
+    Fact,
+    GgufAdapter,
+    Topic,
+    TrainingRow,
+    sha256_hex,
+)
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.blobs import TenantBlobs
-from twin_assets.assets import l0_memory, l1_mind, l2_model
+from twin_assets.assets import l0_memory, l1_graph, l1_mind, l2_model
 from twin_assets.failures import dagster_failures
 from twin_assets.partitions import users
 from twin_assets.resources import StoresResource
@@ -219,4 +231,16 @@ def pack_holds_nine_facts_of_ten(context: dg.AssetCheckExecutionContext, evaluat
         passed=share >= 0.9 or evaluation.question_source != "golden",
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"share_in_pack": share, "questions": evaluation.questions},
+    )
+
+
+@claim(l1_graph.memory_graph)
+def graph_holds_the_known_facts(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, memory_graph: list[Fact]
+) -> dg.AssetCheckResult:
+    """Of what the tables say, the graph holds every fact and no other."""
+    lacking, surplus = differences(stores.stores.graph, context.partition_key, memory_graph)
+    return dg.AssetCheckResult(
+        passed=not lacking and not surplus,
+        metadata={"facts": len(memory_graph), "lacking": lacking[:10], "surplus": surplus[:10]},
     )

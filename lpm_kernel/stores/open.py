@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from lpm_kernel.settings import Settings
-from lpm_kernel.stores.addresses import read_addresses
+from lpm_kernel.stores.addresses import read_addresses, read_graph_address
 from lpm_kernel.stores.blobs import Blobs, open_s3
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
+from lpm_kernel.stores.graph import Graph, GraphitiGraph
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
 
@@ -28,16 +30,21 @@ class Stores:
     blobs: Blobs
     vectors: Vectors
     embedder: Embedder
+    graph: Graph
 
     def close(self) -> None:
+        self.graph.close()
         self.tables.close()
 
 
 def open_stores(settings: Settings, environ: Mapping[str, str] | None = None) -> Stores:
     """Connections are made at first use. Raises: SettingsError `address_missing`."""
     addresses = read_addresses(settings, environ)
-    return build_stores(settings, Tables(addresses.database_url), open_s3(addresses))
+    return build_stores(settings, Tables(addresses.database_url), open_s3(addresses), environ)
 
 
-def build_stores(settings: Settings, tables: Tables, blobs: Blobs) -> Stores:
-    return Stores(settings, tables, blobs, PgVectors(tables), EMBEDDERS[settings.models.embedder]())
+def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapping[str, str] | None = None) -> Stores:
+    """The graph's address is looked for at its first use."""
+    embedder = EMBEDDERS[settings.models.embedder]()
+    graph = GraphitiGraph(partial(read_graph_address, settings, environ), embedder)
+    return Stores(settings, tables, blobs, PgVectors(tables), embedder, graph)
