@@ -8,14 +8,18 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from lpm_kernel.artefacts import encode_record
 from lpm_kernel.L1.memory_graph import known_facts, project_facts
+from lpm_kernel.layout import asset_key
 from lpm_kernel.records import Document, Fact, GraphEntity, Release, User
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
 from tests.fake_graph import MemoryGraph, WideFakeEmbedder
 from tests.samples import NOON, make_document, make_release
+from tests.twin_assets.conftest import Workshop, figures
 from twin_assets.assets.l1_graph import memory_graph
 from twin_assets.checks import graph_holds_the_known_facts
 
@@ -86,3 +90,17 @@ def test_the_asset_fills_the_real_graph_from_the_real_tables(stores: Stores, new
     assert [fact.invalid_at is None for fact in stores.graph.list_facts(user_id, ["HAS_TWIN"])] == [False, True]
     stores.graph.delete_user(user_id)
     assert not holds(stores.graph, made.value, user_id)
+
+
+def test_a_run_of_its_own_reads_the_stages_before_it_and_passes_its_check(workshop: Workshop) -> None:
+    stores = workshop.stores
+    workshop.add("graph-1", "Nora", {"diary.md": "Our cat is called Pilchard.\n"})
+    with stores.tables.transaction("graph-1") as connection:
+        promote_release(connection, released("graph-1", 1))
+    stores.blobs.put(asset_key("graph-1", "twin_release", "json"), encode_record(released("graph-1", 1)))
+    selection = [dg.AssetKey("raw_documents"), dg.AssetKey("memory_graph")]
+    result = workshop.build("graph-1", asset_selection=selection)
+    assert result.success
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
+    assert figures(result, "memory_graph")["facts_in_graph"] == 2
+    assert {fact.text for fact in stores.graph.list_facts("graph-1")} == {"Nora wrote diary.md", "Nora has the twin 00000000"}
