@@ -8,14 +8,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import engine, preferences, recall, training
+from bench import engine, graph, preferences, recall, training
 from lpm_kernel.embedded import engines
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.open import open_stores
 from lpm_kernel.stores.tables import upgrade_tables
 from twin_assets.home import PROCESS_ENVIRONMENT
 
-SECTIONS = {"recall": recall.run, "preferences": preferences.run, "engine": engine.run, "training": training.run}
+SECTIONS = {
+    "recall": recall.run,
+    "preferences": preferences.run,
+    "graph": graph.run,
+    "engine": engine.run,
+    "training": training.run,
+}
 
 
 def main() -> None:

@@ -370,3 +370,26 @@ class Memory:
     key: str | None = None
     superseded_by: str | None = None
     superseded_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphEntity:
+    kind: Literal["User", "DigitalTwin", "Proposal", "Vote", "PolicyTopic", "Document"]
+    name: str
+    """Tells it from others of its kind, for ever: a user id, a release id, the sha256 of a document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What held between two entities of one user's graph: from `valid_at` until `invalid_at`, as known from `created_at`."""
+
+    user_id: str
+    subject: GraphEntity
+    relation: Literal["HAS_TWIN", "VOTED", "ON", "AUTHORED", "MENTIONS", "CHATTED"]
+    object: GraphEntity
+    text: str
+    valid_at: datetime
+    created_at: datetime
+    invalid_at: datetime | None = None
+    expired_at: datetime | None = None
+    """When it became known that the fact had ended."""

@@ -115,6 +115,10 @@ class StoreSettings(Section):
     s3_secret_access_key: str
     s3_bucket: str
     redis_url: str
+    neo4j_uri: str
+    neo4j_username: str
+    neo4j_password: str
+    neo4j_database: str
 
 
 class Settings(Section):

@@ -18,6 +18,7 @@ from lpm_kernel.L0.entities import misplaced_mentions, overlapping_mentions
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L0.preferences import find_foreign_preferences
 from lpm_kernel.L1.biography import cited_texts, find_misplaced, find_untold_shades
+from lpm_kernel.L1.memory_graph import differences
 from lpm_kernel.L1.records import Biography, Shade
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.synthesize import find_golden_rows, find_unsupported_rows, split_documents
@@ -29,6 +30,7 @@ from lpm_kernel.records import (
     EmbeddingTable,
     Entity,
     Evaluation,
+    Fact,
     GgufAdapter,
     Topic,
     TrainingRow,
@@ -37,7 +39,7 @@ from lpm_kernel.records import (
 )
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.blobs import TenantBlobs
-from twin_assets.assets import l0_memory, l1_mind, l2_model
+from twin_assets.assets import l0_memory, l1_graph, l1_mind, l2_model
 from twin_assets.failures import dagster_failures
 from twin_assets.partitions import users
 from twin_assets.resources import StoresResource
@@ -297,3 +299,15 @@ def no_word_is_of_two_entities(context: dg.AssetCheckExecutionContext, entities:
     shared = overlapping_mentions(entities)
     sound = len({entity.entity_id for entity in entities}) == len(entities) and all(entity.mentions for entity in entities)
     return dg.AssetCheckResult(passed=sound and not shared, metadata={"entities": len(entities), "shared": shared[:10]})
+
+
+@claim(l1_graph.memory_graph)
+def graph_holds_the_known_facts(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, memory_graph: list[Fact]
+) -> dg.AssetCheckResult:
+    """Of what the tables say, the graph holds every fact and no other."""
+    lacking, surplus = differences(stores.stores.graph, context.partition_key, memory_graph)
+    return dg.AssetCheckResult(
+        passed=not lacking and not surplus,
+        metadata={"facts": len(memory_graph), "lacking": lacking[:10], "surplus": surplus[:10]},
+    )

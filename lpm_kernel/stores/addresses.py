@@ -28,6 +28,16 @@ class Addresses:
     redis_url: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class GraphAddress:
+    """Where the temporal graph is: the embedded FalkorDB beside Redis, or a Neo4j."""
+
+    url: str = field(repr=False)
+    username: str = "neo4j"
+    password: str = field(default="", repr=False)
+    database: str = "neo4j"
+
+
 def twin_home(environ: Mapping[str, str] | None = None) -> Path:
     """Where local state lives: `TWIN_HOME`, else `.twin` in the working directory. Absolute."""
     environ = os.environ if environ is None else environ
@@ -67,3 +77,12 @@ def read_addresses(settings: Settings, environ: Mapping[str, str] | None = None)
         where = f"no engines run under {twin_home(environ)}: run `twin up`, or set" if settings.profile == "embedded" else "set"
         raise SettingsError("address_missing", f"{where} {', '.join(missing)}")
     return Addresses(**{field_name: found[name] for field_name, name in names.items()})
+
+
+def read_graph_address(settings: Settings, environ: Mapping[str, str] | None = None) -> GraphAddress:
+    """Neo4j where its variable is set, else FalkorDB. Raises: SettingsError `address_missing`."""
+    found, names = connection_environment(environ), settings.stores
+    if url := found.get(names.neo4j_uri):
+        username = found.get(names.neo4j_username) or "neo4j"
+        return GraphAddress(url, username, found.get(names.neo4j_password, ""), found.get(names.neo4j_database) or "neo4j")
+    return GraphAddress(read_addresses(settings, environ).redis_url)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from lpm_kernel.settings import Settings
-from lpm_kernel.stores.addresses import read_addresses
+from lpm_kernel.stores.addresses import read_addresses, read_graph_address
 from lpm_kernel.stores.blobs import Blobs, open_s3
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
+from lpm_kernel.stores.graph import Graph, GraphitiGraph
 from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.memories import Memories
 from lpm_kernel.stores.ner import Ner, SpacyNer
@@ -34,8 +36,10 @@ class Stores:
     embedder: Embedder
     memories: Memories
     ner: Ner
+    graph: Graph
 
     def close(self) -> None:
+        self.graph.close()
         self.memories.close()
         self.tables.close()
 
@@ -43,10 +47,19 @@ class Stores:
 def open_stores(settings: Settings, environ: Mapping[str, str] | None = None) -> Stores:
     """Connections are made at first use. Raises: SettingsError `address_missing`."""
     addresses = read_addresses(settings, environ)
-    return build_stores(settings, Tables(addresses.database_url), open_s3(addresses))
+    return build_stores(settings, Tables(addresses.database_url), open_s3(addresses), environ)
 
 
-def build_stores(settings: Settings, tables: Tables, blobs: Blobs) -> Stores:
+def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapping[str, str] | None = None) -> Stores:
+    """The graph's address is looked for at its first use."""
     embedder = EMBEDDERS[settings.models.embedder]()
-    memories = Mem0Memories(tables.engine.url, embedder)
-    return Stores(settings, tables, blobs, PgVectors(tables), embedder, memories, NERS[settings.models.ner]())
+    return Stores(
+        settings,
+        tables,
+        blobs,
+        PgVectors(tables),
+        embedder,
+        memories=Mem0Memories(tables.engine.url, embedder),
+        ner=NERS[settings.models.ner](),
+        graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder),
+    )

@@ -26,6 +26,7 @@ GRAPH = {
         *("raw_documents", "chunks", "embeddings", "topics", "training_rows"),
         *("lora_adapter", "gguf_adapter", "evaluation"),
     },
+    "memory_graph": {"raw_documents", "twin_release"},
 }
 BLOCKING = {
     "chunks_cover_every_byte",
@@ -41,6 +42,7 @@ BLOCKING = {
     "no_held_out_text_in_training",
     "adapter_is_finite",
     "gguf_matches_adapter",
+    "graph_holds_the_known_facts",
 }
 WARNING = {"release_beats_base_with_retrieval", "pack_holds_nine_facts_of_ten"}
 
