@@ -13,11 +13,13 @@ NATIVE=1 in the environment builds llama.cpp for this very processor (faster, no
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -53,6 +55,7 @@ def main() -> None:
     say(f"installing into {folder.name}: torch, about 200 packages, and llama.cpp from source (5 to 8 minutes, once)")
     python = make_venv(folder)
     build = LlamaBuild(python, versions.get("llama-cpp-python", ""), flags)
+    atexit.register(build.end)
     build.start()
     say("torch")
     pip(python, "install", *requirement("torch", versions))
@@ -196,6 +199,7 @@ class LlamaBuild(threading.Thread):
         self.python, self.version, self.flags = python, version, flags
         self.error = ""
         self.share = ""
+        self.compiling: subprocess.Popen[str] | None = None
         key = hashlib.sha256(f"{version} {flags} {NO_COMMON} {os.uname().machine}".encode()).hexdigest()[:16]
         self.folder = cache_folder(os.environ) / "wheels" / key
 
@@ -214,6 +218,16 @@ class LlamaBuild(threading.Thread):
         if self.error:
             fail(self.error)
 
+    def end(self) -> None:
+        """Leave no compiler and no half of a build behind, whatever ends the installation."""
+        if self.compiling is not None and self.compiling.poll() is None:
+            os.killpg(self.compiling.pid, signal.SIGTERM)
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    @property
+    def _work(self) -> Path:
+        return self.folder.with_suffix(f".{os.getpid()}")
+
     def wheel(self) -> Path | None:
         return next(iter(sorted(self.folder.glob("*.whl"))), None)
 
@@ -224,7 +238,7 @@ class LlamaBuild(threading.Thread):
                 "`apt-get install build-essential` (Debian, Ubuntu), `dnf install gcc-c++` (Fedora), "
                 "`xcode-select --install` (macOS)"
             )
-        work = self.folder.with_suffix(f".{os.getpid()}")
+        work = self._work
         work.mkdir(parents=True, exist_ok=True)
         hook = work / "no_common.cmake"
         hook.write_text(NO_COMMON)
@@ -236,7 +250,10 @@ class LlamaBuild(threading.Thread):
         name = f"llama-cpp-python=={self.version}" if self.version else "llama-cpp-python"
         # no cache of pip's own: its key does not know our flags
         command = [str(self.python), "-m", "pip", "wheel", "-v", "--no-deps", "--no-cache-dir", "-w", str(work), name]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        # a group of its own: pip's compilers end with it
+        with subprocess.Popen(command, env=environment, start_new_session=True, **pipes) as run:
+            self.compiling = run
             tail: list[str] = []
             for line in run.stdout or ():
                 tail = [*tail[-60:], line]

@@ -6,10 +6,12 @@ import ast
 import importlib.util
 import shlex
 import sys
+import time
 import venv
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 
 INSTALLER = Path(__file__).parent.parent / "install.py"
@@ -97,3 +99,24 @@ def test_what_is_installed_apart_is_left_out_and_the_rest_is_there(install: Modu
     names = {install.normal(item.split("[")[0].split(">")[0].split("<")[0]) for item in install.dependencies()}
     assert not names & install.APART
     assert {"dagster", "fastapi", "pytest"} <= names
+
+
+def test_an_installation_that_ends_early_leaves_no_compiler_and_no_half_of_a_build(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip failed beside the build, and the compiler went on for minutes in a folder that nobody ever removed."""
+    monkeypatch.setenv("TWIN_CACHE", str(tmp_path))
+    pip = tmp_path / "python"
+    pip.write_text("#!/bin/sh\nsleep 600 & echo $! > $(dirname $0)/compiler; wait\n")
+    pip.chmod(0o755)
+    build = install.LlamaBuild(pip, "1.0", "")
+    build.start()
+    note = tmp_path / "compiler"
+    while not (note.exists() and note.read_text().strip()):
+        time.sleep(0.05)
+    build.end()
+    build.join(10)
+    assert not build.is_alive()
+    compiler = psutil.Process(int(note.read_text())) if psutil.pid_exists(int(note.read_text())) else None
+    assert compiler is None or compiler.status() == psutil.STATUS_ZOMBIE
+    assert list((tmp_path / "wheels").iterdir()) == []

@@ -20,7 +20,8 @@ import dagster as dg
 from lpm_kernel.errors import EngineError, UserInputError
 from lpm_kernel.records import check_user_id
 from lpm_kernel.settings import Settings
-from twin_assets.home import CODE_LOCATION, open_instance
+from twin_assets.home import CODE_LOCATION
+from twin_assets.instance import open_instance
 from twin_assets.partitions import PARTITION_TAG, users
 
 POLL_S = 2.0

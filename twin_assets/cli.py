@@ -75,7 +75,7 @@ def with_engines(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(settings: Settings, home: Path, *args: Any, **options: Any) -> Any:
         from lpm_kernel.stores.addresses import read_addresses
-        from twin_assets.home import check_engines_answer
+        from twin_assets.instance import check_engines_answer
 
         read_addresses(settings)
         names = settings.stores
@@ -139,7 +139,7 @@ def add_user(
     """Make a person known, and take in their documents. With `twin up` running, their twin is then built by itself."""
     from lpm_kernel.records import User
     from lpm_kernel.stores.open import open_stores
-    from twin_assets.home import open_instance
+    from twin_assets.instance import open_instance
     from twin_assets.people import receive_folder, register_user
 
     stores = open_stores(settings)

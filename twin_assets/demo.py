@@ -26,16 +26,20 @@ from lpm_kernel.L2.engine import adapter_folder, open_llm
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.layout import asset_key
 from lpm_kernel.records import ARMS, Evaluation, User, VoiceProfile
-from lpm_kernel.settings import Settings, settings_path
+from lpm_kernel.settings import Settings
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.open import Stores, open_stores
 from twin_assets.definitions import build_defs
-from twin_assets.home import bring_up, open_instance
+from twin_assets.home import bring_up
+from twin_assets.instance import open_instance
 from twin_assets.peak_memory import PeakMemory
 from twin_assets.people import receive_folder, register_user
 from twin_assets.stages import StageEvent, watcher
 
 Say = Callable[[str], None]
+DATA = Path(__file__).resolve().parent.parent / "data"
+"""The demo people, beside the packages whichever settings file is used."""
+
 PEOPLE_FILE = "users/people.yaml"
 
 
@@ -67,10 +71,9 @@ def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
     Engines that ran before are somebody's, and stay; but those that a killed demo left are nobody's.
     Raises: EngineError `demo_running` when another demo works in this home.
     """
+    person = _person(user_id)
     left_behind = _enter(home)
     found_running = not left_behind and any(item.pid for item in engines.status(home))
-    data = settings_path().absolute().parent / "data"
-    person = _person(data, user_id)
     started = time.monotonic()
     ours = True
     try:
@@ -82,7 +85,7 @@ def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
         stores = open_stores(settings)
         try:
             with PeakMemory(running) as memory:
-                passed = _build_and_question(settings, home, stores, user_id, person, data, times, say)
+                passed = _build_and_question(settings, home, stores, user_id, person, times, say)
         finally:
             stores.close()
         say("\n6  Times and memory")
@@ -139,12 +142,12 @@ def _running_services(home: Path) -> list[str]:
 
 
 def _build_and_question(
-    settings: Settings, home: Path, stores: Stores, user_id: str, person: dict, data: Path, times: StageTimes, say: Say
+    settings: Settings, home: Path, stores: Stores, user_id: str, person: dict, times: StageTimes, say: Say
 ) -> bool:
     with open_instance(home, settings, os.environ) as instance:
         say(f"\n2  Documents of {person['name']}")
-        register_user(stores, instance, User(user_id, person["name"]), data / person["golden"])
-        for result in receive_folder(stores, user_id, data / person["documents"]):
+        register_user(stores, instance, User(user_id, person["name"]), DATA / person["golden"])
+        for result in receive_folder(stores, user_id, DATA / person["documents"]):
             say(f"  {result.status:10} {result.size_bytes:7} bytes  {result.filename}")
         say("\n3  From documents to a release: Dagster's twin_job, partition " + user_id)
         token = watcher.set(times)
@@ -185,8 +188,9 @@ def _print_checks(result: dg.ExecuteInProcessResult, say: Say) -> None:
 
 def _print_voice(stores: Stores, user_id: str, say: Say) -> None:
     voice = decode_record(TenantBlobs(stores.blobs, user_id).get(asset_key(user_id, "voice_profile", "json")), VoiceProfile)
-    say(f"  voice: {voice.absent or str(len(voice.features or {})) + ' features'}, of {voice.measured}")
-    say(f"  preferences: {len(voice.preferences)}, each with its exact bytes, such as")
+    of = ", ".join(f"{number} {counted}" for counted, number in voice.measured.items())
+    say(f"\n   Voice: {voice.absent or f'{len(voice.features or {})} features'}, of {of}")
+    say(f"   Preferences: {len(voice.preferences)}, each with its exact bytes, such as")
     for item in sorted(voice.preferences, key=lambda preference: -preference.strength)[:3]:
         say(f"    {item.polarity} {item.domain}: {item.text}")
 
@@ -233,8 +237,8 @@ def _ask(settings: Settings, stores: Stores, user_id: str, question_ids: list[st
         llm.close()
 
 
-def _person(data: Path, user_id: str) -> dict:
-    people = yaml.safe_load((data / PEOPLE_FILE).read_text(encoding="utf-8"))
+def _person(user_id: str) -> dict:
+    people = yaml.safe_load((DATA / PEOPLE_FILE).read_text(encoding="utf-8"))
     if user_id not in people:
         raise UserInputError("twin_not_found", f"there is no demo person {user_id!r}; there are {', '.join(sorted(people))}")
     return people[user_id]

@@ -73,6 +73,15 @@ REST_S = 120.0
 """How long a user must have had no run: less, and a run would come between two that automation asks for."""
 
 
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Unbuilt:
     """A user whose documents no release holds, and how their runs went."""
@@ -141,15 +150,6 @@ def _runs_of(instance: dg.DagsterInstance, user_id: str, content: str, waiting: 
         return Unbuilt(user_id, content, float("inf"), tries, needs_a_person=False)
     rest_s = time.time() - (last.end_time or last.update_timestamp.timestamp())
     return Unbuilt(user_id, content, rest_s, tries, _needs_a_person(instance, last.dagster_run))
-
-
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def _needs_a_person(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

@@ -28,7 +28,7 @@ from lpm_kernel.records import (
     sha256_hex,
 )
 from lpm_kernel.stores.documents import list_documents, pending_change
-from lpm_kernel.stores.releases import list_releases, lock_releases, promote_release
+from lpm_kernel.stores.releases import lock_releases, named_by_releases, promote_release
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import Vectors
 
@@ -109,7 +109,7 @@ def publish_release(tables: Tables, vectors: Vectors, release: Release) -> None:
         promote_release(connection, release)
     with tables.transaction(release.user_id) as connection:
         lock_releases(connection, release.user_id)  # nobody publishes another one between the look and the drop
-        named = {known.memory_generation for known in list_releases(connection, release.user_id)}
+        named = named_by_releases(connection, release.user_id, "memory_generation")
         vectors.drop_generations(release.user_id, named)
 
 
@@ -140,6 +140,6 @@ def find_unbuilt(connection: Connection, user_id: str) -> UnbuiltContent | None:
         return UnbuiltContent(change, waiting=True)
     documents = [document for document in list_documents(connection, user_id) if document.status == "read"]
     wanted = documents_hash(documents)
-    if not documents or any(release.documents_sha256 == wanted for release in list_releases(connection, user_id)):
+    if not documents or wanted in named_by_releases(connection, user_id, "documents_sha256"):
         return None
     return UnbuiltContent(wanted[:32], waiting=False)

@@ -68,6 +68,17 @@ def list_releases(connection: Connection, user_id: str) -> list[Release]:
     return [_record(row) for row in rows]
 
 
+def named_by_releases(connection: Connection, user_id: str, field: str) -> set[str]:
+    """What the user's releases, live or not, name under this field of their manifests.
+
+    Why not from the records: a manifest of an older form must not keep a new release from being published.
+    """
+    from sqlalchemy import select
+
+    named = connection.execute(select(release.c.manifest[field].astext).where(release.c.user_id == user_id)).scalars()
+    return {value for value in named if value is not None}
+
+
 def _record(row: Row[Any]) -> Release:
     from pydantic import TypeAdapter, ValidationError
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from lpm_kernel.errors import TrainingError
+from lpm_kernel.errors import StoreError, TrainingError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.library import read_documents
@@ -16,6 +17,7 @@ from lpm_kernel.L2.release import documents_hash, find_unbuilt, make_release, pu
 from lpm_kernel.records import ARMS, Adapter, Evaluation, GgufAdapter, Message, Topic, TrainingRow, User
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, promote_release
+from lpm_kernel.stores.schema import release
 from lpm_kernel.stores.users import add_user
 from tests.fakes import FakeEmbedder, no_progress
 from tests.samples import make_document, make_items
@@ -139,3 +141,14 @@ def test_documents_that_no_release_holds_are_unbuilt(stores: Stores, user_id: st
     other = replace(sample_release(user_id, 2), documents_sha256="0" * 64)
     publish_release(stores.tables, stores.vectors, other)
     assert unbuilt() is None, "the way back to another release is a person's decision"
+
+
+def test_a_manifest_of_an_older_form_keeps_no_new_release_from_being_published(stores: Stores, user_id: str) -> None:
+    with stores.tables.transaction(user_id) as connection:
+        promote_release(connection, sample_release(user_id, 1))
+        connection.execute(update(release).values(manifest={"release_id": "release-1"}))
+        with pytest.raises(StoreError, match="another form"):
+            live_release(connection, user_id)
+    publish_release(stores.tables, stores.vectors, sample_release(user_id, 2))
+    with stores.tables.transaction(user_id) as connection:
+        assert live_release(connection, user_id) == replace(sample_release(user_id, 2), status="live")

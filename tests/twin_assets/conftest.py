@@ -19,7 +19,8 @@ from lpm_kernel.stores.addresses import CONNECTION_FILE
 from lpm_kernel.stores.open import Stores
 from tests.embedded.fixtures import EngineHome
 from twin_assets.definitions import build_defs
-from twin_assets.home import dagster_home, process_environment, write_dagster_yaml
+from twin_assets.home import process_environment
+from twin_assets.instance import dagster_home, write_dagster_yaml
 from twin_assets.people import register_user
 
 # As small as training can be while every stage still does its work.

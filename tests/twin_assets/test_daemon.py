@@ -26,7 +26,8 @@ from lpm_kernel.stores.releases import live_release
 from tests.embedded.fixtures import running_engines
 from twin_assets.backfill import run_backfill
 from twin_assets.definitions import build_defs
-from twin_assets.home import DAEMON, bring_up, open_instance, service_programs
+from twin_assets.home import DAEMON, bring_up, service_programs
+from twin_assets.instance import open_instance
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,8 @@ from tests.embedded.fixtures import EngineHome
 from tests.twin_assets.conftest import Workshop
 from twin_assets import dead_runs
 from twin_assets.dead_runs import end_dead_runs
-from twin_assets.home import POOLS, bring_up
+from twin_assets.home import bring_up
+from twin_assets.instance import POOLS
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import pytest
 
 from lpm_kernel.embedded import engines
 from lpm_kernel.embedded.program import Program
-from lpm_kernel.errors import EngineError
+from lpm_kernel.errors import EngineError, UserInputError
 from lpm_kernel.settings import Settings
 from tests.embedded.fixtures import running_engines
 from twin_assets import demo
@@ -87,3 +87,10 @@ def test_a_second_demo_in_one_home_is_refused(tmp_path: Path, settings: Settings
             other.kill()
     assert raised.value.code == "demo_running"
     assert (tmp_path / "demo.pid").read_text() == str(other.pid)
+
+
+def test_a_demo_of_an_unknown_person_leaves_no_mark(tmp_path: Path, settings: Settings) -> None:
+    """The next demo would take engines that somebody has started for those of a killed one."""
+    with pytest.raises(UserInputError):
+        demo.run_demo(settings, tmp_path, "nobody", print)
+    assert list(tmp_path.iterdir()) == []
