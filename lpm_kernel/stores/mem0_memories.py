@@ -1,8 +1,10 @@
 """Memories on Mem0 OSS: its pgvector collection in the application's own PostgreSQL, behind row-level security.
 
-Belongs here: Mem0's store joined to a user's transaction, and the set-wise statements that it has none of.
+Belongs here: Mem0's store joined to a user's transaction, and the statements that it has none of or only slow ones.
 Does not belong here: Mem0's `Memory` class. It needs a language model, embeds one text at a time, loads spaCy to search, and
 keeps history in an SQLite file that parallel processes lock each other out of. Here history is the superseded rows themselves.
+
+Why a search of our own over Mem0's rows: its search reads every row of the user with its JSON, however many they are.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
@@ -24,6 +26,7 @@ from lpm_kernel.stores.memories import (
     Decide,
     Decision,
     MemoryHit,
+    as_literal,
     check_memory,
     from_payload,
     lock_memories,
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
 
 COLLECTION = "memory"
+HALF_DIM = 1000
+"""Up to here a vector of half precision stands in the index, see migration 0007."""
 
 _CONNECTION: ContextVar[Any] = ContextVar("connection of the user's transaction")
 
@@ -57,19 +62,22 @@ class Mem0Memories:
         self._opening = threading.Lock()
 
     def add_batch(self, user_id: str, memories: Sequence[Memory], decide: Decide = write_all) -> list[Decision]:
+        from sqlalchemy import text
+
         for memory in memories:
             check_memory(user_id, memory)
         vectors = self._embedder.embed([memory.text for memory in memories])  # in one batch, before the lock is taken
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
+            connection.execute(text(_BY_INDEX))
             return [self._add(connection, memory, vector, decide) for memory, vector in zip(memories, vectors, strict=True)]
 
     def _add(self, connection: Connection, memory: Memory, vector: np.ndarray, decide: Decide) -> Decision:
         if self._get(memory.memory_id):
             return Decision("duplicate", memory, memory.memory_id)
-        same_kind = {"user_id": memory.user_id, "kind": memory.kind, "until_s": {"gt": memory.created_at.timestamp()}}
         versions = self._versions(connection, memory.key) if memory.key else []
-        decision = decide(memory, self._near(vector, NEAR, same_kind), versions)
+        near = self._near(connection, vector, NEAR, ends_after=memory.created_at, kinds=[memory.kind])
+        decision = decide(memory, near, versions)
         known = self._get(decision.other_id) if decision.other_id else None
         if decision.outcome == "duplicate" and known and outlives(memory, known):
             self._update(replace(known, expiration_date=memory.expiration_date))
@@ -91,21 +99,22 @@ class Mem0Memories:
         domain: str | None = None,
         vector: np.ndarray | None = None,
     ) -> list[MemoryHit]:
+        from sqlalchemy import text
+
         asked = self._embedder.embed([question])[0] if vector is None else vector
-        filters = {"user_id": user_id, "from_s": {"lte": as_of.timestamp()}, "until_s": {"gt": as_of.timestamp()}}
-        if kinds:
-            filters["kind"] = {"in": sorted(kinds)}
-        if domain is not None:
-            filters["domain"] = domain
-        with self._transaction(user_id):
-            return self._near(asked, k, filters)
+        with self._transaction(user_id) as connection:
+            connection.execute(text(_BY_INDEX))
+            return self._near(connection, asked, k, ends_after=as_of, begun_by=as_of, kinds=kinds, domain=domain)
 
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         from sqlalchemy import text
 
-        values = {"as_of": as_of.timestamp(), "kinds": sorted(kinds), "domain": domain}
+        among, values = _among(as_of, as_of, kinds, domain)
         with self._transaction(user_id) as connection:
-            return [from_payload(str(row.id), row.payload) for row in connection.execute(text(_LIST), values)]
+            if kinds:
+                connection.execute(text(_BY_INDEX))
+            rows = connection.execute(text(f"select id, payload from memory where {among} order by from_s, id"), values)
+            return [from_payload(str(row.id), row.payload) for row in rows]
 
     def history(self, user_id: str, memory_id: str) -> list[Memory]:
         with self._transaction(user_id) as connection:
@@ -126,7 +135,8 @@ class Mem0Memories:
 
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
-            return connection.execute(text(_PURGE), {"today": today.isoformat()}).rowcount
+            began_s = datetime.combine(today, time(), UTC).timestamp()
+            return connection.execute(text(_PURGE), {"today": today.isoformat(), "began_s": began_s}).rowcount
 
     def delete_all(self, user_id: str) -> int:
         from sqlalchemy import text
@@ -163,10 +173,25 @@ class Mem0Memories:
             code = "tables_unavailable" if gone else "tables_refused"
             raise StoreError(code, f"PostgreSQL did not take what Mem0 sent: {said}", retryable=gone) from error
 
-    def _near(self, vector: np.ndarray, k: int, filters: dict[str, Any]) -> list[MemoryHit]:
-        filters = {**filters, "fingerprint": self._embedder.fingerprint}
-        found = self._store.search("", vector.tolist(), top_k=k, filters=filters)
-        return [MemoryHit(from_payload(str(item.id), item.payload or {}), float(item.score or 0)) for item in found]
+    def _near(
+        self,
+        connection: Connection,
+        vector: np.ndarray,
+        k: int,
+        *,
+        ends_after: datetime,
+        begun_by: datetime | None = None,
+        kinds: Collection[str] = (),
+        domain: str | None = None,
+    ) -> list[MemoryHit]:
+        """The nearest of all of the user's that are asked for: an exact search, ranked by half precision first."""
+        from sqlalchemy import text
+
+        among, values = _among(ends_after, begun_by, kinds, domain)
+        values |= {"vector": as_literal(vector), "fingerprint": self._embedder.fingerprint, "k": k, "candidates": 2 * k + 16}
+        order = _BY_HALF if self._embedder.dim <= HALF_DIM else "vector <=> cast(:vector as vector)"
+        rows = connection.execute(text(_SEARCH.format(among=among, order=order)), values)
+        return [MemoryHit(from_payload(str(row.id), row.payload), max(0.0, 1.0 - row.distance)) for row in rows]
 
     def _get(self, memory_id: str) -> Memory | None:
         found = self._store.get(memory_id)
@@ -229,14 +254,35 @@ def _open_collection(dim: int) -> PGVector:
     )
 
 
-_LIST = """
-select id, payload from memory
-where (payload ->> 'from_s')::double precision <= :as_of and (payload ->> 'until_s')::double precision > :as_of
-  and (cardinality(cast(:kinds as text[])) = 0 or payload ->> 'kind' = any(cast(:kinds as text[])))
-  and (cast(:domain as text) is null or payload ->> 'domain' = :domain)
-order by (payload ->> 'from_s')::double precision, id
+def _among(
+    ends_after: datetime, begun_by: datetime | None, kinds: Collection[str], domain: str | None
+) -> tuple[str, dict[str, Any]]:
+    """A condition on rows, and its values. What is not asked for is left out, so that the index alone can answer the rest."""
+    parts, values = ["until_s > :ends_after"], {"ends_after": ends_after.timestamp()}
+    if begun_by is not None:
+        parts.append("from_s <= :begun_by")
+        values["begun_by"] = begun_by.timestamp()
+    if kinds:
+        parts.append("kind = any(cast(:kinds as text[]))")
+        values["kinds"] = sorted(kinds)
+    if domain is not None:
+        parts.append("domain = :domain")
+        values["domain"] = domain
+    return " and ".join(parts), values
+
+
+# What the planner takes for cheaper where it has no figures yet, or few users: all rows of the table, with vectors and JSON.
+_BY_INDEX = "select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+_SEARCH = """
+select id, payload, vector <=> cast(:vector as vector) as distance
+from memory join (
+    select id from memory where fingerprint = :fingerprint and {among} order by {order}, id limit :candidates
+) nearest using (id)
+order by distance, id
+limit :k
 """
-_VERSIONS = (
-    "select id, payload from memory where payload ->> 'key' = :key order by (payload ->> 'from_s')::double precision, id"
-)
-_PURGE = "delete from memory where payload ->> 'expiration_date' < :today"
+# One parameter has one type, and the vector is given whole.
+_BY_HALF = "half <=> cast(cast(:vector as vector) as halfvec)"
+_VERSIONS = "select id, payload from memory where key = :key order by from_s, id"
+# by the indexed column first: whatever expired before today ended before today
+_PURGE = "delete from memory where until_s <= :began_s and payload ->> 'expiration_date' < :today"

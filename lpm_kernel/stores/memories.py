@@ -214,6 +214,11 @@ def from_payload(memory_id: str, payload: dict[str, Any]) -> Memory:
     )
 
 
+def as_literal(vector: np.ndarray) -> str:
+    """As pgvector reads it."""
+    return "[" + ",".join(f"{value:.8g}" for value in vector.tolist()) + "]"
+
+
 def lock_memories(connection: Connection, user_id: str) -> None:
     """Let one transaction at a time decide on a user's memories, in whatever process; held until it ends."""
     from sqlalchemy import text

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     DateTime,
     Float,
     ForeignKeyConstraint,
@@ -35,6 +36,15 @@ class Vector(UserDefinedType[Any]):
 
     def get_col_spec(self, **_: Any) -> str:
         return "vector"
+
+
+class HalfVector(UserDefinedType[Any]):
+    """pgvector's type of half precision."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "halfvec"
 
 
 app_user = Table(
@@ -126,7 +136,8 @@ chunk_vector = Table(
     Index("chunk_vector_lexemes", "lexemes", postgresql_using="gin"),
 )
 
-# Mem0's collection: `id`, `vector` and `payload` are the columns it knows. The owner of a row fills itself in, see 0004.
+# Mem0's collection: `id`, `vector` and `payload` are the columns it knows. The owner of a row fills itself in, see 0004,
+# and what it is searched by follows from the payload, see 0007.
 memory = Table(
     "memory",
     metadata,
@@ -134,5 +145,16 @@ memory = Table(
     Column("id", UUID, primary_key=True),
     Column("vector", Vector(), nullable=False),
     Column("payload", JSONB, nullable=False),
+    Column("kind", Text, Computed("(payload ->> 'kind'::text)")),
+    Column("domain", Text, Computed("(payload ->> 'domain'::text)")),
+    Column("key", Text, Computed("(payload ->> 'key'::text)")),
+    Column("fingerprint", Text, Computed("(payload ->> 'fingerprint'::text)")),
+    Column("from_s", Float, Computed("((payload ->> 'from_s'::text))::double precision")),
+    Column("until_s", Float, Computed("((payload ->> 'until_s'::text))::double precision")),
+    Column("half", HalfVector(), Computed("CASE WHEN (vector_dims(vector) <= 1000) THEN (vector)::halfvec ELSE NULL END")),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    Index("memory_search", "user_id", "fingerprint", "until_s", postgresql_include=["from_s", "kind", "id", "half"]),
+    Index("memory_kind", "user_id", "kind", "until_s"),
+    Index("memory_until", "user_id", "until_s"),
+    Index("memory_key", "user_id", "key", postgresql_where=text("key IS NOT NULL")),
 )

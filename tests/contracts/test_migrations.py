@@ -20,8 +20,15 @@ def empty_schema(database: Database) -> Iterator[str]:
     name = f"empty_{uuid.uuid4().hex}"
     with database.as_owner() as connection:
         connection.execute(text(f"create schema {name}"))
-        # pgvector's type by its short name, without a view on the tables of `public`
-        connection.execute(text(f"create domain {name}.vector as public.vector"))
+        # pgvector by its short names, without a view on the tables of `public`
+        for type_name in ("vector", "halfvec"):
+            connection.execute(text(f"create domain {name}.{type_name} as public.{type_name}"))
+        connection.execute(
+            text(
+                f"create function {name}.vector_dims(public.vector) returns integer immutable language sql "
+                "return public.vector_dims($1)"
+            )
+        )
     url = make_url(database.owner_url).update_query_dict({"options": f"-csearch_path={name}"})
     yield url.render_as_string(hide_password=False)
     with database.as_owner() as connection:
