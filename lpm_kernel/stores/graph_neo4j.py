@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.stores.graph_servers import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Rows, server_errors
+from lpm_kernel.stores.graph_servers import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, IN_TIME, Rows, server_errors
 
 if TYPE_CHECKING:
     from graphiti_core.driver.driver import GraphDriver
@@ -31,8 +31,10 @@ class Neo4jServer:
         "YIELD relationship AS e, score WITH e, 2 * score - 1 AS cosine"
     )
     cosine = "2 * vector.similarity.cosine(e.fact_embedding, $vector) - 1"
+    in_window = f"e.group_id = $group AND {IN_TIME}"
     words_call = (
-        "CALL db.index.fulltext.queryRelationships('edge_name_and_fact', $words) YIELD relationship AS e, score WITH e, score"
+        "CALL db.index.fulltext.queryRelationships('edge_name_and_fact', $words) YIELD relationship AS e, score "
+        f"WITH e, score WHERE {in_window}"
     )
 
     def __init__(self, address: GraphAddress) -> None:

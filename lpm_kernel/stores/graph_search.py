@@ -28,7 +28,6 @@ _STOP_WORDS = (
     "those to was we were what when where which who whom whose why will with would you your"
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
-IN_WINDOW = "e.group_id = $group AND e.began >= $since AND e.began <= $at AND e.ended > $at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +60,18 @@ async def search_rows(
     words = words_of(question) if keyword_weight else []
 
     async def by_meaning() -> list[dict[str, Any]]:
-        query = f"{server.vector_call} WHERE {IN_WINDOW} {nearest}"
+        query = f"{server.vector_call} WHERE {server.in_window} {nearest}"
         rows = await server.read(group, query, **values, vector=vector, fetch=FETCH_PER_HIT * k)
         if len(rows) >= k:
             return rows
-        exact = f"MATCH ()-[e:RELATES_TO]->() WHERE {IN_WINDOW} WITH e, {server.cosine} AS cosine {nearest}"
+        exact = f"MATCH ()-[e:RELATES_TO]->() WHERE {server.in_window} WITH e, {server.cosine} AS cosine {nearest}"
         return await server.read(group, exact, **values, vector=vector)
 
     async def by_words() -> list[dict[str, Any]]:
         if not words:
             return []
         query = (
-            f"{server.words_call} WHERE {IN_WINDOW} WITH e, score ORDER BY score DESC, e.uuid LIMIT $limit "
+            f"{server.words_call} WITH e, score ORDER BY score DESC, e.uuid LIMIT $limit "
             f"RETURN {FACT_COLUMNS}, {server.cosine} AS cosine, score AS words"
         )
         return await server.read(group, query, **values, vector=vector, words=server.word_query(group, words))

@@ -24,6 +24,9 @@ CONNECT_TIMEOUT_S = 3
 ANSWER_TIMEOUT_S = 30
 
 
+IN_TIME = "e.began >= $since AND e.began <= $at AND e.ended > $at"
+
+
 class GraphServer(Protocol):
     """All of it runs in the store's one event loop."""
 
@@ -31,8 +34,10 @@ class GraphServer(Protocol):
     """Yields `e` and `cosine` of the `$fetch` nearest facts by the vector index."""
     cosine: str
     """The cosine of `e` and `$vector`, computed."""
+    in_window: str
+    """Whether `e` is of `$group`, began between `$since` and `$at`, and holds at `$at`."""
     words_call: str
-    """Yields `e` and `score` of the facts with any of `$words`."""
+    """Yields `e` and `score` of the facts of the window with any of `$words`."""
 
     async def driver(self, group: str) -> GraphDriver: ...
     async def prepare(self, group: str, dim: int) -> None:
