@@ -370,6 +370,8 @@ class Memory:
     key: str | None = None
     superseded_by: str | None = None
     superseded_at: datetime | None = None
+    citation: str | None = None
+    """Of what a document says: its sha256 and the exact bytes, `sha256:start-end`."""
 
 
 @dataclass(frozen=True, slots=True)

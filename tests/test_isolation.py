@@ -232,7 +232,7 @@ def test_no_memory_of_another_user_is_found_changed_or_planted(world: World) -> 
     [secret] = memories.current(ONE, as_of=NOON)
     assert [hit.memory.user_id for hit in memories.search(TWO, SECRET, 10, as_of=NOON)] == [TWO]
     assert memories.history(TWO, secret.memory_id) == []
-    assert not memories.delete(TWO, secret.memory_id)
+    assert memories.delete(TWO, [secret.memory_id]) == 0
     with pytest.raises(UserInputError):
         memories.add_batch(TWO, [make_memory_of(ONE, "planted")])
     assert memories.current(ONE, as_of=NOON) == [secret]

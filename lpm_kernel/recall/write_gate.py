@@ -57,9 +57,10 @@ def write_memories(
 
 
 def remember_turn(memories: Memories, message: ChatMessage, turn: int, recalled: Sequence[str], gate: GateSettings) -> Decision:
-    """Offer what a person said in a chat to memory, and drop what of theirs has expired by then.
+    """Offer what a person said in a chat to memory.
 
     What the twin said is never remembered: it would come back as if the person had said it.
+    Why nothing is purged here: what has expired is not found any more, and a person waits for the answer.
     """
     candidate = make_memory(
         message.user_id,
@@ -75,7 +76,6 @@ def remember_turn(memories: Memories, message: ChatMessage, turn: int, recalled:
     )
     if message.sender != "user":
         return Decision("twin_words", candidate)
-    memories.purge_expired(message.user_id, message.ts.date())
     return write_memories(memories, message.user_id, [candidate], recalled, gate)[0]
 
 

@@ -144,8 +144,8 @@ class Mem0CloudMemories:
             return [memory] if memory else []
         return sorted((other for other in held.values() if other.key == memory.key), key=_place)
 
-    def delete(self, user_id: str, memory_id: str) -> bool:
-        return self._drop([row for row in self._rows(user_id) if row.memory.memory_id == memory_id]) > 0
+    def delete(self, user_id: str, memory_ids: Collection[str]) -> int:
+        return self._drop([row for row in self._rows(user_id) if row.memory.memory_id in memory_ids])
 
     def purge_expired(self, user_id: str, today: date) -> int:
         rows = self._rows(user_id)

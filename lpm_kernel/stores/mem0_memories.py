@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 COLLECTION = "memory"
 HALF_DIM = 1000
 """Up to here a vector of half precision stands in the index, see migration 0007."""
+PURGE_BATCH = 1000
+"""Rows that are removed under one lock: a chat of the same user waits for no more."""
 
 _CONNECTION: ContextVar[Any] = ContextVar("connection of the user's transaction")
 
@@ -123,20 +125,27 @@ class Mem0Memories:
                 return []
             return self._versions(connection, memory.key) if memory.key else [memory]
 
-    def delete(self, user_id: str, memory_id: str) -> bool:
-        with self._transaction(user_id) as connection:
-            lock_memories(connection, user_id)
-            there = self._get(memory_id) is not None
-            self._store.delete(memory_id)
-            return there
-
-    def purge_expired(self, user_id: str, today: date) -> int:
+    def delete(self, user_id: str, memory_ids: Collection[str]) -> int:
         from sqlalchemy import text
 
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
-            began_s = datetime.combine(today, time(), UTC).timestamp()
-            return connection.execute(text(_PURGE), {"today": today.isoformat(), "began_s": began_s}).rowcount
+            return connection.execute(text(_DELETE), {"ids": sorted(memory_ids)}).rowcount
+
+    def purge_expired(self, user_id: str, today: date) -> int:
+        from sqlalchemy import text
+
+        began_s = datetime.combine(today, time(), UTC).timestamp()
+        values = {"today": today.isoformat(), "began_s": began_s, "batch": PURGE_BATCH}
+        purged = 0
+        while True:
+            with self._transaction(user_id) as connection:
+                lock_memories(connection, user_id)
+                connection.execute(text(_BY_INDEX))
+                gone = connection.execute(text(_PURGE), values).rowcount
+            purged += gone
+            if gone < PURGE_BATCH:
+                return purged
 
     def delete_all(self, user_id: str) -> int:
         from sqlalchemy import text
@@ -284,5 +293,10 @@ limit :k
 # One parameter has one type, and the vector is given whole.
 _BY_HALF = "half <=> cast(cast(:vector as vector) as halfvec)"
 _VERSIONS = "select id, payload from memory where key = :key order by from_s, id"
+_DELETE = "delete from memory where id = any(cast(:ids as uuid[]))"
 # by the indexed column first: whatever expired before today ended before today
-_PURGE = "delete from memory where until_s <= :began_s and payload ->> 'expiration_date' < :today"
+_PURGE = """
+delete from memory where id = any(array(
+    select id from memory where until_s <= :began_s and payload ->> 'expiration_date' < :today limit :batch
+))
+"""

@@ -90,8 +90,8 @@ class Memories(Protocol):
         """Every version of what this memory tells, oldest first, superseded ones too; empty when there is no such memory."""
         ...
 
-    def delete(self, user_id: str, memory_id: str) -> bool:
-        """Remove the row for good; whether there was one."""
+    def delete(self, user_id: str, memory_ids: Collection[str]) -> int:
+        """Remove these rows for good; how many there were."""
         ...
 
     def purge_expired(self, user_id: str, today: date) -> int:
@@ -118,10 +118,12 @@ def make_memory(
     turn: int | None = None,
     expiration_date: date | None = None,
     key: str | None = None,
+    citation: str | None = None,
 ) -> Memory:
     """A memory that is identified by what was said, where and when; saying it again later is another one."""
     created_at = created_at.astimezone(UTC)
-    sign = content_id(user_id, kind, text, domain, source, created_at.isoformat(), session_id or "", turn or 0, key or "")
+    parts = (user_id, kind, text, domain, source, created_at.isoformat(), session_id or "", turn or 0, key or "")
+    sign = content_id(*parts, *([citation] if citation else []))
     return Memory(
         memory_id=str(uuid.UUID(sign[:32])),
         user_id=user_id,
@@ -135,6 +137,7 @@ def make_memory(
         turn=turn,
         expiration_date=expiration_date,
         key=key,
+        citation=citation,
     )
 
 
@@ -184,6 +187,7 @@ def to_payload(memory: Memory, fingerprint: str) -> dict[str, Any]:
         "session_id": memory.session_id,
         "turn": memory.turn,
         "key": memory.key,
+        "citation": memory.citation,
         "superseded_by": memory.superseded_by,
         "superseded_at": memory.superseded_at and memory.superseded_at.isoformat(),
         "fingerprint": fingerprint,
@@ -211,6 +215,7 @@ def from_payload(memory_id: str, payload: dict[str, Any]) -> Memory:
         key=payload.get("key"),
         superseded_by=payload.get("superseded_by"),
         superseded_at=datetime.fromisoformat(superseded_at) if superseded_at else None,
+        citation=payload.get("citation"),
     )
 
 

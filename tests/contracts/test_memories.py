@@ -69,6 +69,7 @@ def test_a_memory_comes_back_as_it_was_written(memories: Memories, user_id: str)
         turn=4,
         expiration_date=date(2026, 4, 1),
         key="user tea",
+        citation="ab12:3-40",
     )
     assert memories.add_batch(user_id, [memory]) == [Decision("written", memory)]
     assert memories.current(user_id, as_of=NOON) == [memory]
@@ -139,10 +140,10 @@ def test_expired_rows_are_purged_and_no_others(memories: Memories, user_id: str)
 def test_a_deleted_memory_is_gone_for_good(memories: Memories, user_id: str) -> None:
     memory = make_memory_of(user_id, "red cat")
     memories.add_batch(user_id, [memory])
-    assert memories.delete(user_id, memory.memory_id)
+    assert memories.delete(user_id, [memory.memory_id]) == 1
     assert memories.history(user_id, memory.memory_id) == []
     assert memories.search(user_id, "red cat", 5, as_of=NOON) == []
-    assert not memories.delete(user_id, memory.memory_id)
+    assert memories.delete(user_id, [memory.memory_id]) == 0
 
 
 def test_a_batch_that_is_sent_again_writes_nothing(memories: Memories, user_id: str) -> None:
@@ -221,7 +222,7 @@ def test_a_user_sees_and_changes_no_memory_of_another(memories: Memories, new_us
     memories.add_batch(two, [make_memory_of(two, "red cat")])
     assert [hit.memory.user_id for hit in memories.search(two, "red cat", 9, as_of=NOON)] == [two]
     assert memories.history(two, memory.memory_id) == []
-    assert not memories.delete(two, memory.memory_id)
+    assert memories.delete(two, [memory.memory_id]) == 0
     assert memories.purge_expired(two, date(2030, 1, 1)) == 0
     assert memories.current(one, as_of=NOON) == [memory]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -190,12 +189,3 @@ def test_what_the_twin_said_is_never_remembered(stores: Stores, user_id: str) ->
     message = make_message(user_id, 1, "I moved to Porto", sender="twin")
     assert remember_turn(stores.memories, message, 1, [], RULES).outcome == "twin_words"
     assert stores.memories.current(user_id, as_of=NOON + timedelta(days=1)) == []
-
-
-def test_a_turn_purges_what_expired_before_it(stores: Stores, new_user: Callable[[], str]) -> None:
-    user_id = new_user()
-    old = make_memory_of(user_id, "The fair is this week", expiration_date=NOON.date())
-    write_memories(stores.memories, user_id, [old], [], RULES)
-    later = replace(make_message(user_id, 2, "I moved to Porto"), ts=NOON + timedelta(days=2))
-    remember_turn(stores.memories, later, 1, [], RULES)
-    assert stores.memories.history(user_id, old.memory_id) == []

@@ -15,6 +15,7 @@ GRAPH = {
     "embeddings": {"chunks"},
     "entities": {"chunks"},
     "voice_profile": {"raw_documents", "chunks"},
+    "memories": {"raw_documents", "voice_profile"},
     "topics": {"chunks", "embeddings"},
     "shades": {"raw_documents", "chunks", "embeddings", "topics"},
     "biography": {"shades"},
@@ -34,6 +35,8 @@ BLOCKING = {
     "every_mention_is_at_its_bytes",
     "no_word_is_of_two_entities",
     "preferences_stand_in_the_users_own_text",
+    "memory_holds_what_documents_say",
+    "one_voice_without_an_end",
     "every_chunk_has_a_topic",
     "biography_cites_every_shade",
     "every_citation_is_at_its_bytes",
@@ -87,3 +90,10 @@ def test_one_job_holds_the_whole_chain(defs: dg.Definitions) -> None:
 def test_the_sensors_are_on(defs: dg.Definitions) -> None:
     states = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
     assert states == dict.fromkeys(["users_sensor", "catch_up_sensor", "automation"], dg.DefaultSensorStatus.RUNNING)
+
+
+def test_what_expired_is_purged_every_night(defs: dg.Definitions) -> None:
+    [schedule] = defs.schedules or ()
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.name, schedule.default_status) == ("nightly_purge", dg.DefaultScheduleStatus.RUNNING)
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 3 * * *", "UTC")

@@ -1,0 +1,37 @@
+"""Checks of what is remembered.
+
+Belongs here: claims about `memories`.
+Does not belong here: checks of the stages it is made from (`checks.py`).
+"""
+
+import dagster as dg
+
+from lpm_kernel.L1.document_memories import differences
+from lpm_kernel.records import Document, Memory, VoiceProfile
+from twin_assets.assets import l1_memories
+from twin_assets.checks import claim
+from twin_assets.resources import StoresResource
+
+
+@claim(l1_memories.memories, reads=["raw_documents"])
+def memory_holds_what_documents_say(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, memories: list[Memory], raw_documents: list[Document]
+) -> dg.AssetCheckResult:
+    """The store holds each of these memories, and none of a document that is gone."""
+    lacking, surplus = differences(stores.stores.memories, context.partition_key, memories, raw_documents)
+    return dg.AssetCheckResult(
+        passed=not lacking and not surplus,
+        metadata={"memories": len(memories), "lacking": lacking[:10], "surplus": surplus[:10]},
+    )
+
+
+@claim(l1_memories.memories, reads=["voice_profile"])
+def one_voice_without_an_end(
+    context: dg.AssetCheckExecutionContext, memories: list[Memory], voice_profile: VoiceProfile
+) -> dg.AssetCheckResult:
+    """A measured voice is one memory, of the highest importance and without an end; an unmeasured one is none."""
+    voices = [memory for memory in memories if memory.kind == "voice"]
+    sound = all(memory.importance == 1 and memory.expiration_date is None for memory in voices)
+    return dg.AssetCheckResult(
+        passed=sound and len(voices) == int(voice_profile.features is not None), metadata={"voices": len(voices)}
+    )
