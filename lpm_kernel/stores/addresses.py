@@ -80,9 +80,12 @@ def read_addresses(settings: Settings, environ: Mapping[str, str] | None = None)
 
 
 def read_graph_address(settings: Settings, environ: Mapping[str, str] | None = None) -> GraphAddress:
-    """Neo4j where its variable is set, else FalkorDB. Raises: SettingsError `address_missing`."""
+    """Neo4j where its variable is set, else FalkorDB. Raises: SettingsError `address_missing`.
+
+    Why the embedded profile looks at no NEO4J_URI: a shell may export one for another program, and the facts would go there.
+    """
     found, names = connection_environment(environ), settings.stores
-    if url := found.get(names.neo4j_uri):
+    if settings.profile != "embedded" and (url := found.get(names.neo4j_uri)):
         username = found.get(names.neo4j_username) or "neo4j"
         return GraphAddress(url, username, found.get(names.neo4j_password, ""), found.get(names.neo4j_database) or "neo4j")
     return GraphAddress(read_addresses(settings, environ).redis_url)

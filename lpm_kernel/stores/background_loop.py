@@ -23,8 +23,13 @@ class BackgroundLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._started()).result()
+    def run(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        """Raises: TimeoutError when it takes longer; it is cancelled then."""
+        future = asyncio.run_coroutine_threadsafe(work, self._started())
+        try:
+            return future.result(timeout_s)
+        finally:
+            future.cancel()  # nothing, when it is done
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:

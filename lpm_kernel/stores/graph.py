@@ -17,7 +17,7 @@ from lpm_kernel.records import Fact, GraphEntity, check_user_id, sha256_hex
 from lpm_kernel.stores import graphiti_clients as form
 from lpm_kernel.stores.background_loop import BackgroundLoop
 from lpm_kernel.stores.graph_search import Window, search_rows
-from lpm_kernel.stores.graph_servers import GraphServer, open_server
+from lpm_kernel.stores.graph_servers import GraphServer, open_server, server_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,7 @@ SINGLE_VALUED = frozenset({"HAS_TWIN", "ON"})
 """Of these a subject has one at a time, and a newer ends the one before: a user has one twin, and a vote stands once on its
 proposal, so that a ballot cast again is a newer ON of the same Vote."""
 BATCH = 500
+SEARCH_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,10 @@ class GraphitiGraph:
         uuids = [form.entity_uuid(group, entity) for entity in entities]
         known = self._known(group, "MATCH (n:Entity) WHERE n.uuid IN $uuids RETURN n.uuid AS uuid", uuids)
         new = [entity for entity, uuid in zip(entities, uuids, strict=True) if uuid not in known]
-        vectors = self._embedder.embed([*(f"{entity.kind} {entity.name}" for entity in new), *(f.text for f in fresh)])
-        rows = vectors.tolist()
+        texts = [*(f"{entity.kind} {entity.name}" for entity in new), *(fact.text for fact in fresh)]
+        distinct = list(dict.fromkeys(texts))  # a person meets one twin in many sessions
+        vectors = dict(zip(distinct, self._embedder.embed(distinct).tolist(), strict=True))
+        rows = [vectors[text] for text in texts]
         nodes = [form.to_node(group, entity, entities[entity], row) for entity, row in zip(new, rows, strict=False)]
         edges = [form.to_edge(group, fact, row) for fact, row in zip(fresh, rows[len(new) :], strict=True)]
         chains = _chains(group, named)
@@ -224,7 +227,9 @@ class GraphitiGraph:
         keyword_weight: float,
     ) -> list[FactHit]:
         group, window = self.group_of(user_id), Window(form.in_utc(since), form.in_utc(at))
-        found = self._loop.run(search_rows(self.server, group, text, vector.tolist(), window, k, keyword_weight))
+        search = search_rows(self.server, group, text, vector.tolist(), window, k, keyword_weight)
+        with server_errors():  # somebody waits for an answer: a server that hangs is one that is not there
+            found = self._loop.run(search, SEARCH_TIMEOUT_S)
         return [FactHit(form.to_fact(user_id, hit.row), hit.score, hit.cosine) for hit in found]
 
     def count(self, user_id: str) -> GraphCount:

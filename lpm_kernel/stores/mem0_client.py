@@ -18,16 +18,25 @@ if TYPE_CHECKING:
     from mem0 import MemoryClient
 
 EVENT_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 15.0
+"""Of one call; the client's own is five minutes, for which a chat and the lock on a user's memories would be held."""
 
 
 def open_client(api_key: str, host: str) -> MemoryClient:
     """A client whose key the platform took. Raises: StoreError; inside `platform_errors` also when nobody answers."""
+    import httpx
+
     prepare_mem0()
     from mem0 import MemoryClient
 
+    http = httpx.Client(timeout=ANSWER_TIMEOUT_S)
     try:
-        return MemoryClient(api_key=api_key, host=host)
+        return MemoryClient(api_key=api_key, host=host, client=http)
+    except httpx.HTTPError:
+        http.close()
+        raise
     except ValueError as error:  # so it tells any answer to its first call that is no success, a passing failure too
+        http.close()
         answer = getattr(error.__context__, "response", None)
         raise _failure(f"HTTP_{answer.status_code}" if answer is not None else "NO_PROJECT") from error
 

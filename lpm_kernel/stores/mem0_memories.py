@@ -281,7 +281,11 @@ def _among(
 
 
 # What the planner takes for cheaper where it has no figures yet, or few users: all rows of the table, with vectors and JSON.
-_BY_INDEX = "select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"
+# The time limit is of each statement: somebody waits for an answer.
+_BY_INDEX = """
+select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+       set_config('statement_timeout', '10s', true)
+"""
 _SEARCH = """
 select id, payload, vector <=> cast(:vector as vector) as distance
 from memory join (

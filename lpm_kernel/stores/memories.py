@@ -224,10 +224,18 @@ def as_literal(vector: np.ndarray) -> str:
     return "[" + ",".join(f"{value:.8g}" for value in vector.tolist()) + "]"
 
 
+LOCK_TIMEOUT_S = 10
+"""How long a writer waits for another one of the same user: a person may be waiting for this one."""
+
+
 def lock_memories(connection: Connection, user_id: str) -> None:
-    """Let one transaction at a time decide on a user's memories, in whatever process; held until it ends."""
+    """Let one transaction at a time decide on a user's memories, in whatever process; held until it ends.
+
+    Raises: StoreError `tables_unavailable`, by the transaction, when another one holds it for longer than LOCK_TIMEOUT_S.
+    """
     from sqlalchemy import text
 
+    connection.execute(text(f"select set_config('lock_timeout', '{LOCK_TIMEOUT_S}s', true)"))
     connection.execute(text("select pg_advisory_xact_lock(hashtext('memories:' || :user_id))"), {"user_id": user_id})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,9 +35,11 @@ def falkor(engine_home: EngineHome) -> Iterator[GraphitiGraph]:
     graph.close()
 
 
-def test_a_neo4j_that_is_named_wins_over_the_engine_beside_redis(settings: Settings, engine_home: EngineHome) -> None:
+def test_a_neo4j_that_is_named_holds_the_facts_of_any_profile_but_the_embedded(
+    settings: Settings, engine_home: EngineHome
+) -> None:
+    """A NEO4J_URI that a shell exported for another program took the facts of the embedded profile there."""
     environment = engine_home.environment
-    assert read_graph_address(settings, environment) == GraphAddress(engine_home.redis_url)
     named = {
         **environment,
         "NEO4J_URI": "neo4j://n:1",
@@ -44,9 +47,25 @@ def test_a_neo4j_that_is_named_wins_over_the_engine_beside_redis(settings: Setti
         "NEO4J_USERNAME": "u",
         "NEO4J_DATABASE": "d",
     }
-    address = read_graph_address(settings, named)
+    embedded, cloud = settings, settings.model_copy(update={"profile": "cloud"})
+    for chosen, environ in ((embedded, environment), (embedded, named), (cloud, environment)):
+        assert read_graph_address(chosen, environ) == GraphAddress(engine_home.redis_url)
+    address = read_graph_address(cloud, named)
     assert address == GraphAddress("neo4j://n:1", "u", "s3cret", "d")
     assert "s3cret" not in repr(address)
+
+
+def test_a_server_that_hangs_keeps_a_search_for_no_longer_than_a_person_waits(
+    monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    """It took connections and said nothing: the client waits for 30 seconds, twice."""
+    monkeypatch.setattr("lpm_kernel.stores.graph.SEARCH_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", free_port)):
+        graph = GraphitiGraph(lambda: GraphAddress(f"redis://127.0.0.1:{free_port}/0"), EMBEDDER)
+        with pytest.raises(StoreError) as caught:
+            search(graph, "ada", "red cat")
+        graph.close()
+    assert (caught.value.code, caught.value.retryable) == ("graph_unavailable", True)
 
 
 def test_a_chain_that_a_killed_writer_left_open_is_closed_by_the_next_try(falkor: GraphitiGraph) -> None:

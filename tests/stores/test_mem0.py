@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import subprocess
 import sys
 import warnings
@@ -18,7 +19,7 @@ from sqlalchemy import text
 from lpm_kernel.errors import StoreError
 from lpm_kernel.stores.mem0_cloud import Mem0CloudMemories
 from lpm_kernel.stores.mem0_memories import Mem0Memories
-from lpm_kernel.stores.memories import from_payload, prepare_mem0, to_payload
+from lpm_kernel.stores.memories import from_payload, lock_memories, prepare_mem0, to_payload
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeEmbedder
 from tests.mem0_platform import Mem0Platform
@@ -122,6 +123,19 @@ def test_a_store_that_is_not_there_may_be_asked_again_later(stores: Stores, free
         gone.search("1", "cat", 1, as_of=NOON)
     gone.close()
     assert (caught.value.code, caught.value.retryable) == ("tables_unavailable", True)
+
+
+def test_a_writer_waits_for_another_one_no_longer_than_a_person_would(
+    postgres: Mem0Memories, stores: Stores, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chat that is remembered waits for whatever holds the memories of its user, while its person waits for the answer."""
+    with stores.tables.transaction(user_id) as connection:
+        lock_memories(connection, user_id)
+        monkeypatch.setattr("lpm_kernel.stores.memories.LOCK_TIMEOUT_S", 0.05)
+        with pytest.raises(StoreError) as caught:
+            postgres.add_batch(user_id, [make_memory_of(user_id, "red cat")])
+    assert (caught.value.code, caught.value.retryable) == ("tables_unavailable", True)
+    assert len(postgres.add_batch(user_id, [make_memory_of(user_id, "red cat")])) == 1
 
 
 def test_what_postgres_refuses_of_mem0_is_an_error_without_the_text(
@@ -239,6 +253,18 @@ def test_a_platform_that_is_not_there_may_be_asked_again_later(stores: Stores, u
     gone = Mem0CloudMemories("m0-key", FakeEmbedder(), stores.tables, host=f"http://127.0.0.1:{free_port}")
     with pytest.raises(StoreError) as caught:
         gone.search(user_id, "cat", 1, as_of=NOON)
+    assert (caught.value.code, caught.value.retryable) == ("memories_unavailable", True)
+
+
+def test_a_platform_that_hangs_is_waited_for_no_longer_than_a_person_would(
+    stores: Stores, user_id: str, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mem0's client waits for five minutes."""
+    monkeypatch.setattr("lpm_kernel.stores.mem0_client.ANSWER_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", free_port)):
+        slow = Mem0CloudMemories("m0-key", FakeEmbedder(), stores.tables, host=f"http://127.0.0.1:{free_port}")
+        with pytest.raises(StoreError) as caught:
+            slow.search(user_id, "cat", 1, as_of=NOON)
     assert (caught.value.code, caught.value.retryable) == ("memories_unavailable", True)
 
 
