@@ -6,6 +6,8 @@ Does not belong here: answering.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lpm_kernel.records import ChatMessage, Citation
@@ -13,6 +15,15 @@ from lpm_kernel.stores.schema import chat_message
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """One session with one release of the twin."""
+
+    session_id: str
+    release_id: str
+    began: datetime
 
 
 def append_message(connection: Connection, message: ChatMessage) -> None:
@@ -60,6 +71,21 @@ def last_messages(connection: Connection, user_id: str, session_id: str, limit: 
         )
         for row in reversed(rows)
     ]
+
+
+def list_talks(connection: Connection, user_id: str) -> list[Talk]:
+    """When each session began to be answered by which release, oldest first."""
+    from sqlalchemy import func, select
+
+    own = (chat_message.c.user_id == user_id, chat_message.c.sender == "twin", chat_message.c.release_id.is_not(None))
+    began = func.min(chat_message.c.ts).label("began")
+    rows = connection.execute(
+        select(chat_message.c.session_id, chat_message.c.release_id, began)
+        .where(*own)
+        .group_by(chat_message.c.session_id, chat_message.c.release_id)
+        .order_by(began, chat_message.c.session_id)
+    )
+    return [Talk(row.session_id, row.release_id, row.began) for row in rows]
 
 
 def count_questions(connection: Connection, user_id: str, session_id: str) -> int:

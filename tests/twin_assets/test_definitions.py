@@ -27,7 +27,7 @@ GRAPH = {
         *("raw_documents", "chunks", "embeddings", "topics", "training_rows"),
         *("lora_adapter", "gguf_adapter", "evaluation"),
     },
-    "memory_graph": {"raw_documents", "twin_release"},
+    "memory_graph": {"raw_documents", "entities", "twin_release"},
 }
 BLOCKING = {
     "chunks_cover_every_byte",
