@@ -39,7 +39,7 @@ def known_facts(
     entities: Sequence[Entity] = (),
     talks: Sequence[Talk] = (),
 ) -> list[Fact]:
-    """One fact a document of the user's own hand, one a policy topic that it mentions, one a release, each of which ends the one
+    """One fact a document of the user's own hand, one a policy topic it mentions, one a release, each of which ends the one
     before, and one a session with a release.
 
     Why no fact of a document that the twin made: it is not what the person said. Why no words of a talk: they are in memory.
