@@ -267,7 +267,8 @@ def _among(
     ends_after: datetime, begun_by: datetime | None, kinds: Collection[str], domain: str | None
 ) -> tuple[str, dict[str, Any]]:
     """A condition on rows, and its values. What is not asked for is left out, so that the index alone can answer the rest."""
-    parts, values = ["until_s > :ends_after"], {"ends_after": ends_after.timestamp()}
+    parts = ["until_s > :ends_after"]
+    values: dict[str, Any] = {"ends_after": ends_after.timestamp()}
     if begun_by is not None:
         parts.append("from_s <= :begun_by")
         values["begun_by"] = begun_by.timestamp()
