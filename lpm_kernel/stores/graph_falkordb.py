@@ -75,8 +75,9 @@ class FalkorServer:
         await self.driver(group)
         with server_errors():
             try:
-                # read-only: the other way of asking makes an empty graph of every name it is asked about
-                found = await self._client.select_graph(group).ro_query(query, values)
+                # Read-only: the other way of asking makes an empty graph of every name it is asked about. The server is told
+                # when nobody waits any longer: it has two threads.
+                found = await self._client.select_graph(group).ro_query(query, values, timeout=1000 * ANSWER_TIMEOUT_S)
             except ResponseError as error:
                 if "empty key" in str(error):
                     return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,20 @@ def test_a_changed_fact_replaces_the_old_one_which_stays_in_its_history(
     for memory in (old, new):
         assert memories.history(user_id, memory.memory_id) == [ended, new]
     assert memories.history(user_id, other.memory_id) == [other]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_newest_statement_holds_in_whatever_order_they_arrive(
+    memories: Memories, stores: Stores, user_id: str, order: tuple[int, ...]
+) -> None:
+    said = [
+        make_memory_of(user_id, f"I live in {city}", i, key="user home") for i, city in enumerate(("Lisbon", "Porto", "Faro"))
+    ]
+    for position in order:
+        write_memories(memories, user_id, [said[position]], [], stores.settings.gate)
+    assert memories.current(user_id, as_of=LATER) == [said[2]]
+    ends = [(version.superseded_by, version.superseded_at) for version in memories.history(user_id, said[0].memory_id)]
+    assert ends == [(said[1].memory_id, said[1].created_at), (said[2].memory_id, said[2].created_at), (None, None)]
 
 
 @pytest.mark.parametrize(
