@@ -20,7 +20,7 @@ KINDS = ("preference", "voice")
 VOICE_KEY = "voice"
 FOR_EVER = datetime(9999, 12, 31, tzinfo=UTC)
 """What holds then has no end: none of it expires or was superseded, whenever the clocks of others say it began."""
-BATCH = 50
+BATCH = 20
 """Memories that are decided on under one lock: a chat of the same user waits for no more."""
 
 

@@ -38,19 +38,17 @@ def describe_voice(features: Mapping[str, float]) -> str:
     length = features["words_a_sentence_mean"]
     size = "short" if length < SHORT_WORDS else "long" if length > LONG_WORDS else "medium"
     said = sorted(_PERSONS, key=lambda name: (-features[name], name))
-    persons = f"Speaks of {_PERSONS[said[0]]} most ({features[said[0]]:.0f} in 1,000 words)"
+    persons = f"Says {_PERSONS[said[0]]} most ({features[said[0]]:.0f} in 1,000 words)"
     if features[said[1]]:
-        persons += f", then of {_PERSONS[said[1]]} ({features[said[1]]:.0f})"
+        persons += f", then {_PERSONS[said[1]]} ({features[said[1]]:.0f})"
     amounts = {name: _amount(features[name]) for name in _MARKS}
     marks = [
-        f"{amount} {', '.join(words for name, words in _MARKS.items() if amounts[name] == amount)}"
+        f"{amount.lower()} {', '.join(words for name, words in _MARKS.items() if amounts[name] == amount)}"
         for amount in ("Many", "Some", "Few", "No")
         if amount in amounts.values()
     ]
-    contractions = (
-        f"{_amount(features['contraction'])} contractions such as don't ({features['contraction']:.0f} in 1,000 words)"
-    )
-    return f"Writes {size} sentences, {length:.0f} words on average. {persons}. {contractions}. {'; '.join(marks)}."
+    contractions = f"{_amount(features['contraction'])} contractions such as don't"
+    return f"Writes {size} sentences, {length:.0f} words on average. {persons}. {contractions}; {'; '.join(marks)}."
 
 
 def _amount(rate: float) -> str:

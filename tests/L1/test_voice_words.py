@@ -25,9 +25,8 @@ FEATURES = {
 
 def test_a_voice_is_told_by_its_figures() -> None:
     assert describe_voice(FEATURES) == (
-        "Writes short sentences, 9 words on average. Speaks of I, me and my most (52 in 1,000 words), then of we, us and our "
-        "(12). Many contractions such as don't (14 in 1,000 words). Many dashes; Some brackets; Few exclamation marks; "
-        "No questions, semicolons, emoji."
+        "Writes short sentences, 9 words on average. Says I, me and my most (52 in 1,000 words), then we, us and our (12). "
+        "Many contractions such as don't; many dashes; some brackets; few exclamation marks; no questions, semicolons, emoji."
     )
 
 
