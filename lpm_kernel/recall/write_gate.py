@@ -93,9 +93,12 @@ def settle(memory: Memory, near: Sequence[MemoryHit], gate: GateSettings) -> Dec
     """Drop a candidate that says what a neighbour says.
 
     Why not cosine alone: "I prefer tea over coffee" and its reverse are at 0.99, a rent of 900 and one of 950 at 0.97.
+    Why what a person says is no repetition of a document: the document may be deleted, and it takes its memories along.
     """
     words = words_of(memory.text)
     for hit in near:
+        if hit.memory.citation and not memory.citation:
+            continue
         known = words_of(hit.memory.text)
         if words == known or (hit.score >= gate.duplicate_cosine and adds_nothing(words, known)):
             return Decision("duplicate", memory, hit.memory.memory_id)

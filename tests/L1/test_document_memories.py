@@ -11,6 +11,7 @@ import pytest
 from lpm_kernel.errors import StoreError
 from lpm_kernel.L1.document_memories import DocumentMemoryCount, differences, preference_memories, sync_document_memories
 from lpm_kernel.L1.voice_words import describe_voice
+from lpm_kernel.recall.write_gate import write_memories
 from lpm_kernel.records import Citation, Document, Memory, Preference, VoiceProfile
 from lpm_kernel.stores.mem0_cloud import Mem0CloudMemories
 from lpm_kernel.stores.mem0_memories import Mem0Memories
@@ -108,6 +109,16 @@ def test_what_a_chat_has_said_already_is_not_held_twice(memories: Memories, stor
     held, count = sync(memories, stores, profile_of(user_id, preference_of(diary, "I prefer tea.")), [diary])
     assert (held, count.repeated) == ([], 1)
     assert texts(memories.current(user_id, as_of=LATER)) == ["I prefer tea"]
+
+
+def test_what_a_person_says_outlives_the_document_that_said_it_first(memories: Memories, stores: Stores, user_id: str) -> None:
+    """It was dropped as a repetition, and gone with the document."""
+    diary = make_document(user_id)
+    sync(memories, stores, profile_of(user_id, preference_of(diary, "I prefer tea.")), [diary])
+    said = make_memory_of(user_id, "I prefer tea", 5, kind="preference")
+    assert write_memories(memories, user_id, [said], [], stores.settings.gate)[0].outcome == "written"
+    sync(memories, stores, profile_of(user_id), [])
+    assert memories.current(user_id, as_of=LATER) == [said]
 
 
 def test_a_changed_voice_replaces_the_one_before_which_stays_in_its_history(
