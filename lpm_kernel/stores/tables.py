@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 
+POOL_TIMEOUT_S = 5
+"""How long a caller waits for one of the connections."""
+
+
 class Tables:
     """One connection pool, safe to share between threads. `close()` ends it."""
 
@@ -30,6 +34,7 @@ class Tables:
             pool_size=pool_size,
             max_overflow=8,
             pool_pre_ping=True,
+            pool_timeout=POOL_TIMEOUT_S,
             hide_parameters=True,  # a logged traceback shows the statement, never the document text it carried
             connect_args={"connect_timeout": 5},
         )
@@ -64,9 +69,12 @@ class Tables:
 def database_errors() -> Iterator[None]:
     """Turn a driver's error into a StoreError; the statement and its values stay out of the message."""
     from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+    from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
     try:
         yield
+    except NoConnectionLeft as error:
+        raise StoreError("tables_unavailable", f"all connections were in use for {POOL_TIMEOUT_S} s") from error
     except OperationalError as error:
         raise StoreError("tables_unavailable", f"PostgreSQL did not answer: {_reason(error)}") from error
     except DBAPIError as error:

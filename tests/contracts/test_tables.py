@@ -7,6 +7,7 @@ import traceback
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -251,6 +252,19 @@ def test_a_database_that_is_not_there_may_be_asked_again_later(database: Databas
     assert (caught.value.code, caught.value.retryable) == ("tables_unavailable", True)
     assert url.password is not None
     assert url.password not in str(caught.value)
+
+
+def test_a_caller_who_gets_no_connection_may_ask_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was waited for half a minute, and told as a query that can never be run."""
+    monkeypatch.setattr("lpm_kernel.stores.tables.POOL_TIMEOUT_S", 0.05)
+    tables = Tables(database.app_url, pool_size=1)
+    with ExitStack() as held:
+        for _ in range(1 + 8):
+            held.enter_context(tables.engine.connect())
+        with pytest.raises(StoreError) as caught:
+            held.enter_context(tables.operator_transaction())
+    tables.close()
+    assert (caught.value.code, caught.value.retryable) == ("tables_unavailable", True)
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(database: Database) -> None:
