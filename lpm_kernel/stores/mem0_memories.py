@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
+from lpm_kernel.settings import MemoryRankingSettings
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.memories import (
     NEAR,
@@ -32,6 +33,7 @@ from lpm_kernel.stores.memories import (
     to_payload,
     write_all,
 )
+from lpm_kernel.stores.memory_index import MemoryIndexes
 from lpm_kernel.stores.tables import Tables
 
 if TYPE_CHECKING:
@@ -47,12 +49,13 @@ _CONNECTION: ContextVar[Any] = ContextVar("connection of the user's transaction"
 class Mem0Memories:
     """Safe to share between threads and to run in several processes: the writes of one user wait for each other."""
 
-    def __init__(self, database_url: URL, embedder: Embedder) -> None:
+    def __init__(self, database_url: URL, embedder: Embedder, ranking: MemoryRankingSettings) -> None:
         # Mem0 speaks to the server through psycopg 3
         self._tables = Tables(
             database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False), pool_size=4
         )
         self._embedder = embedder
+        self._indexes = MemoryIndexes(embedder.fingerprint, ranking)
         self._opened: PGVector | None = None
         self._opening = threading.Lock()
 
@@ -62,6 +65,7 @@ class Mem0Memories:
         vectors = self._embedder.embed([memory.text for memory in memories])  # in one batch, before the lock is taken
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
+            _touch(connection, user_id)
             return [self._add(connection, memory, vector, decide) for memory, vector in zip(memories, vectors, strict=True)]
 
     def _add(self, connection: Connection, memory: Memory, vector: np.ndarray, decide: Decide) -> Decision:
@@ -100,6 +104,12 @@ class Mem0Memories:
         with self._transaction(user_id):
             return self._near(asked, k, filters)
 
+    def recall(
+        self, user_id: str, question: str, vector: np.ndarray, k: int, *, as_of: datetime, kinds: Collection[str] = ()
+    ) -> list[MemoryHit]:
+        with self._tables.transaction(user_id) as connection:
+            return self._indexes.search(connection, user_id, question, vector, k, as_of=as_of, kinds=kinds)
+
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         from sqlalchemy import text
 
@@ -117,6 +127,7 @@ class Mem0Memories:
     def delete(self, user_id: str, memory_id: str) -> bool:
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
+            _touch(connection, user_id)
             there = self._get(memory_id) is not None
             self._store.delete(memory_id)
             return there
@@ -126,6 +137,7 @@ class Mem0Memories:
 
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
+            _touch(connection, user_id)
             return connection.execute(text(_PURGE), {"today": today.isoformat()}).rowcount
 
     def delete_all(self, user_id: str) -> int:
@@ -133,6 +145,7 @@ class Mem0Memories:
 
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
+            _touch(connection, user_id)
             return connection.execute(text("delete from memory")).rowcount
 
     def close(self) -> None:
@@ -182,6 +195,13 @@ class Mem0Memories:
         from sqlalchemy import text
 
         return [from_payload(str(row.id), row.payload) for row in connection.execute(text(_VERSIONS), {"key": key})]
+
+
+def _touch(connection: Connection, user_id: str) -> None:
+    """Say that the user's memories are others now, so that every process reads them again."""
+    from sqlalchemy import text
+
+    connection.execute(text(_TOUCH), {"user_id": user_id})
 
 
 class _JoinedPool:
@@ -240,3 +260,7 @@ _VERSIONS = (
     "select id, payload from memory where payload ->> 'key' = :key order by (payload ->> 'from_s')::double precision, id"
 )
 _PURGE = "delete from memory where payload ->> 'expiration_date' < :today"
+_TOUCH = """
+insert into memory_version (user_id, version) values (:user_id, 1)
+on conflict (user_id) do update set version = memory_version.version + 1
+"""

@@ -136,3 +136,11 @@ memory = Table(
     Column("payload", JSONB, nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
+
+memory_version = Table(
+    "memory_version",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
