@@ -4,7 +4,7 @@ USERS ?= 1,2
 # Spinning OpenMP threads starve each other on few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: setup demo test check bench bench-ner up down backfill lock
+.PHONY: setup demo test check bench bench-ner bench-recall up down backfill lock
 setup:            ## install everything into .venv; does nothing when it is done
 	@$(PYTHON) install.py
 
@@ -23,6 +23,9 @@ check: setup      ## format, lint, types, definitions, house rules; under a minu
 
 bench: setup      ## performance and quality beside baselines
 	@$(BIN)/python -m bench
+
+bench-recall: setup  ## what recall finds, how fast, and that users never meet
+	@$(BIN)/python -m bench recall locomo preferences recall_latency
 
 bench-ner: setup  ## named entities: each extractor on three labelled sets; needs no engines
 	@$(BIN)/python -m bench.ner

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import engine, graph, memories, preferences, recall, training
+from bench import choose_recall, engine, graph, locomo, memories, preferences, recall, recall_latency, training
 from lpm_kernel.embedded import engines
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.open import open_stores
@@ -17,6 +17,8 @@ from twin_assets.home import PROCESS_ENVIRONMENT
 
 SECTIONS = {
     "recall": recall.run,
+    "locomo": locomo.run,
+    "recall_latency": recall_latency.run,
     "preferences": preferences.run,
     "memories": memories.run,
     "graph": graph.run,
@@ -25,11 +27,16 @@ SECTIONS = {
 }
 
 
+ON_DEMAND = {"choose_recall": choose_recall.run}
+"""Not part of `make bench`."""
+
+
 def main() -> None:
     wanted = sys.argv[1:] or list(SECTIONS)
-    unknown = set(wanted) - set(SECTIONS)
+    sections = SECTIONS | ON_DEMAND
+    unknown = set(wanted) - set(sections)
     if unknown:
-        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(sections)}")
     for name, value in PROCESS_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     settings = load_settings()
@@ -43,7 +50,7 @@ def main() -> None:
             try:
                 for name in wanted:
                     print(f"\n{name}")
-                    SECTIONS[name](stores)
+                    sections[name](stores)
             finally:
                 stores.close()
         finally:

@@ -43,14 +43,14 @@ class PhraseEmbedder:
         return vectors
 
 
-def make_facts(rnd: random.Random) -> list[Fact]:
+def make_facts(rnd: random.Random, user_id: str = USER) -> list[Fact]:
     facts: list[Fact] = []
     for number in range(FACTS):
         speaker = GraphEntity("User", f"person-{rnd.randrange(200)}")
         topic = GraphEntity("PolicyTopic", rnd.choice(SUBJECTS))
         words = f"{speaker.name} {rnd.choice(VERBS)} {topic.name} {rnd.choice(PLACES)} ({number})"
         began = NOW - timedelta(days=rnd.uniform(0, SPAN_DAYS))
-        facts.append(Fact(USER, speaker, "MENTIONS", topic, words, began, began))
+        facts.append(Fact(user_id, speaker, "MENTIONS", topic, words, began, began))
     return facts
 
 

@@ -26,7 +26,7 @@ VACUUM_WAIT_S = 150
 
 def run(stores: Stores) -> None:
     embedder = PhraseEmbedder(stores.embedder)
-    memories = Mem0Memories(stores.tables.engine.url, embedder)
+    memories = Mem0Memories(stores.tables.engine.url, embedder, stores.settings.memory_ranking)
     rnd = random.Random(0)
     questions = [f"Who {rnd.choice(VERBS)} {rnd.choice(SUBJECTS)} {rnd.choice(PLACES)}?" for _ in range(QUESTIONS)]
     vectors = embedder.embed(questions)

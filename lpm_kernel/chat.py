@@ -16,8 +16,8 @@ from pathlib import Path
 
 from lpm_kernel.errors import LlmError, StoreError, UserInputError
 from lpm_kernel.L2.adapter_files import fetch_adapter
-from lpm_kernel.L2.prompt import fit_messages
-from lpm_kernel.recall.search import recall_evidence
+from lpm_kernel.L2.prompt import DECLINE, fit_messages
+from lpm_kernel.recall.plan import Line, Part, recall_lines
 from lpm_kernel.recall.write_gate import remember_turn
 from lpm_kernel.records import ChatMessage, Evidence, Message, Release, User, check_user_id, is_text
 from lpm_kernel.stores.conversations import append_message, count_questions, last_messages
@@ -42,18 +42,25 @@ class Turn:
     question_id: str
     answer_id: str
     messages: tuple[Message, ...]
-    evidence: tuple[Evidence, ...]
+    lines: tuple[Line, ...]
+    """What stands in the prompt of all that was recalled."""
+    degraded: tuple[Part, ...] = ()
+    """Parts of the memory whose store failed, which this answer is without."""
+    confidence: float = 1.0
+    answerable: bool = True
+    """False: the twin says that it does not know, and the model is not asked."""
     remembered: Outcome | None = None
     """What became of the question as a memory; None when the memory store failed, which keeps nobody from an answer."""
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return tuple(line.evidence for line in self.lines if line.evidence is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     text: str
-    session_id: str
-    message_id: str
-    release_id: str
-    evidence: tuple[Evidence, ...]
+    turn: Turn
 
 
 def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id: str | None = None) -> Turn:
@@ -83,14 +90,27 @@ def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id
         asked = ChatMessage(uuid.uuid4().hex, user_id, session_id, "user", datetime.now(UTC), question)
         append_message(connection, asked)
         number = count_questions(connection, user_id, session_id)
-    evidence = recall_evidence(
-        user_id, release.memory_generation, question, stores.vectors, stores.embedder, stores.settings.recall
-    )
+    said = [message.content for message in history]
+    recalled = recall_lines(stores, user_id, release.memory_generation, question, now=asked.ts, already_said=said)
     talk = [Message("user" if message.sender == "user" else "assistant", message.content) for message in history]
-    messages, kept = fit_messages(user, question, evidence, talk, llm, stores.settings.models.answer_tokens)
-    told = [line.text for line in evidence] + [message.content for message in history if message.sender == "twin"]
-    remembered = _remember(stores, asked, number, told)
-    return Turn(user, release, session_id, asked.message_id, uuid.uuid4().hex, messages, kept, remembered)
+    messages, kept = fit_messages(user, question, recalled.lines, talk, llm, stores.settings.models.answer_tokens)
+    # a remembered line is left out: said again it is a repetition, which prolongs it, and no echo of the twin
+    told = [line.text for line in recalled.lines if not line.memory] + [
+        message.content for message in history if message.sender == "twin"
+    ]
+    return Turn(
+        user,
+        release,
+        session_id,
+        asked.message_id,
+        uuid.uuid4().hex,
+        messages,
+        kept,
+        recalled.degraded,
+        recalled.confidence,
+        recalled.answerable,
+        remembered=_remember(stores, asked, number, told),
+    )
 
 
 def _remember(stores: Stores, asked: ChatMessage, number: int, told: list[str]) -> Outcome | None:
@@ -114,14 +134,8 @@ def stream_turn(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterato
 
     Raises: LlmError `answer_empty` when the model ends without a word; what `Llm.stream` raises; StoreError.
     """
-    release = turn.release
-    adapter = fetch_adapter(
-        stores.blobs, turn.user.user_id, release.gguf_key, release.gguf_sha256, release.base_sha256, adapters
-    )
     said: list[str] = []
-    pieces = llm.stream(
-        turn.messages, tenant=turn.user.user_id, adapter=adapter, max_tokens=stores.settings.models.answer_tokens
-    )
+    pieces = _pieces(stores, llm, turn, adapters) if turn.answerable else iter([DECLINE])
     try:
         for piece in pieces:
             said.append(piece)
@@ -139,14 +153,20 @@ def stream_turn(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterato
                 ts=datetime.now(UTC),
                 content=text,
                 citations=tuple(line.citation for line in turn.evidence),
-                release_id=release.release_id,
+                release_id=turn.release.release_id,
             )
             with stores.tables.transaction(turn.user.user_id) as connection:
                 append_message(connection, reply)
+
+
+def _pieces(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterator[str]:
+    user_id, release = turn.user.user_id, turn.release
+    adapter = fetch_adapter(stores.blobs, user_id, release.gguf_key, release.gguf_sha256, release.base_sha256, adapters)
+    return llm.stream(turn.messages, tenant=user_id, adapter=adapter, max_tokens=stores.settings.models.answer_tokens)
 
 
 def answer(stores: Stores, llm: Llm, user_id: str, question: str, adapters: Path, session_id: str | None = None) -> Answer:
     """A whole turn at once. Raises: as `begin_turn`, and LlmError."""
     turn = begin_turn(stores, llm, user_id, question, session_id)
     text = "".join(stream_turn(stores, llm, turn, adapters)).strip()
-    return Answer(text, turn.session_id, turn.answer_id, turn.release.release_id, turn.evidence)
+    return Answer(text, turn)

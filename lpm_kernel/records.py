@@ -207,11 +207,12 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One retrieved line: its text, its citation, and the fused score it was ranked by (0 to 1)."""
+    """One retrieved line: its text, its citation, the fused score it was ranked by (0 to 1), its own cosine to the question."""
 
     citation: Citation
     text: str
     score: float
+    cosine: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

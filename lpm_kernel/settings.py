@@ -49,6 +49,27 @@ class RecallSettings(Section):
     keyword_weight: float = Field(ge=0, le=1)
     neighbour_weight: float = Field(ge=0, le=1)
     history_messages: int = Field(ge=0, le=50)
+    memories: int = Field(ge=0, le=50)
+    memory_cosine: float = Field(ge=-1, le=1)
+    facts: int = Field(ge=0, le=50)
+    fact_cosine: float = Field(ge=-1, le=1)
+    fact_days: int = Field(ge=1)
+    pack_tokens: int = Field(ge=32)
+    answer_confidence: float = Field(ge=0, le=1)
+    store_timeout_s: float = Field(gt=0)
+
+
+class MemoryRankingSettings(Section):
+    """Shares of the fused score of a memory, of whatever sum, and the window of turns around it."""
+
+    words: float = Field(ge=0, le=1)
+    meaning: float = Field(gt=0, le=1)
+    meaning_around: float = Field(ge=0, le=1)
+    speaker: float = Field(ge=0, le=1)
+    asking: float = Field(ge=0, le=1)
+    neighbours: int = Field(ge=0, le=10)
+    neighbour_weight: float = Field(ge=0, le=1)
+    index_mb: int = Field(ge=1)
 
 
 class GateSettings(Section):
@@ -128,6 +149,7 @@ class Settings(Section):
     chunking: ChunkingSettings
     topics: TopicSettings
     recall: RecallSettings
+    memory_ranking: MemoryRankingSettings
     gate: GateSettings
     training: TrainingSettings
     evaluation: EvaluationSettings

@@ -28,12 +28,15 @@ from lpm_kernel.records import (
     content_id,
     sha256_hex,
 )
-from lpm_kernel.settings import ChunkingSettings
+from lpm_kernel.settings import ChunkingSettings, MemoryRankingSettings
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.memories import make_memory
 from lpm_kernel.stores.vectors import VectorEntry
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RANKING = MemoryRankingSettings(
+    words=0.3, meaning=0.2, meaning_around=0.4, speaker=0.1, asking=0.03, neighbours=2, neighbour_weight=0.5, index_mb=64
+)
 
 
 def make_document(

@@ -20,7 +20,7 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.users import add_user
 from tests.fakes import FakeLlm, no_progress
-from tests.samples import make_items, make_release
+from tests.samples import RANKING, make_items, make_release
 
 OLD, NEW = "My cat is called Pilchard.", "My cat is called Admiral."
 
@@ -73,13 +73,15 @@ def test_a_chat_recalls_from_the_memory_of_its_release_and_not_from_a_newer_one(
     newer = remember(stores, twin, NEW)
     llm.answers.extend(["Pilchard.", "Admiral.", "Pilchard."])
     before = answer(stores, llm, twin, "What is your cat called?", tmp_path)
-    assert [line.text for line in before.evidence] == [OLD]
+    assert [line.text for line in before.turn.evidence] == [OLD]
     release(stores, twin, newer, 2, llm.base_sha256)
     after = answer(stores, llm, twin, "What is your cat called?", tmp_path)
-    assert [line.text for line in after.evidence] == [NEW]
-    assert (before.release_id, after.release_id) == ("release-1", "release-2")
+    assert [line.text for line in after.turn.evidence] == [NEW]
+    assert (before.turn.release.release_id, after.turn.release.release_id) == ("release-1", "release-2")
     release(stores, twin, before_generation(stores, twin), 1, llm.base_sha256)
-    assert [line.text for line in answer(stores, llm, twin, "Cat?", tmp_path).evidence] == [OLD], "gone back, memory and all"
+    assert [line.text for line in answer(stores, llm, twin, "Cat?", tmp_path).turn.evidence] == [OLD], (
+        "gone back, memory and all"
+    )
 
 
 def before_generation(stores: Stores, user_id: str) -> str:
@@ -121,9 +123,9 @@ def test_an_answer_without_a_word_is_an_error_and_no_empty_reply(
 
 def test_two_sessions_do_not_hear_each_other(stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path) -> None:
     llm.answers.extend(["One.", "Two.", "Three."])
-    for session, question in (("a", "First?"), ("b", "Second?"), ("a", "Third?")):
+    for session, question in (("a", "One cat?"), ("b", "Two cats?"), ("a", "Three cats?")):
         answer(stores, llm, twin, question, tmp_path, session)
-    assert [message.content for message in llm.calls[2].messages[1:]] == ["First?", "One.", "Third?"]
+    assert [message.content for message in llm.calls[2].messages[1:]] == ["One cat?", "One.", "Three cats?"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_what_a_person_says_becomes_a_memory_and_what_the_twin_says_never(
 def test_a_memory_store_that_fails_keeps_nobody_from_an_answer(
     stores: Stores, twin: str, llm: FakeLlm, free_port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gone = Mem0Memories(stores.tables.engine.url.set(host="127.0.0.1", port=free_port), stores.embedder)
+    gone = Mem0Memories(stores.tables.engine.url.set(host="127.0.0.1", port=free_port), stores.embedder, RANKING)
     llm.answers.append("Pilchard.")
     turn = begin_turn(replace(stores, memories=gone), llm, twin, "What is your cat called?", "s")
     assert turn.remembered is None

@@ -163,6 +163,7 @@ def ask(settings: Settings, home: Path, user_id: str, question: str, session: st
     """Ask a twin a question; its answer comes with citations."""
     from lpm_kernel.chat import begin_turn, stream_turn
     from lpm_kernel.L2.engine import adapter_folder, open_llm
+    from lpm_kernel.recall.plan import source_of
     from lpm_kernel.stores.open import open_stores
 
     stores = open_stores(settings)
@@ -172,9 +173,10 @@ def ask(settings: Settings, home: Path, user_id: str, question: str, session: st
         for piece in stream_turn(stores, llm, turn, adapter_folder()):
             click.echo(piece, nl=False)
         click.echo()
-        for line in turn.evidence:
-            citation = line.citation
-            click.secho(f"  {citation.filename} [{citation.byte_start}, {citation.byte_end})  {line.score:.2f}", dim=True)
+        for line in turn.lines:
+            click.secho(f"  {source_of(line)}  {line.score:.2f}", dim=True)
+        if turn.degraded:
+            click.secho(f"  without {', '.join(turn.degraded)}: their store did not answer", dim=True)
         click.secho(f"  session {turn.session_id}", dim=True)
     finally:
         llm.close()

@@ -25,6 +25,7 @@ from lpm_kernel.L1.records import Biography
 from lpm_kernel.L2.engine import adapter_folder, open_llm
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.layout import asset_key
+from lpm_kernel.recall.plan import source_of
 from lpm_kernel.records import ARMS, Evaluation, User, VoiceProfile
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.blobs import TenantBlobs
@@ -230,9 +231,8 @@ def _ask(settings: Settings, stores: Stores, user_id: str, question_ids: list[st
             say(f"\n  Q  {question.question}")
             say(f"  A  {reply.text}")
             say(f"     expected: {' or '.join(question.expected)}")
-            for line in reply.evidence[:3]:
-                citation = line.citation
-                say(f"     cited: {citation.filename} bytes [{citation.byte_start}, {citation.byte_end})")
+            for line in reply.turn.lines[:3]:
+                say(f"     cited: {source_of(line)}")
     finally:
         llm.close()
 

@@ -10,8 +10,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from lpm_kernel.chat import Turn
 from lpm_kernel.L1.records import Biography, BiographyLine
-from lpm_kernel.records import Citation, Evidence, Preference
+from lpm_kernel.records import Citation, Evidence, Memory, Preference
 
 
 class ChatRequest(BaseModel):
@@ -33,12 +34,40 @@ class CitationOut(BaseModel):
     score: float
 
 
-class ChatAnswer(BaseModel):
-    answer: str
+class RememberedOut(BaseModel):
+    """What the person said in a chat and the answer rests on."""
+
+    memory_id: str
+    text: str
+    created_at: datetime
+    session_id: str | None
+    score: float
+
+
+class FactOut(BaseModel):
+    """A fact of the temporal graph, and since when it holds."""
+
+    text: str
+    valid_at: datetime
+    score: float
+
+
+class TurnOut(BaseModel):
+    """`degraded` names the parts of the memory whose store failed; `confidence`, 0 to 1: that the lines found answer at all."""
+
     session_id: str
     message_id: str
     release_id: str
     citations: list[CitationOut]
+    memories: list[RememberedOut]
+    facts: list[FactOut]
+    degraded: list[str]
+    confidence: float
+    answerable: bool
+
+
+class ChatAnswer(TurnOut):
+    answer: str
 
 
 class FileOut(BaseModel):
@@ -134,6 +163,34 @@ class ProfileAnswer(BaseModel):
     release: ReleaseOut | None
     voice: VoiceOut | None = None
     preferences: list[PreferenceOut] = []
+
+
+def turn_out(turn: Turn) -> TurnOut:
+    return TurnOut(
+        session_id=turn.session_id,
+        message_id=turn.answer_id,
+        release_id=turn.release.release_id,
+        citations=[citation_out(line) for line in turn.evidence],
+        memories=[remembered_out(line.memory, line.score) for line in turn.lines if line.memory],
+        facts=[
+            FactOut(text=line.fact.text, valid_at=line.fact.valid_at, score=round(line.score, 4))
+            for line in turn.lines
+            if line.fact
+        ],
+        degraded=list(turn.degraded),
+        confidence=round(turn.confidence, 4),
+        answerable=turn.answerable,
+    )
+
+
+def remembered_out(memory: Memory, score: float) -> RememberedOut:
+    return RememberedOut(
+        memory_id=memory.memory_id,
+        text=memory.text,
+        created_at=memory.created_at,
+        session_id=memory.session_id,
+        score=round(score, 4),
+    )
 
 
 def citation_out(line: Evidence) -> CitationOut:

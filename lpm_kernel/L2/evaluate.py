@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lpm_kernel.L2.golden import holds_fact
 from lpm_kernel.L2.prompt import DECLINE, fit_messages
 from lpm_kernel.L2.synthesize import question_of
+from lpm_kernel.recall.confidence import LINES, FoundLine, judge
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import (
     ARMS,
@@ -73,13 +74,20 @@ def evaluate_twin(
     """
     started = time.monotonic()
     asked = [question.question for question in exam.questions] + list(exam.unanswerable)
-    packs = [recall_evidence(user.user_id, generation, question, vectors, embedder, recall) for question in asked]
+    found = [
+        recall_evidence(user.user_id, generation, question, vectors, embedder, recall, lines=max(LINES, recall.lines))
+        for question in asked
+    ]
+    packs = [lines[: recall.lines] for lines in found]
+    known = [confidence >= recall.answer_confidence for confidence in map(_confidence, asked, found)]
     answers: list[GradedAnswer] = []
     correct: dict[str, int] = {}
     declined: dict[str, int] = {}
     for done, arm in enumerate(ARMS):
         progress(done / len(ARMS), f"asking {len(asked)} questions of {arm}")
         replies = _ask(user, asked, packs if "retrieval" in arm else [()] * len(asked), arm, llm, adapter, evaluation, slots)
+        if "retrieval" in arm:  # as a chat does: what the notes do not answer is not asked of the model
+            replies = [reply if answerable else DECLINE for reply, answerable in zip(replies, known, strict=True)]
         graded = [
             GradedAnswer(question.question_id, arm, reply, holds_fact(reply, question.expected))
             for question, reply in zip(exam.questions, replies, strict=False)
@@ -101,6 +109,10 @@ def evaluate_twin(
         base_sha256=llm.base_sha256,
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def _confidence(question: str, lines: Sequence[Evidence]) -> float:
+    return judge(question, [FoundLine(line.text, line.cosine, line.score) for line in lines])
 
 
 def _pack_holds(pack: Sequence[Evidence], question: GoldenQuestion) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from lpm_kernel.errors import UserInputError
-from lpm_kernel.records import Evidence, Message, User
+from lpm_kernel.records import Message, User
 from lpm_kernel.stores.llm import Llm
 
 DECLINE = "I have nothing about that in my notes."
@@ -20,26 +21,36 @@ _HEADING_MARK = re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE)
 _BLOCK_MARK = re.compile(r"\A\s*(?:>\s*|[*+-]+\s+)*")  # with its space: "-5 °C" and "+44 117" keep their signs
 
 
+class Told(Protocol):
+    """A retrieved line of whatever store."""
+
+    @property
+    def text(self) -> str: ...
+
+
+ToldT = TypeVar("ToldT", bound=Told)
+
+
 def twin_messages(
-    user: User, question: str, evidence: Sequence[Evidence] = (), history: Sequence[Message] = ()
+    user: User, question: str, lines: Sequence[Told] = (), history: Sequence[Message] = ()
 ) -> tuple[Message, ...]:
     """System message (who, and the retrieved lines, best last, nearest to the question), history, question."""
     who = f"You are {user.name}." if user.name else "You are the twin of the person who wrote the notes."
     system = f"{who} Answer as yourself, briefly."
-    if evidence:
-        lines = "\n".join(f"- {as_line(item.text)}" for item in reversed(evidence))
-        system += f"\nFrom your notes:\n{lines}"
+    if lines:
+        noted = "\n".join(f"- {as_line(item.text)}" for item in reversed(lines))
+        system += f"\nFrom your notes:\n{noted}"
     return (Message("system", system), *history, Message("user", question))
 
 
 def fit_messages(
-    user: User, question: str, evidence: Sequence[Evidence], history: Sequence[Message], llm: Llm, answer_tokens: int
-) -> tuple[tuple[Message, ...], tuple[Evidence, ...]]:
+    user: User, question: str, recalled: Sequence[ToldT], history: Sequence[Message], llm: Llm, answer_tokens: int
+) -> tuple[tuple[Message, ...], tuple[ToldT, ...]]:
     """The prompt that fits the model's context, and the lines left in it: the oldest history goes first, then the weakest line.
 
     Raises: UserInputError `question_too_long` when not even the bare question fits.
     """
-    talk, lines = list(history), list(evidence)
+    talk, lines = list(history), list(recalled)
     while True:
         messages = twin_messages(user, question, lines, talk)
         if llm.prompt_tokens(messages) + answer_tokens <= llm.context_tokens:

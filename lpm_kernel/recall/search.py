@@ -6,11 +6,16 @@ Does not belong here: how a store ranks (`stores/vectors.py`) and how lines stan
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lpm_kernel.errors import RetrievalError
 from lpm_kernel.records import Evidence
 from lpm_kernel.settings import RecallSettings
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.vectors import Vectors
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def recall_evidence(
@@ -22,8 +27,11 @@ def recall_evidence(
     recall: RecallSettings,
     *,
     lines: int | None = None,
+    vector: np.ndarray | None = None,
 ) -> list[Evidence]:
     """The best `lines` chunks (default: the setting) of one generation of the user's memory, by fused score.
+
+    `vector` is that of the question, where the caller has it already.
 
     Raises: RetrievalError `memory_empty` when the generation has no chunk of the present embedding model; StoreError.
     """
@@ -31,7 +39,7 @@ def recall_evidence(
         user_id,
         generation,
         question,
-        embedder.embed([question])[0],
+        embedder.embed([question])[0] if vector is None else vector,
         fingerprint=embedder.fingerprint,
         k=lines or recall.lines,
         keyword_weight=recall.keyword_weight,
@@ -43,4 +51,4 @@ def recall_evidence(
             f"user {user_id} has no chunk of memory {generation[:8]} embedded by {embedder.fingerprint}: "
             "materialize `embeddings` and what follows",
         )
-    return [Evidence(hit.citation, hit.text, hit.score) for hit in hits]
+    return [Evidence(hit.citation, hit.text, hit.score, hit.cosine) for hit in hits]

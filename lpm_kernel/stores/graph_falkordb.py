@@ -6,6 +6,7 @@ Does not belong here: starting the engine (`embedded/falkordb.py`).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class FalkorServer:
     def __init__(self, url: str) -> None:
         self._url = url
         self._client: Any = None
+        self._building = threading.Lock()
         self._drivers: dict[str, GraphDriver] = {}
 
     async def driver(self, group: str) -> GraphDriver:
@@ -51,7 +53,8 @@ class FalkorServer:
         from falkordb.asyncio import FalkorDB
         from graphiti_core.driver.falkordb_driver import FalkorDriver
 
-        with server_errors():
+        # the two halves of a search come here at once; the client of the first would never be closed
+        with server_errors(), self._building:
             if self._client is None:
                 self._client = FalkorDB.from_url(
                     self._url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S

@@ -133,6 +133,11 @@ class Mem0CloudMemories:
                 return hits[:k]
             wanted *= 4
 
+    def recall(
+        self, user_id: str, question: str, vector: np.ndarray, k: int, *, as_of: datetime, kinds: Collection[str] = ()
+    ) -> list[MemoryHit]:
+        return self.search(user_id, question, k, as_of=as_of, kinds=kinds, vector=vector)
+
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         held = (row.memory for row in self._rows(user_id))
         return sorted((memory for memory in held if _holds(memory, as_of, kinds, domain)), key=_place)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
+from lpm_kernel.settings import MemoryRankingSettings
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.memories import (
     NEAR,
@@ -35,6 +36,7 @@ from lpm_kernel.stores.memories import (
     to_payload,
     write_all,
 )
+from lpm_kernel.stores.memory_index import MemoryIndexes
 from lpm_kernel.stores.tables import Tables
 
 if TYPE_CHECKING:
@@ -54,12 +56,13 @@ _CONNECTION: ContextVar[Any] = ContextVar("connection of the user's transaction"
 class Mem0Memories:
     """Safe to share between threads and to run in several processes: the writes of one user wait for each other."""
 
-    def __init__(self, database_url: URL, embedder: Embedder) -> None:
+    def __init__(self, database_url: URL, embedder: Embedder, ranking: MemoryRankingSettings) -> None:
         # Mem0 speaks to the server through psycopg 3
         self._tables = Tables(
             database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False), pool_size=4
         )
         self._embedder = embedder
+        self._indexes = MemoryIndexes(embedder.fingerprint, ranking)
         self._opened: PGVector | None = None
         self._opening = threading.Lock()
 
@@ -72,13 +75,16 @@ class Mem0Memories:
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
             connection.execute(text(_BY_INDEX))
+            _touch(connection, user_id)
             return [self._add(connection, memory, vector, decide) for memory, vector in zip(memories, vectors, strict=True)]
 
     def _add(self, connection: Connection, memory: Memory, vector: np.ndarray, decide: Decide) -> Decision:
         if self._get(memory.memory_id):
             return Decision("duplicate", memory, memory.memory_id)
         versions = self._versions(connection, memory.key) if memory.key else []
-        near = self._near(connection, vector, NEAR, ends_after=memory.created_at, kinds=[memory.kind])
+        near: list[MemoryHit] = []
+        if decide is not write_all:  # which asks for nothing, and a search a row is most of the work of a large batch
+            near = self._near(connection, vector, NEAR, ends_after=memory.created_at, kinds=[memory.kind])
         decision = decide(memory, near, versions)
         known = self._get(decision.other_id) if decision.other_id else None
         if decision.outcome == "duplicate" and known and outlives(memory, known):
@@ -108,6 +114,12 @@ class Mem0Memories:
             connection.execute(text(_BY_INDEX))
             return self._near(connection, asked, k, ends_after=as_of, begun_by=as_of, kinds=kinds, domain=domain)
 
+    def recall(
+        self, user_id: str, question: str, vector: np.ndarray, k: int, *, as_of: datetime, kinds: Collection[str] = ()
+    ) -> list[MemoryHit]:
+        with self._tables.transaction(user_id) as connection:
+            return self._indexes.search(connection, user_id, question, vector, k, as_of=as_of, kinds=kinds)
+
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         from sqlalchemy import text
 
@@ -130,6 +142,7 @@ class Mem0Memories:
 
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
+            _touch(connection, user_id)
             return connection.execute(text(_DELETE), {"ids": sorted(memory_ids)}).rowcount
 
     def purge_expired(self, user_id: str, today: date) -> int:
@@ -143,6 +156,8 @@ class Mem0Memories:
                 lock_memories(connection, user_id)
                 connection.execute(text(_BY_INDEX))
                 gone = connection.execute(text(_PURGE), values).rowcount
+                if gone:
+                    _touch(connection, user_id)
             purged += gone
             if gone < PURGE_BATCH:
                 return purged
@@ -152,6 +167,7 @@ class Mem0Memories:
 
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
+            _touch(connection, user_id)
             return connection.execute(text("delete from memory")).rowcount
 
     def close(self) -> None:
@@ -216,6 +232,13 @@ class Mem0Memories:
         from sqlalchemy import text
 
         return [from_payload(str(row.id), row.payload) for row in connection.execute(text(_VERSIONS), {"key": key})]
+
+
+def _touch(connection: Connection, user_id: str) -> None:
+    """Say that the user's memories are others now, so that every process reads them again."""
+    from sqlalchemy import text
+
+    connection.execute(text(_TOUCH), {"user_id": user_id})
 
 
 class _JoinedPool:
@@ -304,4 +327,8 @@ _PURGE = """
 delete from memory where id = any(array(
     select id from memory where until_s <= :began_s and payload ->> 'expiration_date' < :today limit :batch
 ))
+"""
+_TOUCH = """
+insert into memory_version (user_id, version) values (:user_id, 1)
+on conflict (user_id) do update set version = memory_version.version + 1
 """

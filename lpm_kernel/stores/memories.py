@@ -29,10 +29,11 @@ Outcome = Literal["written", "duplicate", "junk", "recalled", "twin_words"]
 
 @dataclass(frozen=True, slots=True)
 class MemoryHit:
-    """`score` is the store's own, 0 to 1: the cosine, where it has no other."""
+    """`score` is the store's own, 0 to 1: the cosine, where it has no other. `cosine` is None where the store does not say."""
 
     memory: Memory
     score: float
+    cosine: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,13 @@ class Memories(Protocol):
         vector: np.ndarray | None = None,
     ) -> list[MemoryHit]:
         """Best first, of some kinds or of all. `vector` is that of the question, where the caller has it already."""
+        ...
+
+    def recall(
+        self, user_id: str, question: str, vector: np.ndarray, k: int, *, as_of: datetime, kinds: Collection[str] = ()
+    ) -> list[MemoryHit]:
+        """The best for a question by the best ranking that the store has: by words as well as by meaning, and with the turns
+        around each in mind, where it can."""
         ...
 
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:

@@ -59,7 +59,7 @@ def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapp
         blobs,
         PgVectors(tables),
         embedder,
-        memories=Mem0Memories(tables.engine.url, embedder),
+        memories=Mem0Memories(tables.engine.url, embedder, settings.memory_ranking),
         ner=NERS[settings.models.ner](),
         graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder),
     )

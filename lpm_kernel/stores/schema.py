@@ -158,3 +158,11 @@ memory = Table(
     Index("memory_until", "user_id", "until_s"),
     Index("memory_key", "user_id", "key", postgresql_where=text("key IS NOT NULL")),
 )
+
+memory_version = Table(
+    "memory_version",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)

@@ -20,7 +20,7 @@ from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeEmbedder
 from tests.L1.test_voice_words import FEATURES
 from tests.mem0_platform import Mem0Platform
-from tests.samples import NOON, make_document, make_memory_of
+from tests.samples import NOON, RANKING, make_document, make_memory_of
 
 LATER, MUCH_LATER = NOON + timedelta(days=1), NOON + timedelta(days=2)
 
@@ -28,7 +28,7 @@ LATER, MUCH_LATER = NOON + timedelta(days=1), NOON + timedelta(days=2)
 @pytest.fixture(params=["embedded", "stand-in"])
 def memories(request: pytest.FixtureRequest, stores: Stores) -> Iterator[Memories]:
     if request.param == "embedded":
-        opened: Memories = Mem0Memories(stores.tables.engine.url, FakeEmbedder())
+        opened: Memories = Mem0Memories(stores.tables.engine.url, FakeEmbedder(), RANKING)
         yield opened
         opened.close()
         return
@@ -142,7 +142,7 @@ def test_a_voice_that_is_measured_no_longer_is_gone_with_its_history(memories: M
 
 
 def test_a_try_that_broke_off_is_finished_by_the_next(stores: Stores, user_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    memories = Mem0Memories(stores.tables.engine.url, FakeEmbedder())
+    memories = Mem0Memories(stores.tables.engine.url, FakeEmbedder(), RANKING)
     diary = make_document(user_id)
     profile = profile_of(user_id, preference_of(diary, "I prefer tea."), preference_of(diary, "I never sail.", 20))
     monkeypatch.setattr("lpm_kernel.L1.document_memories.BATCH", 1)

@@ -10,7 +10,7 @@ from lpm_kernel.L0.embed import embed_chunks, vector_entries
 from lpm_kernel.L2.evaluate import Exam, declines, evaluate_twin, make_exam
 from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.records import Evaluation, GoldenQuestion, GoldenSet, Message, TrainingRow, User
-from lpm_kernel.settings import EvaluationSettings, RecallSettings
+from lpm_kernel.settings import EvaluationSettings, load_settings
 from lpm_kernel.stores.llm import AdapterFile
 from tests.fakes import FakeEmbedder, FakeLlm, MemoryVectors, no_progress
 from tests.samples import make_items
@@ -31,7 +31,7 @@ def evaluate(llm: FakeLlm, exam: Exam, lines: int = 2) -> Evaluation:
     items = make_items("1", NOTES, 16)
     table, _ = embed_chunks(items, embedder, None, no_progress)
     vectors.sync("1", "g", vector_entries(items, table), table.fingerprint)
-    recall = RecallSettings(lines=lines, keyword_weight=0.3, neighbour_weight=0.5, history_messages=0)
+    recall = load_settings().recall.model_copy(update={"lines": lines, "answer_confidence": 0.0})
     return evaluate_twin(User("1", "Nora"), exam, llm, ADAPTER, "g", vectors, embedder, recall, EVALUATION, 1, no_progress)
 
 

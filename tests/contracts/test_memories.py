@@ -21,7 +21,7 @@ from lpm_kernel.stores.memories import Decision, Memories, MemoryHit
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeEmbedder
 from tests.mem0_platform import Mem0Platform
-from tests.samples import NOON, make_memory_of
+from tests.samples import NOON, RANKING, make_memory_of
 
 LATER = NOON + timedelta(hours=1)
 
@@ -41,7 +41,7 @@ def opened(request: pytest.FixtureRequest, stores: Stores) -> Iterator[Opened]:
     embedder = FakeEmbedder()
     with ExitStack() as stack:
         if request.param == "embedded":
-            memories: Memories = Mem0Memories(stores.tables.engine.url, embedder)
+            memories: Memories = Mem0Memories(stores.tables.engine.url, embedder, RANKING)
         elif request.param == "stand-in":
             host = stack.enter_context(Mem0Platform()).host
             memories = Mem0CloudMemories("m0-key", embedder, stores.tables, host=host, event_wait_s=0.001)

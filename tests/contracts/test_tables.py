@@ -25,7 +25,7 @@ from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.vectors import PgVectors
 from tests.contracts.conftest import Database
 from tests.fakes import FakeEmbedder
-from tests.samples import make_document, make_entries, make_memory_of, make_message, make_release
+from tests.samples import RANKING, make_document, make_entries, make_memory_of, make_message, make_release
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
     """Two users with a row in every table."""
     embedder = FakeEmbedder()
     users = (f"tables-{uuid.uuid4().hex}", f"tables-{uuid.uuid4().hex}")
-    memories = Mem0Memories(database.tables.engine.url, embedder)
+    memories = Mem0Memories(database.tables.engine.url, embedder, RANKING)
     for user_id in users:
         with database.tables.transaction(user_id) as connection:
             add_user(connection, User(user_id, "Nora"))

@@ -15,7 +15,7 @@ from lpm_kernel.recall.retention import purge_users
 from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeEmbedder
-from tests.samples import NOON, make_memory_of
+from tests.samples import NOON, RANKING, make_memory_of
 from twin_assets.partitions import users
 from twin_assets.schedules import purge_memories_job
 
@@ -51,7 +51,7 @@ def test_a_user_who_fails_keeps_no_other_from_the_purge(stores: Stores, new_user
 def test_a_purge_of_many_lets_go_of_the_lock_between_batches(
     stores: Stores, user_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memories = Mem0Memories(stores.tables.engine.url, FakeEmbedder())
+    memories = Mem0Memories(stores.tables.engine.url, FakeEmbedder(), RANKING)
     expiring = [make_memory_of(user_id, f"cat {i}", i, expiration_date=OLD) for i in range(7)]
     memories.add_batch(user_id, [*expiring, make_memory_of(user_id, "for ever", 9)])
     taken: list[str] = []

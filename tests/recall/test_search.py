@@ -7,14 +7,14 @@ import pytest
 from lpm_kernel.errors import RetrievalError, StoreError, UserInputError
 from lpm_kernel.L0.embed import embed_chunks, vector_entries
 from lpm_kernel.recall.search import recall_evidence
-from lpm_kernel.settings import RecallSettings
+from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.vectors import Hit, Vectors
 from tests.fakes import FakeEmbedder, MemoryVectors, no_progress
 from tests.samples import make_items
 
-RULES = RecallSettings(lines=2, keyword_weight=0.3, neighbour_weight=0.5, history_messages=6)
+RULES = load_settings().recall.model_copy(update={"lines": 2})
 NOTES = {
     "diary-2025-02.md": "Our one-eyed cat is called Pilchard.\n\nThe sea at Clevedon was 5.8 °C and I stayed in for four.\n",
     "letter-to-col.txt": "Dear Col, the band plays in Victoria Park on Sunday, and I have the cornet part.\n",

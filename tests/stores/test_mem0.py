@@ -24,14 +24,14 @@ from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeEmbedder
 from tests.mem0_platform import Mem0Platform
 from tests.rules.sources import ROOT
-from tests.samples import NOON, make_memory_of
+from tests.samples import NOON, RANKING, make_memory_of
 
 LATER = NOON + timedelta(hours=1)
 
 
 @pytest.fixture
 def postgres(stores: Stores) -> Iterator[Mem0Memories]:
-    memories = Mem0Memories(stores.tables.engine.url, FakeEmbedder())
+    memories = Mem0Memories(stores.tables.engine.url, FakeEmbedder(), RANKING)
     yield memories
     memories.close()
 
@@ -49,7 +49,7 @@ class CountingEmbedder(FakeEmbedder):
 def test_a_batch_is_embedded_at_once(stores: Stores, user_id: str) -> None:
     """Mem0 itself embeds one text after another."""
     embedder = CountingEmbedder()
-    memories = Mem0Memories(stores.tables.engine.url, embedder)
+    memories = Mem0Memories(stores.tables.engine.url, embedder, RANKING)
     memories.add_batch(user_id, [make_memory_of(user_id, f"cat number {i}") for i in range(20)])
     memories.close()
     assert embedder.batches == [20]
@@ -80,7 +80,7 @@ from sqlalchemy import make_url
 from tests.fakes import FakeEmbedder
 from tests.samples import make_memory_of
 url, user_id, name, first = sys.stdin.read().split()
-memories = Mem0Memories(make_url(url), FakeEmbedder())
+memories = Mem0Memories(make_url(url), FakeEmbedder(), load_settings().memory_ranking)
 settings = load_settings().gate
 for i in range(12):
     write_memories(memories, user_id, [make_memory_of(user_id, f"red cat {i}", int(first) + 2 * i)], [], settings)
@@ -118,7 +118,7 @@ def test_two_processes_that_write_at_once_leave_one_of_each_and_one_unbroken_his
 
 
 def test_a_store_that_is_not_there_may_be_asked_again_later(stores: Stores, free_port: int) -> None:
-    gone = Mem0Memories(stores.tables.engine.url.set(host="127.0.0.1", port=free_port), FakeEmbedder())
+    gone = Mem0Memories(stores.tables.engine.url.set(host="127.0.0.1", port=free_port), FakeEmbedder(), RANKING)
     with pytest.raises(StoreError) as caught:
         gone.search("1", "cat", 1, as_of=NOON)
     gone.close()

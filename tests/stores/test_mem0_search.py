@@ -15,7 +15,7 @@ from lpm_kernel.stores.mem0_memories import _BY_HALF, _BY_INDEX, _SEARCH, Mem0Me
 from lpm_kernel.stores.memories import as_literal, to_payload
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeEmbedder
-from tests.samples import NOON, make_memory_of
+from tests.samples import NOON, RANKING, make_memory_of
 
 LATER = NOON + timedelta(days=1)
 
@@ -36,7 +36,7 @@ class RandomEmbedder(FakeEmbedder):
 @pytest.fixture(params=[384, 1536])
 def wide(request: pytest.FixtureRequest, stores: Stores) -> Iterator[Mem0Memories]:
     """Of vectors that fit the index, and of those that do not."""
-    memories = Mem0Memories(stores.tables.engine.url, RandomEmbedder(request.param))
+    memories = Mem0Memories(stores.tables.engine.url, RandomEmbedder(request.param), RANKING)
     yield memories
     memories.close()
 

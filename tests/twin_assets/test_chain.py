@@ -92,12 +92,12 @@ def test_the_twin_answers_from_its_release_and_cites_exact_bytes(built, workshop
     finally:
         llm.close()
     assert reply.text
-    assert reply.release_id == live(workshop, "chain-ada").release_id
-    for line in reply.evidence:
+    assert reply.turn.release.release_id == live(workshop, "chain-ada").release_id
+    for line in reply.turn.evidence:
         place = line.citation
         text = workshop.stores.blobs.get(text_key("chain-ada", place.document_sha256))
         assert text[place.byte_start : place.byte_end].decode() == line.text
-    assert any("Pilchard" in line.text for line in reply.evidence)
+    assert any("Pilchard" in line.text for line in reply.turn.evidence)
     with workshop.stores.tables.transaction("chain-ada") as connection:
         assert [m.sender for m in last_messages(connection, "chain-ada", "s", 5)] == ["user", "twin"]
 

@@ -19,7 +19,7 @@ from lpm_kernel.chat import Turn, answer, begin_turn, stream_turn
 from lpm_kernel.errors import TwinError
 from twin_serving.deps import ServicesDep
 from twin_serving.errors import UNFORESEEN, error_body, log
-from twin_serving.schemas import ChatAnswer, ChatRequest, citation_out
+from twin_serving.schemas import ChatAnswer, ChatRequest, turn_out
 
 router = APIRouter()
 HEARTBEAT_S = 15
@@ -27,7 +27,7 @@ HEARTBEAT_S = 15
 
 @router.post("/twin/{user_id}/chat", response_model=ChatAnswer)
 async def chat(user_id: str, request: ChatRequest, services: ServicesDep, accept: Annotated[str, Header()] = "*/*"):
-    """JSON, or with `Accept: text/event-stream` the events `start` (citations), `token` (a piece of text) and `done`.
+    """JSON, or with `Accept: text/event-stream` the events `start` (what the answer rests on), `token` (some text) and `done`.
 
     Errors before the first event are HTTP statuses; later ones are an `error` event.
     """
@@ -41,13 +41,7 @@ async def chat(user_id: str, request: ChatRequest, services: ServicesDep, accept
         *(answer, services.stores, services.llm, user_id, request.question, services.adapters, request.session_id),
         limiter=anyio.CapacityLimiter(1),  # a thread of its own: turns that wait for the engine must not keep uploads waiting
     )
-    return ChatAnswer(
-        answer=reply.text,
-        session_id=reply.session_id,
-        message_id=reply.message_id,
-        release_id=reply.release_id,
-        citations=[citation_out(line) for line in reply.evidence],
-    )
+    return ChatAnswer(answer=reply.text, **turn_out(reply.turn).model_dump())
 
 
 async def chat_events(turn: Turn, pieces: Iterator[str]) -> AsyncIterator[ServerSentEvent]:
@@ -55,15 +49,7 @@ async def chat_events(turn: Turn, pieces: Iterator[str]) -> AsyncIterator[Server
     # A thread of its own: with those of all other requests, waiting turns would keep the turns they wait for from going on.
     own_thread = anyio.CapacityLimiter(1)
     try:
-        yield _event(
-            "start",
-            {
-                "session_id": turn.session_id,
-                "message_id": turn.answer_id,
-                "release_id": turn.release.release_id,
-                "citations": [citation_out(line).model_dump() for line in turn.evidence],
-            },
-        )
+        yield _event("start", turn_out(turn).model_dump(mode="json"))
         said = ""
         try:
             while (piece := await to_thread.run_sync(next, pieces, None, limiter=own_thread)) is not None:

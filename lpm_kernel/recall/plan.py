@@ -1,0 +1,185 @@
+"""The one plan of recall: a question to what the twin knows of it, from every store, within one budget.
+
+Belongs here: which stores are asked, what becomes of one that fails, and what of all that was found reaches the prompt.
+Does not belong here: how a store ranks (`stores/`), whether the lines answer (`confidence.py`) and the prompt (`L2/prompt.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal, get_args
+
+from lpm_kernel.errors import LlmError, RetrievalError, StoreError
+from lpm_kernel.L0.chunk import count_tokens
+from lpm_kernel.recall.confidence import LINES, FoundLine, judge, seeks_knowledge
+from lpm_kernel.recall.search import recall_evidence
+from lpm_kernel.records import Evidence, Fact, Memory, MemoryKind
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.stems import stems_of
+from lpm_kernel.stores.text_index import asks
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Part = Literal["documents", "memories", "facts"]
+PARTS: tuple[Part, ...] = get_args(Part)
+REMEMBERED: tuple[MemoryKind, ...] = ("fact", "summary", "turn")
+"""Kinds that are found by the question; preferences are chosen by rules of their own."""
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line for the prompt and what it stands on: exactly one of `evidence`, `memory` and `fact`.
+
+    Units: `score` fused, 0 to 1 within its store; `cosine` to the question.
+    """
+
+    text: str
+    score: float
+    cosine: float
+    evidence: Evidence | None = None
+    memory: Memory | None = None
+    fact: Fact | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """`lines`: best first. `degraded`: the parts whose store failed. `confidence`: that the lines answer, 0 to 1."""
+
+    lines: tuple[Line, ...]
+    degraded: tuple[Part, ...]
+    confidence: float
+    answerable: bool
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return tuple(line.evidence for line in self.lines if line.evidence is not None)
+
+
+def recall_lines(
+    stores: Stores,
+    user_id: str,
+    generation: str,
+    question: str,
+    *,
+    now: datetime,
+    already_said: Collection[str] = (),
+    parts: Collection[Part] = PARTS,
+) -> Recalled:
+    """What the twin knows of a question: of one generation of its documents, and of all that was said and held until `now`.
+
+    `already_said`: texts that stand in the prompt anyway, such as the last turns. All parts are asked at once.
+    Raises: RetrievalError `memory_empty`; StoreError or LlmError of the documents, when no other part found anything either.
+    """
+    recall = stores.settings.recall
+    vector = stores.embedder.embed([question])[0]
+    questions: dict[Part, Callable[[], list[Line]]] = {
+        "documents": lambda: _ask_documents(stores, user_id, generation, question, vector),
+        "memories": lambda: _ask_memories(stores, user_id, question, vector, now),
+        "facts": lambda: _ask_facts(stores, user_id, question, vector, now),
+    }
+    found, failed = ask_all({part: questions[part] for part in PARTS if part in parts}, recall.store_timeout_s)
+    if isinstance(failed.get("documents"), RetrievalError):
+        raise failed["documents"]
+    said = {_sign(text) for text in already_said}
+    told = [line for part in ("documents", "memories") for line in found.get(part, ()) if _sign(line.text) not in said]
+    confidence = judge(question, [FoundLine(line.text, line.cosine, line.score) for line in told])
+    facts = [line for line in found.get("facts", ()) if line.cosine >= recall.fact_cosine][: recall.facts]
+    remembered = [line for line in told if line.memory and line.cosine >= recall.memory_cosine][: recall.memories]
+    documents = [line for line in told if line.evidence][: recall.lines]
+    lines = fill_pack([*documents, *remembered, *facts], recall.pack_tokens)
+    if "documents" in failed and not lines:
+        raise failed["documents"]
+    for part, error in failed.items():
+        _LOG.warning("%s of user %s could not be asked: %s", part, user_id, error.code)
+    unknown = seeks_knowledge(question) and confidence < recall.answer_confidence and not any(line.fact for line in lines)
+    return Recalled(tuple(lines), tuple(part for part in PARTS if part in failed), confidence, answerable=not unknown)
+
+
+def source_of(line: Line) -> str:
+    """Where a line stands, for people."""
+    if line.evidence:
+        place = line.evidence.citation
+        return f"{place.filename} bytes [{place.byte_start}, {place.byte_end})"
+    if line.memory:
+        return f"said on {line.memory.created_at:%Y-%m-%d}"
+    return f"a fact since {line.fact.valid_at:%Y-%m-%d}" if line.fact else ""
+
+
+def fill_pack(lines: Sequence[Line], max_tokens: int) -> list[Line]:
+    """The best lines first, none twice, as many as fit; where one does not, a shorter one after it may."""
+    pack: list[Line] = []
+    seen: set[tuple[str, ...]] = set()
+    left = max_tokens
+    for line in sorted(lines, key=lambda line: -line.score):
+        tokens, sign = count_tokens(line.text), _sign(line.text)
+        if sign not in seen and tokens <= left:
+            pack.append(line)
+            seen.add(sign)
+            left -= tokens
+    return pack
+
+
+def _sign(text: str) -> tuple[str, ...]:
+    """Equal for texts that say the same in the same words."""
+    return tuple(stems_of(text)) or (text,)
+
+
+def _ask_documents(stores: Stores, user_id: str, generation: str, question: str, vector: np.ndarray) -> list[Line]:
+    """More than the prompt shows, since the confidence is judged on more."""
+    recall = stores.settings.recall
+    found = recall_evidence(
+        *(user_id, generation, question, stores.vectors, stores.embedder, recall),
+        lines=max(LINES, recall.lines),
+        vector=vector,
+    )
+    return [Line(item.text, item.score, item.cosine, evidence=item) for item in found]
+
+
+def _ask_memories(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime) -> list[Line]:
+    """Questions that the person asked before stand around what they told, and are no answer to another question."""
+    hits = stores.memories.recall(user_id, question, vector, 2 * LINES, as_of=now, kinds=REMEMBERED)
+    told = [hit for hit in hits if not asks(hit.memory.text)][:LINES]
+    return [
+        Line(hit.memory.text, hit.score, hit.score if hit.cosine is None else hit.cosine, memory=hit.memory) for hit in told
+    ]
+
+
+def _ask_facts(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime) -> list[Line]:
+    recall = stores.settings.recall
+    hits = stores.graph.search_facts(
+        user_id,
+        question,
+        vector,
+        since=now - timedelta(days=recall.fact_days),
+        at=now,
+        k=recall.facts,
+        keyword_weight=recall.keyword_weight,
+    )
+    return [Line(hit.fact.text, hit.score, hit.cosine, fact=hit.fact) for hit in hits]
+
+
+def ask_all(
+    questions: dict[Part, Callable[[], list[Line]]], timeout_s: float
+) -> tuple[dict[Part, list[Line]], dict[Part, StoreError | LlmError | RetrievalError]]:
+    """Ask every store at once. What fails or does not answer in time stands in the second; other errors are raised."""
+    pool = ThreadPoolExecutor(len(questions), thread_name_prefix="recall")
+    futures: dict[Part, Future[list[Line]]] = {part: pool.submit(ask) for part, ask in questions.items()}
+    pool.shutdown(wait=False)
+    wait(futures.values(), timeout=timeout_s)
+    found: dict[Part, list[Line]] = {}
+    failed: dict[Part, StoreError | LlmError | RetrievalError] = {}
+    for part, future in futures.items():
+        if not future.done():
+            failed[part] = StoreError(f"{part}_slow", f"the store of {part} did not answer within {timeout_s} s")
+            continue
+        try:
+            found[part] = future.result()
+        except (StoreError, LlmError, RetrievalError) as error:
+            failed[part] = error
+    return found, failed

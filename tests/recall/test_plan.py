@@ -1,0 +1,150 @@
+"""The plan: every part asked at once, a part that fails named and not replaced, one budget, nothing twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from lpm_kernel.errors import RetrievalError, StoreError
+from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
+from lpm_kernel.recall.plan import PARTS, Line, ask_all, fill_pack, recall_lines, source_of
+from lpm_kernel.records import Fact, GraphEntity
+from lpm_kernel.stores.open import Stores
+from tests.fakes import no_progress
+from tests.samples import NOON, make_items, make_memory_of
+
+NOTE = "Our one-eyed cat is called Pilchard."
+QUESTION = "What is our one-eyed cat called?"
+
+
+@pytest.fixture
+def remembered(stores: Stores, user_id: str) -> tuple[str, str]:
+    """A user with one note, one thing said, and one fact; with the generation of the note."""
+    items = make_items(user_id, {"cats.md": NOTE, "sea.md": "The sea was cold today."})
+    table, _ = embed_chunks(items, stores.embedder, None, no_progress)
+    stores.vectors.sync(user_id, generation_of(table), vector_entries(items, table), table.fingerprint)
+    stores.memories.add_batch(user_id, [make_memory_of(user_id, "Our cat Pilchard hates the vet", kind="turn")])
+    person, note = GraphEntity("User", user_id), GraphEntity("Document", "d")
+    fact = Fact(user_id, person, "AUTHORED", note, "The note about our one-eyed cat was written", NOON, NOON)
+    stores.graph.write_facts(user_id, [fact])
+    return user_id, generation_of(table)
+
+
+@pytest.fixture
+def gone_graph(stores: Stores) -> Stores:
+    class Gone:
+        def search_facts(self, *_: object, **__: object) -> list[object]:
+            raise StoreError("graph_unavailable", "FalkorDB did not answer")
+
+    return replace(stores, graph=Gone())  # type: ignore[arg-type]
+
+
+def ask(stores: Stores, remembered: tuple[str, str], question: str = QUESTION, **about):
+    return recall_lines(stores, *remembered, question, now=NOON + timedelta(hours=1), **about)
+
+
+def test_every_store_gives_its_lines_with_their_sources(stores: Stores, remembered: tuple[str, str]) -> None:
+    found = ask(stores, remembered)
+    assert found.degraded == ()
+    assert found.answerable
+    kinds = {("document" if line.evidence else "memory" if line.memory else "fact"): line for line in reversed(found.lines)}
+    assert kinds.keys() == {"document", "memory", "fact"}
+    assert kinds["document"].text == NOTE
+    assert source_of(kinds["document"]).startswith("cats.md bytes [0, ")
+    assert source_of(kinds["memory"]) == "said on 2026-03-01"
+    assert source_of(kinds["fact"]) == "a fact since 2026-03-01"
+    assert [line.score for line in found.lines] == sorted((line.score for line in found.lines), reverse=True)
+
+
+def test_a_store_that_fails_is_named_and_the_others_answer(
+    gone_graph: Stores, remembered: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = ask(gone_graph, remembered)
+    assert found.degraded == ("facts",)
+    assert any(line.evidence for line in found.lines)
+    assert "graph_unavailable" in caplog.text
+    assert "Pilchard" not in caplog.text
+
+
+def test_documents_that_cannot_be_read_are_degraded_while_something_else_is_known_and_an_error_else(
+    stores: Stores, remembered: tuple[str, str]
+) -> None:
+    class Gone:
+        def search(self, *_: object, **__: object) -> list[object]:
+            raise StoreError("tables_unavailable", "PostgreSQL did not answer")
+
+    gone = replace(stores, vectors=Gone())  # type: ignore[arg-type]
+    found = ask(gone, remembered)
+    assert found.degraded == ("documents",)
+    assert [line.memory is not None or line.fact is not None for line in found.lines] == [True] * len(found.lines)
+    stores.memories.delete_all(remembered[0])
+    with pytest.raises(StoreError, match="tables_unavailable"):
+        ask(gone, remembered, parts=["documents", "memories"])
+
+
+def test_a_user_without_notes_is_a_named_error(stores: Stores, user_id: str) -> None:
+    with pytest.raises(RetrievalError) as caught:
+        ask(stores, (user_id, "none"))
+    assert caught.value.code == "memory_empty"
+
+
+def test_what_stands_in_the_prompt_already_is_not_recalled_again(stores: Stores, remembered: tuple[str, str]) -> None:
+    found = ask(stores, remembered, already_said=["our cat Pilchard hates the vet!"])
+    assert not any(line.memory for line in found.lines)
+
+
+def test_questions_that_were_asked_before_are_no_answers(stores: Stores, remembered: tuple[str, str]) -> None:
+    """Asked a second time, the best line was the first asking."""
+    stores.memories.add_batch(remembered[0], [make_memory_of(remembered[0], QUESTION, 5, kind="turn")])
+    assert QUESTION not in [line.text for line in ask(stores, remembered).lines]
+
+
+def test_a_question_far_from_everything_is_not_answerable(stores: Stores, remembered: tuple[str, str]) -> None:
+    far = ask(stores, remembered, "Which newspaper does your dentist read?", parts=["documents", "memories"])
+    assert not far.answerable
+    assert far.confidence < ask(stores, remembered).confidence
+    assert ask(stores, remembered, "Hello there", parts=["documents"]).answerable
+
+
+def test_parts_can_be_asked_for_alone(stores: Stores, remembered: tuple[str, str]) -> None:
+    assert all(line.evidence for line in ask(stores, remembered, parts=["documents"]).lines)
+    assert len(ask(stores, remembered, parts=["documents"]).evidence) >= 1
+
+
+def test_a_slow_store_is_gone_on_without() -> None:
+    release = threading.Event()
+
+    def slow() -> list[Line]:
+        release.wait(20)
+        return []
+
+    questions: dict[str, Callable[[], list[Line]]] = {"documents": lambda: [Line("a", 1.0, 1.0)], "facts": slow}
+    found, failed = ask_all(questions, 0.05)  # type: ignore[arg-type]
+    release.set()
+    assert [line.text for line in found["documents"]] == ["a"]
+    assert failed["facts"].code == "facts_slow"
+
+
+def test_an_error_that_nobody_foresaw_is_raised() -> None:
+    def broken() -> list[Line]:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        ask_all({"facts": broken}, 1.0)
+
+
+def test_the_pack_takes_the_best_that_fit_and_nothing_twice() -> None:
+    lines = [
+        Line("the kiln is red", 0.9, 0.5),
+        Line("The kiln is red!", 0.8, 0.5),
+        Line("word " * 60, 0.7, 0.5),
+        Line("bees", 0.1, 0.5),
+    ]
+    assert [line.text for line in fill_pack(lines, 20)] == ["the kiln is red", "bees"]
+    assert len(fill_pack(lines, 1000)) == 3
+    assert fill_pack(lines, 0) == []
+    assert PARTS == ("documents", "memories", "facts")
