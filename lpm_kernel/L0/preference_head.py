@@ -1,6 +1,6 @@
 """A learned judgement beside the grammar: whether a sentence of a chat tells a lasting preference of its writer.
 
-Belongs here: the features of one sentence, and the logistic regression over them, fitted at first use on `preference_examples.txt`.
+Belongs here: the features of one sentence, and the logistic regression over them, fitted at first use on written examples.
 Does not belong here: which sentences of a turn are asked and what becomes of them (`recall/turn_preferences.py`).
 
 Why beside the grammar: people say it in more ways than rules name ("Strobe lights give me migraines").

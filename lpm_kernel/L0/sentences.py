@@ -1,7 +1,7 @@
 """Stored texts to sentences: each with its exact bytes, the heading above it, and what stands in quotation marks.
 
 Belongs here: where a sentence begins and ends.
-Does not belong here: chunks (`chunk.py`), parsing (`lpm_kernel/english.py`), what a sentence says (`voice.py`, `preferences.py`).
+Does not belong here: chunks (`chunk.py`), parsing (`lpm_kernel/english.py`) and what a sentence says (`voice.py`, ...).
 """
 
 from __future__ import annotations
