@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lpm_kernel.L0 import preferences
 from lpm_kernel.L0.preferences import extract_preferences, find_foreign_preferences
+from lpm_kernel.L0.read import mime_of, read_text
 from lpm_kernel.records import Document, Preference
+from lpm_kernel.settings import settings_path
 from tests.samples import make_document, make_items
+
+DAYS = ("Mon", "Tues", "Wednes", "Thurs", "Fri", "Satur", "Sun")
 
 
 def extract(texts: dict[str, str], created_by: dict[str, str] | None = None) -> list[Preference]:
@@ -57,6 +64,10 @@ def told(text: str) -> tuple[str, str, str] | None:
         ("My rule is one coffee a day.", "rule", "for", "one coffee"),
         ("I am against the new car park.", "stance", "against", "new car park"),
         ("I am in favour of longer breaks.", "stance", "for", "longer breaks"),
+        ("My favourite season is autumn.", "attitude", "for", "autumn"),
+        ("I have always loved old radios.", "attitude", "for", "old radios"),
+        ("I've never liked olives.", "attitude", "against", "olives"),
+        ("I cannot live without tea.", "attitude", "for", "tea"),
         ("I voted against the budget.", "stance", "against", "budget"),
         ("I abstain on P-14.", "stance", "undecided", "P-14"),
         ("Every contract should be public.", "norm", "for", "contract"),
@@ -84,6 +95,8 @@ def test_a_sentence_that_takes_a_side_is_read_with_its_side_and_its_thing(
         "In April I would have voted no.",
         "It looks like rain to me.",
         "I do not know the answer.",
+        "I have loved somebody.",
+        "My favourite shop was the baker's.",
         "I find my keys in the morning.",
         "The bus leaves at nine.",
     ],
@@ -161,6 +174,21 @@ def test_a_citation_is_exact_bytes_whatever_stands_around_it(before: str, border
     cited = text.encode()[place.byte_start : place.byte_end].decode()
     assert " ".join(cited.split()) == found[0].text
     assert cited.startswith("I love café")
+
+
+def test_no_name_of_a_demo_person_stands_in_the_rules() -> None:
+    """Rules that know the demo would look better on it than on anybody else."""
+    users = settings_path({}).absolute().parent / "data" / "users"
+    told_there = " ".join(read_text(path.read_bytes(), mime_of(path.name)) for path in users.glob("[12]/*"))
+    names = (
+        set(re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}\b", told_there))
+        - {f"{day}day{s}" for day in DAYS for s in ("", "s")}
+        - {"English"}
+    )
+    package = Path(preferences.__file__).parent
+    files = [*package.glob("preference*.py"), *(package / f"{name}.py" for name in ("grammar", "voice", "sentences"))]
+    words = {file.name: set(re.findall(r"\b[A-Z][a-z]+\b", file.read_text())) & names for file in files}
+    assert {name: found for name, found in words.items() if found} == {}
 
 
 def test_a_preference_that_is_not_at_its_place_is_foreign() -> None:
