@@ -107,10 +107,11 @@ def _show_packs(topics: list[list[Asked]], filler: list[Said]) -> None:
 
     print(f"\n  the preference in the pack: {DRAWS} users of {len(topics)} preferences, {len(filler)} filler turns each")
     print(f"  {'tokens':>6}  {'way':28} {HALVES[0]:>20} {HALVES[1]:>22}")
+    times_ms: list[float] = []
     for budget in PACK_TOKENS:
         ways: dict[str, Way] = {"dense only, turns": _dense, "typed alone": _typed, "typed, then turns (ours)": _pack}
         held = {way: [0, 0] for way in ways}
-        count, times_ms = [0, 0], []
+        count = [0, 0]
         for seed in range(DRAWS):
             draw = np.random.default_rng(seed)
             people = [topic[draw.integers(len(topic))] for topic in topics]
@@ -125,7 +126,7 @@ def _show_packs(topics: list[list[Asked]], filler: list[Said]) -> None:
                     held[way][part] += _holds(lines, asked.preference.text)
         for way, counts in held.items():
             print(f"  {budget:6}  {way:28} {_share(counts[0], count[0]):>20} {_share(counts[1], count[1]):>22}")
-    print(f"  ours takes {np.median(times_ms):.1f} ms a question (median of the last), without the embedding")
+    print(f"  ours takes {np.median(times_ms):.1f} ms a question (median), without the embedding")
 
 
 def _show_many(topics: list[list[Asked]]) -> None:

@@ -25,8 +25,6 @@ OWN_ENDS_CHARACTERS = 400
 UNREAD_STRENGTH = 0.5
 """Of a preference that the grammar does not read: neither firm nor weak."""
 
-_FENCED = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*|\Z)", re.MULTILINE | re.DOTALL)
-
 
 def preference_memories(message: ChatMessage, turn: int, head: PreferenceHead) -> list[Memory]:
     """A memory for each preference that a person's turn tells, in order; none of what the twin said.
@@ -65,11 +63,10 @@ def preference_memories(message: ChatMessage, turn: int, head: PreferenceHead) -
 
 def own_sentences(turn: str) -> list[Sentence]:
     """The sentences that a person says, without code, what stands in quotation marks, and the middle of a long pasted text."""
-    spoken = _FENCED.sub(lambda fence: re.sub(r"[^\n]", " ", fence[0]), turn)
     ends = len(turn.rstrip()) - OWN_ENDS_CHARACTERS
     return [
         sentence
-        for sentence in split_sentences(_without_outer_marks(spoken))
+        for sentence in split_sentences(_without_outer_marks(turn))
         if len(sentence.text) <= MAX_CHARACTERS
         and (sentence.end <= OWN_ENDS_CHARACTERS or sentence.start >= ends)
         and not sentence.is_quoted(len(sentence.text) // 2)

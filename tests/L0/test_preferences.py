@@ -201,3 +201,8 @@ def test_a_preference_that_is_not_at_its_place_is_foreign() -> None:
     assert find_foreign_preferences([moved], [document], stored) == [item.preference_id]
     assert find_foreign_preferences([item], [replace(document, created_by="twin")], stored) == [item.preference_id]
     assert find_foreign_preferences([item], [], stored) == [item.preference_id]
+
+
+def test_what_stands_in_code_or_in_a_letter_that_is_answered_is_not_the_writers() -> None:
+    text = "```\nI love tabs.\n```\n\n> I hate old maps.\n\nI love old maps.\n"
+    assert [item.text for item in extract({"notes.md": text})] == ["I love old maps."]
