@@ -50,6 +50,11 @@ class Sentence:
     is_title: bool = False
     """A short line without an end mark above others: it reads as a heading, and may be a sentence of a hasty writer."""
 
+    @property
+    def is_of_another(self) -> bool:
+        """Whether all of it stands in quotation marks or behind the mark of a quoted line."""
+        return (0, len(self.text)) in self.quoted
+
     def is_quoted(self, position: int) -> bool:
         return any(start <= position < end for start, end in self.quoted)
 
