@@ -83,7 +83,7 @@ class _Dateline:
 
 
 def read_sentences(items: Sequence[ChunkText]) -> Iterator[Sentence]:
-    """The sentences of whole documents, without the titles over them; `items` hold each document's chunks in order.
+    """The sentences of whole documents, without titles and others' words; `items` hold each document's chunks in order.
 
     Why none across two chunks: a citation names one chunk. Chunks end where sentences do, except within a very long one.
     """
@@ -94,7 +94,7 @@ def read_sentences(items: Sequence[ChunkText]) -> Iterator[Sentence]:
         for part in read_parts("".join(item.text for item in members)):
             if isinstance(part, Heading):
                 dateline.enter(part.level, part.text)
-            elif not part.is_title:
+            elif not (part.is_title or part.is_of_another):
                 for position in range(bisect_right(borders, part.start), len(members)):
                     item, first = members[position], borders[position] - len(members[position].text)
                     if first >= part.end:

@@ -121,3 +121,9 @@ def test_a_sentence_longer_than_a_chunk_is_told_in_the_parts_that_each_chunk_hol
     sentences = list(read_sentences(make_items("1", {"a.md": text}, 24)))
     assert len(sentences) > 2
     assert " ".join(sentence.text for sentence in sentences) == " ".join(text.split())
+
+
+def test_the_letter_that_is_answered_is_not_told_as_the_writers_own() -> None:
+    """Biographies are in the person's own sentences: "I" behind a quotation mark is somebody else."""
+    text = "You wrote to me.\n> I sold my boat last year.\n\n“I never sail again.” I kept mine.\n"
+    assert [words for words, *_ in dated("a.md", text, 56)] == ["You wrote to me.", "I kept mine."]
