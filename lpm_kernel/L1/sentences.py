@@ -7,22 +7,17 @@ Does not belong here: which sentences are worth telling (`shades.py`).
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby
 
-from lpm_kernel.L0.chunk import text_pieces
 from lpm_kernel.L0.embed import ChunkText
+from lpm_kernel.L0.sentences import TITLE_LEVEL, Heading, read_parts
 from lpm_kernel.L1.dates import date_of_title, find_date
 from lpm_kernel.L1.records import DatedBy
 from lpm_kernel.records import Citation
 
-TITLE_CHARACTERS = 60  # of a line without a full stop that stands over a paragraph, such as "1 April 2025"
-LINE_LEVEL = 7  # of such a line: below every Markdown heading
-
-_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
-_HASHES = re.compile(r"\s*(#{1,6}) ")
-_MARK = re.compile(r"\s*(?:[-*+•>]|\d{1,3}[.)])\s+")
 _STATEMENT_END = re.compile(r"[.!…][\"”’')\]]*$")
 _BEGINS_WELL = re.compile(r"[\"“‘']?[A-Z0-9£$€]")
 _UNCLEAR_START = re.compile(
@@ -80,30 +75,31 @@ class _Dateline:
         return self.of_file, "filename"
 
     def enter(self, level: int, title: str) -> None:
-        self.headings = [(above, date) for above, date in self.headings if above < level]
-        self.headings.append((level, date_of_title(title, self.written[0])))
+        date = date_of_title(title, self.written[0])
+        if level == TITLE_LEVEL and not (date and len(date) > len("2025")):
+            return  # no mark says that it is a heading, and a year alone may be any number
+        self.headings = [(above, known) for above, known in self.headings if above < level]
+        self.headings.append((level, date))
 
 
 def read_sentences(items: Sequence[ChunkText]) -> Iterator[Sentence]:
-    """The sentences of whole documents, chunk by chunk; `items` hold each document's chunks in order.
+    """The sentences of whole documents, without titles and others' words; `items` hold each document's chunks in order.
 
     Why none across two chunks: a citation names one chunk. Chunks end where sentences do, except within a very long one.
-    Why none of fenced code: its comments look like headings and its output like prose, and neither is what the person says.
     """
     for _, group in groupby(items, key=lambda item: item.chunk.document_sha256):
         members = list(group)
         dateline = _Dateline(date_of_title(members[0].chunk.filename))
-        in_code = False
-        for item in members:
-            for start, end, is_heading in text_pieces(item.text):
-                fences = len(_FENCE.findall(item.text[start:end]))
-                if in_code or fences:
-                    in_code ^= fences % 2 == 1
-                elif is_heading:
-                    hashes = _HASHES.match(item.text, start, end)
-                    dateline.enter(len(hashes[1]) if hashes else LINE_LEVEL, item.text[start:end])
-                else:
-                    start = _after_titles(item.text, start, end, dateline)
+        borders = list(accumulate(len(item.text) for item in members))
+        for part in read_parts("".join(item.text for item in members)):
+            if isinstance(part, Heading):
+                dateline.enter(part.level, part.text)
+            elif not (part.is_title or part.is_of_another):
+                for position in range(bisect_right(borders, part.start), len(members)):
+                    item, first = members[position], borders[position] - len(members[position].text)
+                    if first >= part.end:
+                        break
+                    start, end = max(part.start - first, 0), min(part.end - first, len(item.text))
                     if item.text[start:end].strip():
                         yield _sentence(item, start, end, dateline)
 
@@ -111,27 +107,6 @@ def read_sentences(items: Sequence[ChunkText]) -> Iterator[Sentence]:
 def whole_chunk(item: ChunkText) -> Sentence:
     """All words of a chunk in which there is no sentence, such as a lone heading."""
     return _sentence(item, 0, len(item.text), _Dateline(None))
-
-
-def _after_titles(text: str, start: int, end: int, dateline: _Dateline) -> int:
-    """Where the words begin after the list mark and the short lines over them; a dated one is taken up."""
-    mark = _MARK.match(text, start, end)
-    if mark:
-        return mark.end()
-    while True:
-        start += len(text[start:end]) - len(text[start:end].lstrip())
-        line, _, rest = text[start:end].partition("\n")
-        is_title = 0 < len(line) <= TITLE_CHARACTERS and line[0].isalnum() and line.rstrip()[-1] not in ".!?,;…"
-        if not is_title or (rest.strip() and not (rest.lstrip()[0].isupper() or rest.lstrip()[0].isdigit())):
-            return start
-        date = date_of_title(line, dateline.written[0])
-        if date and len(date) > 4:  # a year alone may be any number
-            dateline.enter(LINE_LEVEL, line)
-        elif not rest.strip():
-            return start
-        start += len(line) + 1
-        if start >= end:
-            return end
 
 
 def _sentence(item: ChunkText, start: int, end: int, dateline: _Dateline) -> Sentence:

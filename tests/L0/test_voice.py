@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.L0.read import mime_of, read_text
-from lpm_kernel.L0.voice import MIN_WORDS, UNITS, build_voice_profile, measure_voice, voice_distance
+from lpm_kernel.L0.voice import MARKS, MIN_WORDS, UNITS, build_voice_profile, measure_voice, voice_distance
 from lpm_kernel.settings import settings_path
 from tests.samples import make_document
 
@@ -41,6 +41,24 @@ def test_lengths_and_rates_are_those_one_counts_by_hand() -> None:
         "vocabulary_mattr": 0.1,
     }
     assert {name: voice.features[name] for name in expected} == pytest.approx(expected, abs=1e-3)
+
+
+def test_one_emoji_is_counted_once_whatever_it_is_made_of() -> None:
+    """A thumb with a colour counted twice, a family three times and a flag not at all."""
+    voice = measure_voice(["Well done, all of you 👍🏽 👨‍👩‍👧 🇵🇱 ❤️ again.\n\n" * 40])
+    assert voice.features["emoji"] == pytest.approx(4 * 40 * 1000 / voice.words, abs=1e-3)
+
+
+def test_signs_are_counted_as_they_are_typed_and_not_within_numbers() -> None:
+    voice = measure_voice(["It cost 1,234.50 at 12:30 then - well... too much -- really.\n\n" * 40])
+    counted = {name: round(voice.features[f"mark.{name}"] * voice.words / 1000 / 40, 3) for name in MARKS}
+    assert {name: count for name, count in counted.items() if count} == {"full_stop": 1, "dash": 2, "ellipsis": 1}
+
+
+def test_what_somebody_else_wrote_and_code_are_no_part_of_a_voice() -> None:
+    own = "I like my soup, really.\n\n" * 60
+    other = "> Whoever consumes bread, however, must be warned!\n\n```\nprint(whoever)\n```\n\n" * 20
+    assert measure_voice([own + other]) == measure_voice([own])
 
 
 def test_every_feature_has_a_unit() -> None:

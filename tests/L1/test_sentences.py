@@ -108,3 +108,22 @@ def test_a_statement_is_whole_and_clear_alone(text: str, statement: bool) -> Non
     (sentence,) = read_sentences(make_items("1", {"a.md": text}))
     assert isinstance(sentence, Sentence)
     assert sentence.is_statement is statement
+
+
+def test_a_wrapped_line_before_a_name_is_no_title() -> None:
+    """Lines of a PDF are wrapped: the words before a name at a line's start were taken for a title and dropped."""
+    text = "For many years and with much pleasure I worked at\nFilbert and Sons and learnt what I know.\n"
+    assert [words for words, *_ in dated("a.md", text, 56)] == [" ".join(text.split())]
+
+
+def test_a_sentence_longer_than_a_chunk_is_told_in_the_parts_that_each_chunk_holds() -> None:
+    text = "I like soup " + "and bread " * 60 + "and tea.\n\nI swam."
+    sentences = list(read_sentences(make_items("1", {"a.md": text}, 24)))
+    assert len(sentences) > 2
+    assert " ".join(sentence.text for sentence in sentences) == " ".join(text.split())
+
+
+def test_the_letter_that_is_answered_is_not_told_as_the_writers_own() -> None:
+    """Biographies are in the person's own sentences: "I" behind a quotation mark is somebody else."""
+    text = "You wrote to me.\n> I sold my boat last year.\n\n“I never sail again.” I kept mine.\n"
+    assert [words for words, *_ in dated("a.md", text, 56)] == ["You wrote to me.", "I kept mine."]

@@ -129,7 +129,7 @@ def entities(context: dg.AssetExecutionContext, stores: StoresResource, chunks: 
     )
 
 
-@stage(group="l0", io_manager_key="json", code_version="1", kinds={"s3", "spacy"})
+@stage(group="l0", io_manager_key="json", code_version="2", kinds={"s3", "spacy"})
 def voice_profile(
     context: dg.AssetExecutionContext, stores: StoresResource, raw_documents: list[Document], chunks: list[Chunk]
 ) -> Made:

@@ -53,7 +53,7 @@ def topics(context: dg.AssetExecutionContext, stores: StoresResource, chunks: li
     )
 
 
-@stage(group="l1", io_manager_key="jsonl", code_version="1", kinds={"s3", "scikitlearn"})
+@stage(group="l1", io_manager_key="jsonl", code_version="2", kinds={"s3", "scikitlearn"})
 def shades(
     context: dg.AssetExecutionContext,
     stores: StoresResource,
