@@ -125,7 +125,7 @@ def by_model(model: str, *, rules: bool, labels: Mapping[str, str] | None = None
     load_spacy(model)  # once; loading is no part of its speed
 
     def extract(texts: Sequence[str]) -> list[list[Span]]:
-        results = [() if isinstance(result, NerError) else result for result in ner.extract(texts)]
+        results = [() if isinstance(result, NerError) else result.spans for result in ner.extract(texts)]
         return [[replace(span, type=(labels or {}).get(span.type, span.type)) for span in spans] for spans in results]
 
     return extract
