@@ -17,9 +17,11 @@ from lpm_kernel.stores.ner_rules import LANGUAGES, TITLE, Found, settle
 NAMES_VERSION = "1"
 SPACY_RANK = 50
 LEARNT_RANK = 72
+GEMINI_RANK = 75  # it has read the whole text, and knows more of the world than a corpus tells
 RULES_RANK = 80
 CODED_RANK = 98
 TOPIC_RANK = 85
+_RANKS = {"spacy": SPACY_RANK, "gemini": GEMINI_RANK, "rules": RULES_RANK}
 LEAST_SCORE = 1.5
 MOST_VOTES = 2.0
 ORG_WEIGHT = 0.3  # what the small model does not know it calls an organisation
@@ -191,11 +193,11 @@ def apply_names(text: str, spans: Sequence[Span], names: Names) -> tuple[Span, .
 
 
 def _source_of(item: Found) -> str:
-    return {SPACY_RANK: "spacy", RULES_RANK: "rules"}.get(item.rank, "names")
+    return next((extractor for extractor, rank in _RANKS.items() if rank == item.rank), "names")
 
 
 def _rank_of(span: Span) -> int:
-    return RULES_RANK if span.extractor == "rules" else SPACY_RANK
+    return _RANKS.get(span.extractor, SPACY_RANK)
 
 
 def _without_common_heads(text: str, known: Iterable[Found], names: Names) -> Iterable[Found]:
