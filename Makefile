@@ -24,7 +24,7 @@ check: setup      ## format, lint, types, definitions, house rules; under a minu
 bench: setup      ## performance and quality beside baselines
 	@$(BIN)/python -m bench
 
-bench-ner: setup  ## named entities: each extractor on three labelled sets; needs no engines
+bench-ner: setup  ## named entities: each extractor on four labelled sets; needs no engines
 	@$(BIN)/python -m bench.ner
 
 up: setup         ## engines, Dagster UI, daemon and API, watched
