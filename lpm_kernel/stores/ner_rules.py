@@ -63,7 +63,8 @@ _UNIT = (
     r"(?:k|m|c|µ|μ|n|d)?(?:m|g|l|L|W|N|V|A|Hz|Pa|J)(?:[²³])?|kWh|Wh|MB|GB|TB|kB|KB|psi|bar|mph|rpm|lbs?|oz|ml|dB|Nm|mAh|"
     r"km/h|m/s|kN|kg|mm/s)(?![\w°])"
 )
-_NAME = r"[A-ZÀ-Þ][\w’'-]*[a-zß-ÿ]\w*"
+# Atomic: each word of a run can be split in many ways, and a title of thirty words took hours to be refused.
+_NAME = r"(?>[A-ZÀ-Þ][\w’'-]*[a-zß-ÿ]\w*)"
 _NAMES = rf"{_NAME}(?: {_NAME})*"
 _LINKED = rf"{_NAME}(?:(?: (?:of|the|for|and|&|de|St\.?))* {_NAME})*"
 TITLE = r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor|Sister|Brother|Reverend|Rev|Father|Sir|Lady|Lord|Dame|Captain|Aunt|Auntie|Uncle)"
