@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lpm_kernel.errors import NerError, SettingsError
+from lpm_kernel.errors import NerError
 from lpm_kernel.stores.ner import TYPES
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ Answer = list[tuple[str, list[tuple[str, str]]]]
 
 
 def open_gemini(base_url: str, api_key: str) -> httpx.Client:
-    """The key travels in a header: an address ends up in logs. Raises: SettingsError `gemini_address_invalid`."""
+    """The key travels in a header: an address ends up in logs. Raises: NerError `gemini_address_invalid`."""
     import httpx
 
     timeout = httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
@@ -67,7 +67,7 @@ def open_gemini(base_url: str, api_key: str) -> httpx.Client:
         message = (
             "Gemini's address or key has characters that cannot be sent: look at stores.gemini_base_url and gemini_api_key"
         )
-        raise SettingsError("gemini_address_invalid", message) from None
+        raise NerError("gemini_address_invalid", message) from None
 
 
 def ask_gemini(client: httpx.Client, model: str, texts: Mapping[str, str]) -> Answer:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpm_kernel.errors import NerError, SettingsError
+from lpm_kernel.errors import NerError
+from lpm_kernel.stores.fallback_ner import FallbackNer
 from lpm_kernel.stores.gemini_ner import COOL_S, FAILURES_IN_A_ROW, GeminiNer, place_entities
 from lpm_kernel.stores.ner import TYPES, Reading
+from tests.fakes import FakeNer
 from tests.gemini_server import KEY, GeminiServer, Named, Question, answer_well, read_capitals, say
 
 MODEL = "gemini-2.5-flash"
@@ -159,14 +161,16 @@ def test_no_key_is_a_named_error_for_all_and_no_request(server: GeminiServer) ->
     assert server.history == []
 
 
-@pytest.mark.parametrize("key", ["kéy", "k\x00y"])
-def test_a_key_that_cannot_be_sent_is_not_quoted(server: GeminiServer, key: str) -> None:
-    try:
-        (error,) = gemini(server, key).extract(["Nora"])
-    except SettingsError as refused:
-        error = refused
-    assert isinstance(error, NerError | SettingsError)
-    assert key not in str(error)
+@pytest.mark.parametrize(("key", "address"), [("kéy", None), ("k\x00y", None), (KEY, "http://[::bad"), (KEY, "ftp://x")])
+def test_a_key_or_address_that_cannot_be_sent_is_a_named_error_that_quotes_neither(
+    server: GeminiServer, key: str, address: str | None
+) -> None:
+    ner = FallbackNer(GeminiNer(key, MODEL, base_url=address or server.url, retries=0), FakeNer())
+    (result,) = ner.extract(["Nora"])
+    assert isinstance(result, Reading)
+    assert result.instead_of is not None
+    assert result.instead_of.code in ("gemini_address_invalid", "gemini_unreachable")
+    assert key not in str(result.instead_of)
 
 
 def test_a_failing_server_is_left_alone_and_tried_again_later(server: GeminiServer) -> None:

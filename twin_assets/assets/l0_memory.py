@@ -93,7 +93,7 @@ def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks
     )
 
 
-@stage(group="l0", io_manager_key="jsonl", code_version="1", kinds={"s3", "spacy"})
+@stage(group="l0", io_manager_key="jsonl", code_version="2", kinds={"s3", "spacy"})
 def entities(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk]) -> Made:
     """Who and what the documents name, one row an entity: its type, spellings, and every mention with its exact bytes. Chunks
     that did not change are not read again; a chunk that could not be read, or only by the second extractor, is told in the
