@@ -75,14 +75,14 @@ class GeminiNer:
         return [results[position] for position in range(len(texts))]
 
     def _read_batch(self, client: httpx.Client, batch: Mapping[int, str]) -> Results:
-        """A result for each text; those that the common request failed are asked for one by one."""
+        """A result for each text; one that the common request failed, or whose answer was none, is asked for on its own."""
         results = self._ask(client, batch, self._retries)
-        if len(batch) > 1:
-            for position, text in batch.items():
-                if isinstance(results[position], NerError):
-                    alone = self._ask(client, {position: text}, 0)[position]
-                    if not (isinstance(alone, NerError) and alone.code == "gemini_resting"):  # then the first reason says more
-                        results[position] = alone
+        for position, text in batch.items():
+            error = results[position]
+            if isinstance(error, NerError) and (len(batch) > 1 or error.code == "gemini_answer_invalid"):
+                alone = self._ask(client, {position: text}, 0)[position]
+                if not (isinstance(alone, NerError) and alone.code == "gemini_resting"):  # then the first reason says more
+                    results[position] = alone
         return results
 
     def _ask(self, client: httpx.Client, batch: Mapping[int, str], retries: int) -> Results:

@@ -141,6 +141,14 @@ def test_an_answer_that_is_moved_by_one_text_is_not_believed(server: GeminiServe
     assert len(server.history) == 5
 
 
+@pytest.mark.parametrize("how", ["missing", "no JSON", "cut off"])
+def test_an_answer_that_is_none_is_asked_for_once_more(server: GeminiServer, how: str) -> None:
+    server.queue.append(answer_badly(how, "Nora"))
+    (result,) = gemini(server).extract(["Nora came."])
+    assert mentions(result) == [("Nora", "PERSON")]
+    assert len(server.history) == 2
+
+
 def test_a_busy_server_is_asked_again(server: GeminiServer) -> None:
     server.queue.extend([lambda _: (429, {}), lambda _: (503, b"")])
     (result,) = gemini(server).extract(["Nora came."])
