@@ -27,7 +27,7 @@ bench: setup      ## performance and quality beside baselines
 bench-recall: setup  ## what recall finds, how fast, and that users never meet
 	@$(BIN)/python -m bench recall locomo preferences recall_latency
 
-bench-ner: setup  ## named entities: each extractor on three labelled sets; needs no engines
+bench-ner: setup  ## named entities: each extractor on four labelled sets; needs no engines
 	@$(BIN)/python -m bench.ner
 
 up: setup         ## engines, Dagster UI, daemon and API, watched

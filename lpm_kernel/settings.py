@@ -27,7 +27,8 @@ class ModelSettings(Section):
     base: Literal["SmolLM2-135M-Instruct"]
     base_quantisation: Literal["f16", "q8_0"]
     embedder: Literal["all-MiniLM-L6-v2-int8"]
-    ner: Literal["en-core-web-sm+rules"]
+    ner: Literal["en-core-web-md+rules", "en-core-web-sm+rules", "gemini"]
+    gemini: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     context_tokens: int = Field(ge=256, le=8192)
     answer_tokens: int = Field(ge=8, le=2048)
     slots: int = Field(ge=1, le=64)
@@ -140,6 +141,8 @@ class StoreSettings(Section):
     neo4j_username: str
     neo4j_password: str
     neo4j_database: str
+    gemini_api_key: str
+    gemini_base_url: str
 
 
 class Settings(Section):

@@ -23,7 +23,7 @@ from lpm_kernel.errors import LlmError, NerError, StoreError, UserInputError
 from lpm_kernel.L2.prompt import render_chatml
 from lpm_kernel.records import Citation, Message
 from lpm_kernel.stores.llm import AdapterFile
-from lpm_kernel.stores.ner import Span, exact_spans
+from lpm_kernel.stores.ner import Reading, exact_spans
 from lpm_kernel.stores.ner_rules import Found
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import Hit, SyncCount, VectorEntry
@@ -288,12 +288,13 @@ class FakeNer:
         self.fails_on = fails_on
         self.texts: list[str] = []
 
-    def extract(self, texts: Sequence[str]) -> list[tuple[Span, ...] | NerError]:
+    def extract(self, texts: Sequence[str]) -> list[Reading | NerError]:
         self.texts.extend(texts)
         return [self._extract(text) for text in texts]
 
-    def _extract(self, text: str) -> tuple[Span, ...] | NerError:
+    def _extract(self, text: str) -> Reading | NerError:
         if self.fails_on is not None and self.fails_on in text:
             return NerError("extraction_failed", "told to fail")
         words = re.finditer(r"\b[A-ZÀ-Þ]\w+", text)
-        return exact_spans(text, [(Found(word.start(), word.end(), "PERSON", 50), "spacy") for word in words])
+        spans = exact_spans(text, [(Found(word.start(), word.end(), "PERSON", 50), "spacy") for word in words])
+        return Reading(spans, self.fingerprint)

@@ -12,19 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.labelled import held_out
 from lpm_kernel.L0.read import mime_of, read_text
 from lpm_kernel.L2.golden import holds_fact, parse_golden
 from lpm_kernel.records import check_user_id
 from lpm_kernel.settings import load_settings
+from lpm_kernel.stores.ner import TYPES
 
 DATA = Path(__file__).parent.parent / "data"
 PEOPLE = ("1", "2")
 PROPOSALS = {"P-07", "P-09", "P-11", "P-12", "P-14", "P-15", "P-16", "P-18"}
-TYPES = {
-    "PERSON", "NORP", "FAC", "ORG", "GPE", "LOC", "PRODUCT", "EVENT", "WORK_OF_ART", "LAW", "LANGUAGE", "DATE", "TIME",
-    "PERCENT", "MONEY", "QUANTITY", "ORDINAL", "CARDINAL",
-    "POLICY_TOPIC", "PROPOSAL", "MACHINE", "MATERIAL",
-}  # fmt: skip
 
 
 @lru_cache
@@ -140,6 +137,22 @@ def test_mentions_of_one_sentence_do_not_overlap(user_id: str) -> None:
         if any(end > start for (_, end), (start, _) in pairwise(spans)):
             overlapping.append(item["sentence"])
     assert overlapping == []
+
+
+def test_the_held_out_sentences_are_of_other_people_and_sound() -> None:
+    sentences = held_out()
+    assert len(sentences) >= 60
+    assert len({sentence.person for sentence in sentences}) == 3
+    for sentence in sentences:
+        assert not set("[]|") & set(sentence.text)
+        assert {kind for _, _, kind in sentence.labels} <= TYPES
+        assert all(sentence.text[start:end] == sentence.text[start:end].strip() != "" for start, end, _ in sentence.labels)
+    assert {kind for sentence in sentences for _, _, kind in sentence.labels} == TYPES
+    people = {s.text[start:end] for s in sentences for start, end, kind in s.labels if kind == "PERSON"}
+    known = {
+        m["text"] for u in PEOPLE for i in golden_of(u)["entities"] for m in i.get("mentions") or () if m["type"] == "PERSON"
+    }
+    assert people & known == set()
 
 
 def test_every_person_names_files_and_questions_that_are_there() -> None:

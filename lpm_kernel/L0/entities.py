@@ -31,7 +31,7 @@ class ChunkMentions:
 
 @dataclass(frozen=True, slots=True)
 class ExtractionFailure:
-    """A chunk whose mentions are missing, and why. It is read again the next time."""
+    """A chunk that an extractor could not read, and why. It is read again the next time."""
 
     chunk_id: str
     filename: str
@@ -47,6 +47,10 @@ class EntityCount:
     documents_extracted: int
     documents_reused: int
     failures: tuple[ExtractionFailure, ...]
+    fallbacks: tuple[ExtractionFailure, ...]
+    """Chunks that another extractor had to read, and why. The first one is asked again the next time."""
+    unplaced: int
+    """What an extractor named that does not stand in the chunk."""
 
 
 def extract_entities(
@@ -57,10 +61,12 @@ def extract_entities(
     Idempotent: ids come from content; the order of documents does not matter.
     Raises: NerError `nothing_extracted` when not one chunk could be read, or what the extractor raises for all of them.
     """
-    recipe = ner.fingerprint
+    recipe = ner.fingerprint  # what a second extractor had to read has another one, and is read again
     known = {row.chunk_id: row for row in previous if row.recipe == recipe}
     missing = [item for item in items if item.chunk.chunk_id not in known]
     failures: list[ExtractionFailure] = []
+    fallbacks: list[ExtractionFailure] = []
+    unplaced = 0
     for first in range(0, len(missing), PROGRESS_EVERY):
         batch = missing[first : first + PROGRESS_EVERY]
         results = ner.extract([item.text for item in batch])
@@ -68,8 +74,11 @@ def extract_entities(
             # Joined by the chunk itself, at once: a failure can drop or move nobody else's mentions.
             if isinstance(result, NerError):
                 failures.append(_failure(item.chunk, result))
-            else:
-                known[item.chunk.chunk_id] = ChunkMentions(item.chunk.chunk_id, recipe, result)
+                continue
+            known[item.chunk.chunk_id] = ChunkMentions(item.chunk.chunk_id, result.recipe, result.spans)
+            unplaced += result.unplaced
+            if result.instead_of:
+                fallbacks.append(_failure(item.chunk, result.instead_of))
         progress(min(1.0, (first + len(batch)) / len(missing)), f"{first + len(batch)} of {len(missing)} chunks read for names")
     if items and len(failures) == len(items):
         raise NerError("nothing_extracted", f"names could be found in none of {len(items)} chunks: {failures[0].reason}")
@@ -88,6 +97,8 @@ def extract_entities(
         documents_extracted=len(touched),
         documents_reused=len({item.chunk.document_sha256 for item in items} - touched),
         failures=tuple(failures),
+        fallbacks=tuple(fallbacks),
+        unplaced=unplaced,
     )
     user_id = items[0].chunk.user_id if items else ""
     return link_mentions(user_id, mentions), rows, count

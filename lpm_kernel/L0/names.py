@@ -12,14 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lpm_kernel.stores.ner import NUMERIC, Span, exact_spans
-from lpm_kernel.stores.ner_rules import LANGUAGES, TITLE, Found, settle
+from lpm_kernel.stores.ner_rules import DAY, LANGUAGES, MONTH, TITLE, Found, settle
 
-NAMES_VERSION = "1"
+NAMES_VERSION = "2"
 SPACY_RANK = 50
 LEARNT_RANK = 72
+GEMINI_RANK = 75  # it has read the whole text, and knows more of the world than a corpus tells
 RULES_RANK = 80
 CODED_RANK = 98
 TOPIC_RANK = 85
+_RANKS = {"spacy": SPACY_RANK, "gemini": GEMINI_RANK, "rules": RULES_RANK}
 LEAST_SCORE = 1.5
 MOST_VOTES = 2.0
 ORG_WEIGHT = 0.3  # what the small model does not know it calls an organisation
@@ -28,11 +30,15 @@ _NAME = r"[A-ZÀ-Þ]\w*[a-zß-ÿ]\w*\b"
 _WORD = re.compile(r"\b[A-ZÀ-Þ][a-zß-ÿ]\w*\b")
 _SENTENCE = re.compile(r"(?<=[.!?:])[\"”’)]*\s+|\n+")
 _THING = r"(?:robot|printer|machine|press|lathe|mill|oven|extruder|cutter|moulder|loader|crane|saw|drill)"
-_VEHICLE = r"(?:bicycle|bike|car|van|boat|dinghy|yacht|piano|cornet|guitar|violin|phone|camera|laptop|motorcycle|scooter|watch)"
+_VEHICLE = (
+    r"(?:bicycle|bike|car|van|lorry|truck|tractor|boat|dinghy|yacht|motorcycle|scooter|phone|camera|laptop|watch|piano|organ|"
+    r"guitar|violin|viola|cello|flute|clarinet|trumpet|cornet|trombone|saxophone|accordion)"
+)
 _KIN = (
-    r"(?:boy|girl|man|woman|nurse|friend|neighbour|brother|sister|son|daughter|wife|husband|partner|fiancée|"
-    r"mother|father|aunt|uncle|"
-    r"cousin|niece|nephew|colleague|teacher|treasurer|cat|dog|spaniel|baker|goldsmith)"
+    r"(?:boy|girl|man|woman|friend|neighbour|brother|sister|son|daughter|wife|husband|partner|fiancée?|mother|father|aunt|"
+    r"uncle|cousin|niece|colleague|apprentice|teacher|pupil|student|nurse|doctor|dentist|lawyer|treasurer|secretary|baker|"
+    r"butcher|farmer|gardener|plumber|electrician|carpenter|goldsmith|driver|engineer|writer|painter|poet|cat|dog|puppy|"
+    r"kitten|horse|pony|parrot|terrier|spaniel|collie|labrador|poodle)"
 )
 _SAYING = (
     r"(?:said|says|asks?|asked|thinks?|thought|told|tells?|wants?|wanted|wrote|writes|telephoned|laughed|"
@@ -70,11 +76,9 @@ _CUES: tuple[tuple[str, float, str], ...] = (
 )  # fmt: skip
 _VOTES = {"PERSON": "PERSON", "GPE": "GPE", "LOC": "GPE", "PRODUCT": "PRODUCT", "ORG": "ORG"}
 _NO_NAMES = re.compile(
-    r"Dear|Hello|Hi|I|January|February|March|April|May|June|July|August|September|October|November|December|Monday|Tuesday|"
-    r"Wednesday|Thursday|Friday|Saturday|Sunday|Row|Page|Chapter|Section|Class|Year|Room|Level|Part|Step|Item|Figure|"
-    r"Table|Volume|Act|Unit|Week|Day|Grade|Storm|Mr|Mrs|Ms|Dr|Sister|Christmas|Easter|English|Welsh|French|German|"
-    r"Polish|The|This|That|It|He|She|We|You|They|In|On|At|My|Our|And|But|If|When|No|Yes|Not|There|What|Here|Lake|"
-    r"River|Mount|Island|Bridge|Street|Road|Dad|Mum|Gran|Grandad|Grandma|Father|Mother|Reverend|Saint"
+    rf"{MONTH}|{DAY}|{TITLE}|{LANGUAGES}|Dear|Hello|Hi|I|Row|Page|Chapter|Section|Class|Year|Room|Level|Part|Step|Item|Figure|"
+    r"Table|Volume|Act|Unit|Week|Day|Grade|Storm|Christmas|Easter|The|This|That|It|He|She|We|You|They|In|On|At|My|Our|And|But|"
+    r"If|When|No|Yes|Not|There|What|Here|Lake|River|Mount|Island|Bridge|Street|Road|Dad|Mum|Gran|Grandad|Grandma|Mother|Saint"
 )
 _TOPIC_WORDS = r"[A-Za-z][\w-]*(?: [a-z][\w-]*){0,2}"
 _TOPIC_PLACES = (
@@ -130,7 +134,7 @@ def learn_names(texts: Sequence[str], mentions: Sequence[Sequence[Span]]) -> Nam
     types: dict[str, str] = {}
     for name, score in scores.items():
         score["ORG"] *= ORG_WEIGHT
-        if _NO_NAMES.fullmatch(name) or not inside[name] or re.fullmatch(LANGUAGES, name):
+        if _NO_NAMES.fullmatch(name) or not inside[name]:
             continue
         if len(units[name]) >= 2:
             score["MACHINE"] += 3
@@ -191,11 +195,11 @@ def apply_names(text: str, spans: Sequence[Span], names: Names) -> tuple[Span, .
 
 
 def _source_of(item: Found) -> str:
-    return {SPACY_RANK: "spacy", RULES_RANK: "rules"}.get(item.rank, "names")
+    return next((extractor for extractor, rank in _RANKS.items() if rank == item.rank), "names")
 
 
 def _rank_of(span: Span) -> int:
-    return RULES_RANK if span.extractor == "rules" else SPACY_RANK
+    return _RANKS.get(span.extractor, SPACY_RANK)
 
 
 def _without_common_heads(text: str, known: Iterable[Found], names: Names) -> Iterable[Found]:

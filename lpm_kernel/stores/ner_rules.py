@@ -31,9 +31,13 @@ _ABOUT = (
     r"(?:\b(?:[Nn]o (?:more|less|fewer) than|[Mm]ore than|[Ll]ess than|[Ff]ewer than|[Aa]t least|[Aa]t most|[Uu]p to|[Aa]bout|"
     r"[Aa]round|[Rr]oughly|[Aa]pproximately|[Nn]early|[Aa]lmost)\s)?"
 )
-_MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _SHORT_MONTH = r"(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b\.?"
-_DAY = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
+DAY = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
+_HOLIDAY = (
+    r"(?:Christmas(?: (?:Eve|Day))?|Boxing Day|New Year(?:['’]s (?:Eve|Day))?|Easter(?: Monday)?|Good Friday|"
+    r"(?:Palm|Easter|Remembrance|Mothering) Sunday|Thanksgiving|Halloween|Bonfire Night|Ramadan|Diwali|Hanukkah|Passover)"
+)
 _ORDINAL_WORDS = (
     r"(?i:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|thirteenth|fourteenth|fifteenth|"
     r"sixteenth|seventeenth|eighteenth|nineteenth|twentieth|thirtieth|(?:twenty|thirty)-(?:first|second|third|fourth|fifth|"
@@ -41,7 +45,7 @@ _ORDINAL_WORDS = (
 )
 _DAY_NUMBER = rf"(?:[0-3]?\d(?:st|nd|rd|th)?|(?:the )?{_ORDINAL_WORDS} of)"
 _CALENDAR = (
-    rf"(?:(?:{_DAY},? )?(?:the )?(?:(?:{_DAY_NUMBER} )?{_MONTH}|{_DAY_NUMBER} {_SHORT_MONTH})"
+    rf"(?:(?:{DAY},? )?(?:the )?(?:(?:{_DAY_NUMBER} )?{MONTH}|{_DAY_NUMBER} {_SHORT_MONTH})"
     r"(?: [0-3]?\d(?:st|nd|rd|th)?,?(?!\d|[:.]\d))?(?:,? (?:19|20)\d\d)?)"
 )
 _DAYS = r"(?:days?|weeks?|fortnights?|months?|years?|decades?|centur(?:y|ies)|weekends?)"
@@ -59,7 +63,8 @@ _UNIT = (
     r"(?:k|m|c|µ|μ|n|d)?(?:m|g|l|L|W|N|V|A|Hz|Pa|J)(?:[²³])?|kWh|Wh|MB|GB|TB|kB|KB|psi|bar|mph|rpm|lbs?|oz|ml|dB|Nm|mAh|"
     r"km/h|m/s|kN|kg|mm/s)(?![\w°])"
 )
-_NAME = r"[A-ZÀ-Þ][\w’'-]*[a-zß-ÿ]\w*"
+# Atomic: each word of a run can be split in many ways, and a title of thirty words took hours to be refused.
+_NAME = r"(?>[A-ZÀ-Þ][\w’'-]*[a-zß-ÿ]\w*)"
 _NAMES = rf"{_NAME}(?: {_NAME})*"
 _LINKED = rf"{_NAME}(?:(?: (?:of|the|for|and|&|de|St\.?))* {_NAME})*"
 TITLE = r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor|Sister|Brother|Reverend|Rev|Father|Sir|Lady|Lord|Dame|Captain|Aunt|Auntie|Uncle)"
@@ -87,9 +92,11 @@ LANGUAGES = (
     r"Finnish|Greek|Latin|Turkish|Czech|Romanian|Hungarian|Gaelic|Irish|Catalan|Basque|Ukrainian|Somali|Tamil)"
 )
 _ORG_WORD = (
-    r"(?:School|College|University|Hospital(?: for Children)?|Works|Ltd|Limited|plc|PLC|Inc|Co|Company|Corporation|Institute|"
-    r"Society|Association|Foundation|Trust|Council|Committee|Union|Club|Bank|Polymers|Engineering|Systems|Industries|Records|"
-    r"Airlines|Airways|Museum|Ministry|Department|Agency|Party|Orchestra|Rovers|United|Rescue)"
+    r"(?:School|Academy|College|University|Hospital(?: for [A-Z]\w+)?|Hospice|Clinic|Surgery|Works|Ltd|Limited|plc|PLC|Inc|Co|"
+    r"Company|Corporation|Group|Institute|Society|Association|Federation|Foundation|Trust|Council|Committee|Union|Cooperative|"
+    r"Co-operative|Club|Bank|Chemicals|Plastics|Polymers|Metals|Motors|Electronics|Foods|Brewery|Engineering|Systems|"
+    r"Industries|Records|Press|Airlines|Airways|Railways?|Museum|Ministry|Department|Agency|Authority|Party|Orchestra|Choir|"
+    r"Rovers|United|Wanderers|Athletic|Police|Rescue|Ambulance)"
 )
 _FAC_WORD = (
     r"(?:Road|Street|Lane|Avenue|Square|Bridge|Pier|Park|Market|Station|station|(?:Leisure|Sports|Shopping) Centre|Path|"
@@ -121,7 +128,7 @@ _PATTERNS: tuple[tuple[str, int, str], ...] = (
      rf"quarter))?"),
     ("TIME", 92, rf"\b(?:(?:a )?(?:quarter|half|{_SMALL}) (?:past|to)) (?:{_SMALL}|noon|midnight)(?: o'clock)?\b{_HOUR_ENDS}"),
     ("TIME", 92, rf"\b(?:{_SMALL}|\d\d?) o['’]clock(?: (?:this|that|in the) {_DAYPART})?"),
-    ("TIME", 91, rf"\b{_DAY} {_DAYPART}s?\b"),
+    ("TIME", 91, rf"\b{DAY} {_DAYPART}s?\b"),
     ("TIME", 90, rf"\b(?:[Tt]his|[Tt]hat|[Ee]very|[Ee]ach|[Yy]esterday|[Tt]omorrow|[Ll]ast) {_DAYPART}\b"),
     ("TIME", 90,
      rf"\b[Tt]he {_DAYPART}(?=[.,;]|$)|\b[Tt]he (?:last|same|next|first) {_DAYPART}\b|\b(?:[Tt]onight|[Oo]vernight|"
@@ -130,18 +137,18 @@ _PATTERNS: tuple[tuple[str, int, str], ...] = (
     ("TIME", 70, rf"\bfrom (?P<m>{_SMALL})(?= (?:until|till|to)\b)"),
     ("DATE", 88, rf"{_ABOUT}\b{_CALENDAR}\s?(?:to|until|–|-)\s?{_CALENDAR}(?!\w)"),
     ("DATE", 87, rf"{_ABOUT}\b{_CALENDAR}(?![\w-])"),
-    ("DATE", 86, rf"(?:\b(?:[Ll]ast|[Nn]ext|[Tt]his|[Ee]very|[Ee]ach) )?\b(?:{_DAY}s?|Remembrance Sunday|Good Friday)\b"),
-    ("DATE", 88, rf"(?:\b(?:[Ll]ast|[Nn]ext|[Ee]very|[Ee]ach) )\b(?:{_MONTH})\b"),
+    ("DATE", 86, rf"(?:\b(?:[Ll]ast|[Nn]ext|[Tt]his|[Ee]very|[Ee]ach) )?\b(?:{DAY}s?|{_HOLIDAY})\b"),
+    ("DATE", 88, rf"(?:\b(?:[Ll]ast|[Nn]ext|[Ee]very|[Ee]ach) )\b(?:{MONTH})\b"),
     ("DATE", 86,
      rf"{_ABOUT}(?:{_NUMBER}|\b[Aa]n?|\ba few|\bseveral)(?: (?:and a half|full|whole|more))? {_DAYS}(?: (?:ago|old|"
      rf"later|earlier))?\b"),
     ("DATE", 85,
      rf"\b(?:[Tt]his|[Ll]ast|[Nn]ext|[Ee]ach|[Ee]very|[Tt]he (?:same|next|last|previous|following|coming|past|"
-     rf"{_ORDINAL_WORDS})(?: full| whole)?) {_PERIOD}\b(?: of (?:term|{_MONTH}|(?:19|20)\d\d))?"),
+     rf"{_ORDINAL_WORDS})(?: full| whole)?) {_PERIOD}\b(?: of (?:term|{MONTH}|(?:19|20)\d\d))?"),
     ("DATE", 89, rf"\b[Tt]he (?:end|beginning|start|middle) of (?:{_CALENDAR}|(?:the|last|next|this) {_PERIOD})\b"),
     ("DATE", 84,
      r"\b(?:[Tt]oday|[Yy]esterday|[Tt]omorrow|[Ww]eekdays?|[Dd]aily|[Ww]eekly|[Ff]ortnightly|[Mm]onthly|"
-     r"[Qq]uarterly|[Yy]early|[Aa]nnual(?:ly)?|Christmas(?: (?:Eve|Day))?|Easter|New Year|[Tt]he fortnight)\b"),
+     r"[Qq]uarterly|[Yy]early|[Aa]nnual(?:ly)?|[Tt]he fortnight)\b"),
     ("DATE", 83,
      rf"{_ABOUT}(?<![\w£$€.,/-])(?:1[5-9]|20)\d\d(?:[-–](?:\d\d|(?:19|20)\d\d))?(?:s\b)?(?![\w%°/-]|[.,]\d|"
      rf" (?:{_UNIT}))"),

@@ -17,12 +17,12 @@ from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
 from lpm_kernel.stores.graph import Graph, GraphitiGraph
 from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.memories import Memories
-from lpm_kernel.stores.ner import Ner, SpacyNer
+from lpm_kernel.stores.ner import Ner
+from lpm_kernel.stores.open_ner import open_ner
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
 
 EMBEDDERS: dict[str, Callable[[], Embedder]] = {"all-MiniLM-L6-v2-int8": MiniLmEmbedder}
-NERS: dict[str, Callable[[], Ner]] = {"en-core-web-sm+rules": SpacyNer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,6 @@ def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapp
         PgVectors(tables),
         embedder,
         memories=Mem0Memories(tables.engine.url, embedder, settings.memory_ranking),
-        ner=NERS[settings.models.ner](),
+        ner=open_ner(settings, environ),
         graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder),
     )

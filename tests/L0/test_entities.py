@@ -100,8 +100,17 @@ def test_one_person_in_other_spellings_is_one_entity() -> None:
     ]
 
 
+def test_initials_middle_names_and_foreign_letters_are_spellings_too() -> None:
+    assert len(people("Nora Jane Whitlock", "Nora Whitlock", "N. Whitlock", "N Whitlock", "Nora J. Whitlock", "Nora")) == 1
+    assert len(people("Søren Ødegård", "Soren Odegard", "Łukasz", "Lukasz")) == 2
+    assert len(people("Nora Whitlock", "Neil Whitlock", "N. Whitlock")) == 3, "an initial of two people is nobody's"
+
+
 def test_two_people_stay_two() -> None:
     assert len(people("Dan Smithson", "Ian Smithson")) == 2
+    assert len(people("Maria Costello", "Mario Costello")) == 2
+    assert len(people("Ann Berg", "Ann Berk")) == 2, "a short name has no slip of the pen"
+    assert len(people(*["Peter Hanssen"] * 3, *["Peter Hansson"] * 2)) == 2, "what is written again is no slip of the pen"
     assert len(people("Nora Whitlock", "Desmond Whitlock", "Whitlock")) == 3, "a surname of two people is nobody's"
 
 
@@ -109,6 +118,20 @@ def test_a_short_name_goes_to_the_one_its_document_speaks_of() -> None:
     two = [("PERSON", "Victor Osei", "one"), ("PERSON", "Victor Hugo", "two"), ("PERSON", "Victor", "two")]
     assert {"Victor Hugo", "Victor"} in linked(*two)
     assert len(linked(*two, ("PERSON", "Victor", "three"))) == 3
+
+
+FIRST = st.sampled_from(["Victor", "Mira"])
+LAST = st.sampled_from(["Osei", "Hugo", "Ortega", "Hug", "Oseinov"])
+SPOKEN = st.lists(st.tuples(FIRST, st.none() | LAST, st.sampled_from(["one", "two", "three"])), min_size=1, max_size=12)
+
+
+@given(spoken=SPOKEN)
+def test_two_people_who_share_a_first_name_are_never_one(spoken: list[tuple[str, str | None, str]]) -> None:
+    """In any documents, with and without their last names."""
+    mentions = [("PERSON", " ".join(filter(None, (first, last))), document) for first, last, document in spoken]
+    for spellings in linked(*mentions):
+        assert len({spelling for spelling in spellings if " " in spelling}) <= 1
+        assert len({spelling.split()[0] for spelling in spellings}) == 1
 
 
 def test_other_things_are_linked_by_their_own_habits() -> None:

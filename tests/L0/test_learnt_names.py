@@ -19,7 +19,7 @@ CORPUS = [
 
 def typed(text: str) -> set[tuple[str, str]]:
     ner = SpacyNer()
-    results = [() if isinstance(result, NerError) else result for result in ner.extract([*CORPUS, text])]
+    results = [() if isinstance(result, NerError) else result.spans for result in ner.extract([*CORPUS, text])]
     names = learn_names(CORPUS, results[:-1])
     return {(span.text, span.type) for span in apply_names(text, results[-1], names)}
 
@@ -53,5 +53,5 @@ def test_the_capital_of_a_first_word_is_no_name() -> None:
 
 
 def test_the_order_of_the_texts_does_not_matter() -> None:
-    results = [() if isinstance(result, NerError) else result for result in SpacyNer().extract(CORPUS)]
+    results = [() if isinstance(result, NerError) else result.spans for result in SpacyNer().extract(CORPUS)]
     assert learn_names(CORPUS, results) == learn_names(CORPUS[::-1], results[::-1])

@@ -37,3 +37,10 @@ def found(text: str) -> list[tuple[str, str]]:
 )  # fmt: skip
 def test_a_form_has_its_type(text: str, expected: list[tuple[str, str]]) -> None:
     assert found(text) == expected
+
+
+def test_a_long_run_of_capitals_is_read_at_all() -> None:
+    """Backtracking into each word of a run of names made one sentence take six seconds, and a longer one hours."""
+    run = " ".join(f"Macuata{'abcdefghij'[i % 10]} Constituency" for i in range(100))
+    assert found(f"{run} of the Indian Communal") == []
+    assert ("Clean Water Act 1956", "LAW") in found(f"{run.lower()} the Clean Water Act 1956")

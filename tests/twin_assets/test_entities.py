@@ -13,6 +13,7 @@ from lpm_kernel.artefacts import decode_records
 from lpm_kernel.layout import asset_key, text_key
 from lpm_kernel.records import Entity, sha256_hex
 from lpm_kernel.settings import Settings
+from lpm_kernel.stores.fallback_ner import FallbackNer
 from lpm_kernel.stores.ner import SpacyNer
 from tests.fakes import FakeNer, MemoryBlobs
 from tests.samples import make_items
@@ -93,6 +94,18 @@ def test_a_chunk_that_could_not_be_read_is_told_and_read_the_next_time(memory: M
     memory.ner = FakeNer()
     seen = memory.make().metadata or {}
     assert (seen["ner_errors"].value, seen["chunks_extracted"].value) == (0, 1)
+
+
+def test_a_chunk_that_the_second_extractor_read_is_told_with_the_reason_and_tried_again(memory: Memory) -> None:
+    memory.ner = FallbackNer(FakeNer(fails_on="Dear", fingerprint="first"), SpacyNer())
+    made = memory.make()
+    seen = made.metadata or {}
+    assert (seen["ner_errors"].value, seen["ner_fallbacks"].value) == (0, 1)
+    assert seen["ner_fallback_codes"].value == {"extraction_failed": 1}
+    assert "P-11" in {entity.name for entity in made.value}, "spaCy has read the letter"
+    memory.ner = FakeNer(fingerprint="first")
+    seen = memory.make().metadata or {}
+    assert (seen["ner_fallbacks"].value, seen["chunks_extracted"].value) == (0, 1)
 
 
 def test_a_mention_that_is_not_at_its_bytes_is_found(memory: Memory) -> None:

@@ -93,10 +93,11 @@ def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks
     )
 
 
-@stage(group="l0", io_manager_key="jsonl", code_version="1", kinds={"s3", "spacy"})
+@stage(group="l0", io_manager_key="jsonl", code_version="2", kinds={"s3", "spacy"})
 def entities(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk]) -> Made:
     """Who and what the documents name, one row an entity: its type, spellings, and every mention with its exact bytes. Chunks
-    that did not change are not read again; a chunk that could not be read is told in the figures and read the next time."""
+    that did not change are not read again; a chunk that could not be read, or only by the second extractor, is told in the
+    figures and read the next time."""
     port = stores.stores
     user_id = context.partition_key
     blobs = TenantBlobs(port.blobs, user_id)
@@ -116,6 +117,9 @@ def entities(context: dg.AssetExecutionContext, stores: StoresResource, chunks: 
             "documents_extracted": count.documents_extracted,
             "documents_reused": count.documents_reused,
             "ner_errors": len(count.failures),
+            "ner_fallbacks": len(count.fallbacks),
+            "ner_fallback_codes": dg.MetadataValue.json(dict(Counter(f.code for f in count.fallbacks))),
+            "mentions_unplaced": count.unplaced,
             "ner_error_list": dg.MetadataValue.json(
                 [{"file": f.filename, "byte": f.byte_start, "code": f.code, "reason": f.reason} for f in count.failures[:20]]
             ),
