@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lpm_kernel.errors import LlmError, StoreError, UserInputError
+from lpm_kernel.errors import IngestionError, LlmError, StoreError, UserInputError
 from lpm_kernel.L2.adapter_files import fetch_adapter
 from lpm_kernel.L2.prompt import DECLINE, fit_messages
 from lpm_kernel.recall.plan import Line, Part, recall_lines
-from lpm_kernel.recall.write_gate import remember_turn
+from lpm_kernel.recall.turn_preferences import preference_memories
+from lpm_kernel.recall.write_gate import remember_turn, write_memories
 from lpm_kernel.records import ChatMessage, Evidence, Message, Release, User, check_user_id, is_text
 from lpm_kernel.stores.conversations import append_message, count_questions, last_messages
 from lpm_kernel.stores.llm import Llm
@@ -39,7 +40,9 @@ class Turn:
     user: User
     release: Release
     session_id: str
-    question_id: str
+    asked: ChatMessage
+    number: int
+    """Of the question in its session, from 1."""
     answer_id: str
     messages: tuple[Message, ...]
     lines: tuple[Line, ...]
@@ -102,7 +105,8 @@ def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id
         user,
         release,
         session_id,
-        asked.message_id,
+        asked,
+        number,
         uuid.uuid4().hex,
         messages,
         kept,
@@ -120,6 +124,17 @@ def _remember(stores: Stores, asked: ChatMessage, number: int, told: list[str]) 
         # the message itself is stored: what is lost is one line of memory, not what was said
         _LOG.warning("message %s of user %s is not in memory: %s", asked.message_id, asked.user_id, error.code)
         return None
+
+
+def _remember_preferences(stores: Stores, turn: Turn) -> None:
+    """What the person's words tell of their preferences. After the answer: reading them takes longer than recalling."""
+    user_id, said = turn.user.user_id, turn.asked
+    try:
+        told = preference_memories(said, turn.number, stores.preference_head)
+        lines = [line.text for line in turn.lines if not line.memory]
+        write_memories(stores.memories, user_id, told, lines, stores.settings.gate)
+    except (StoreError, LlmError, IngestionError) as error:
+        _LOG.warning("preferences in message %s of user %s are not in memory: %s", said.message_id, user_id, error.code)
 
 
 def check_session_id(session_id: str) -> str:
@@ -157,6 +172,7 @@ def stream_turn(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterato
             )
             with stores.tables.transaction(turn.user.user_id) as connection:
                 append_message(connection, reply)
+        _remember_preferences(stores, turn)
 
 
 def _pieces(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterator[str]:

@@ -56,6 +56,7 @@ class RecallSettings(Section):
     fact_cosine: float = Field(ge=-1, le=1)
     fact_days: int = Field(ge=1)
     pack_tokens: int = Field(ge=32)
+    preference_tokens: int = Field(ge=0)
     answer_confidence: float = Field(ge=0, le=1)
     store_timeout_s: float = Field(gt=0)
 

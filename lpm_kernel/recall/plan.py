@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from lpm_kernel.errors import LlmError, RetrievalError, StoreError
 from lpm_kernel.L0.chunk import count_tokens
 from lpm_kernel.recall.confidence import LINES, FoundLine, judge, seeks_knowledge
+from lpm_kernel.recall.preferences import choose_preferences
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Evidence, Fact, Memory, MemoryKind
 from lpm_kernel.stores.open import Stores
@@ -25,7 +26,7 @@ from lpm_kernel.stores.text_index import asks
 if TYPE_CHECKING:
     import numpy as np
 
-Part = Literal["documents", "memories", "facts"]
+Part = Literal["documents", "memories", "preferences", "facts"]
 PARTS: tuple[Part, ...] = get_args(Part)
 REMEMBERED: tuple[MemoryKind, ...] = ("fact", "summary", "turn")
 """Kinds that are found by the question; preferences are chosen by rules of their own."""
@@ -36,7 +37,8 @@ _LOG = logging.getLogger(__name__)
 class Line:
     """One line for the prompt and what it stands on: exactly one of `evidence`, `memory` and `fact`.
 
-    Units: `score` fused, 0 to 1 within its store; `cosine` to the question.
+    Units: `score` fused, 0 to 1 within its store; `cosine` to the question. Both are 0 for a preference, which is on board
+    whatever is asked.
     """
 
     text: str
@@ -81,6 +83,7 @@ def recall_lines(
     questions: dict[Part, Callable[[], list[Line]]] = {
         "documents": lambda: _ask_documents(stores, user_id, generation, question, vector),
         "memories": lambda: _ask_memories(stores, user_id, question, vector, now),
+        "preferences": lambda: _ask_preferences(stores, user_id, question, vector, now),
         "facts": lambda: _ask_facts(stores, user_id, question, vector, now),
     }
     found, failed = ask_all({part: questions[part] for part in PARTS if part in parts}, recall.store_timeout_s)
@@ -92,7 +95,10 @@ def recall_lines(
     facts = [line for line in found.get("facts", ()) if line.cosine >= recall.fact_cosine][: recall.facts]
     remembered = [line for line in told if line.memory and line.cosine >= recall.memory_cosine][: recall.memories]
     documents = [line for line in told if line.evidence][: recall.lines]
-    lines = fill_pack([*documents, *remembered, *facts], recall.pack_tokens)
+    preferred = [line for line in found.get("preferences", ()) if _sign(line.text) not in said]
+    room = recall.pack_tokens - sum(count_tokens(line.text) for line in preferred)
+    lines = fill_pack([*documents, *remembered, *facts], room)
+    lines = [*lines, *without(preferred, lines)]
     if "documents" in failed and not lines:
         raise failed["documents"]
     for part, error in failed.items():
@@ -125,6 +131,12 @@ def fill_pack(lines: Sequence[Line], max_tokens: int) -> list[Line]:
     return pack
 
 
+def without(lines: Sequence[Line], others: Sequence[Line]) -> list[Line]:
+    """The lines that say what none of the others says."""
+    known = {_sign(line.text) for line in others}
+    return [line for line in lines if _sign(line.text) not in known]
+
+
 def _sign(text: str) -> tuple[str, ...]:
     """Equal for texts that say the same in the same words."""
     return tuple(stems_of(text)) or (text,)
@@ -148,6 +160,14 @@ def _ask_memories(stores: Stores, user_id: str, question: str, vector: np.ndarra
     return [
         Line(hit.memory.text, hit.score, hit.score if hit.cosine is None else hit.cosine, memory=hit.memory) for hit in told
     ]
+
+
+def _ask_preferences(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime) -> list[Line]:
+    """On board whatever is asked, those that bear on it first: similarity alone leaves out one in five that do."""
+    memories, vectors = stores.memories.with_vectors(user_id, ("preference",), as_of=now)
+    budget = stores.settings.recall.preference_tokens
+    chosen = choose_preferences(vector, question, memories, vectors, budget, count_tokens)
+    return [Line(memory.text, 0.0, 0.0, memory=memory) for memory in chosen]
 
 
 def _ask_facts(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime) -> list[Line]:

@@ -133,6 +133,11 @@ class Mem0CloudMemories:
                 return hits[:k]
             wanted *= 4
 
+    def with_vectors(self, user_id: str, kinds: Collection[str], *, as_of: datetime) -> tuple[list[Memory], np.ndarray]:
+        """Vectors are made anew: the platform keeps its own to itself."""
+        memories = self.current(user_id, as_of=as_of, kinds=kinds)
+        return memories, self._embedder.embed([memory.text for memory in memories])
+
     def recall(
         self, user_id: str, question: str, vector: np.ndarray, k: int, *, as_of: datetime, kinds: Collection[str] = ()
     ) -> list[MemoryHit]:

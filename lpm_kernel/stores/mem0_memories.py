@@ -120,6 +120,10 @@ class Mem0Memories:
         with self._tables.transaction(user_id) as connection:
             return self._indexes.search(connection, user_id, question, vector, k, as_of=as_of, kinds=kinds)
 
+    def with_vectors(self, user_id: str, kinds: Collection[str], *, as_of: datetime) -> tuple[list[Memory], np.ndarray]:
+        with self._tables.transaction(user_id) as connection:
+            return self._indexes.list_held(connection, user_id, kinds, as_of=as_of)
+
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         from sqlalchemy import text
 

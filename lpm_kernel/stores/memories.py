@@ -90,6 +90,10 @@ class Memories(Protocol):
         around each in mind, where it can."""
         ...
 
+    def with_vectors(self, user_id: str, kinds: Collection[str], *, as_of: datetime) -> tuple[list[Memory], np.ndarray]:
+        """Every memory of these kinds that holds at `as_of`. Shapes: vectors float32 (len(memories), dim)."""
+        ...
+
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         """Every memory that holds at `as_of`, oldest first."""
         ...

@@ -48,6 +48,14 @@ class _Held:
     begins: np.ndarray
     ends: np.ndarray
 
+    def among(self, as_of: datetime, kinds: Collection[str]) -> np.ndarray:
+        """A mask over the rows: those that hold at `as_of`, of some kinds or of all."""
+        import numpy as np
+
+        moment = as_of.timestamp()
+        mask = (self.begins <= moment) & (self.ends > moment)
+        return mask & np.array([row.memory.kind in kinds for row in self.rows], dtype=bool) if kinds else mask
+
     @property
     def size_bytes(self) -> int:
         return self.index.size_bytes + MEMORY_BYTES * len(self.rows)
@@ -77,18 +85,21 @@ class MemoryIndexes:
         as_of: datetime,
         kinds: Collection[str] = (),
     ) -> list[MemoryHit]:
-        import numpy as np
-
         held = self._current(connection, user_id)
-        moment = as_of.timestamp()
-        candidates = (held.begins <= moment) & (held.ends > moment)
-        if kinds:
-            candidates &= np.array([row.memory.kind in kinds for row in held.rows], dtype=bool)
-        found = held.index.rank(question, vector, candidates, k)
+        found = held.index.rank(question, vector, held.among(as_of, kinds), k)
         return [
             MemoryHit(held.rows[position].memory, float(score), float(cosine))
             for position, score, cosine in zip(found.positions, found.scores, found.cosines, strict=True)
         ]
+
+    def list_held(
+        self, connection: Connection, user_id: str, kinds: Collection[str], *, as_of: datetime
+    ) -> tuple[list[Memory], np.ndarray]:
+        import numpy as np
+
+        held = self._current(connection, user_id)
+        positions = np.flatnonzero(held.among(as_of, kinds))
+        return [held.rows[position].memory for position in positions], held.index.vectors[positions]
 
     def _current(self, connection: Connection, user_id: str) -> _Held:
         with self._lock:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from lpm_kernel.L0.preference_head import PreferenceHead
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import read_addresses, read_graph_address
 from lpm_kernel.stores.blobs import Blobs, open_s3
@@ -37,6 +38,7 @@ class Stores:
     memories: Memories
     ner: Ner
     graph: Graph
+    preference_head: PreferenceHead
 
     def close(self) -> None:
         self.graph.close()
@@ -61,5 +63,6 @@ def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapp
         embedder,
         memories=Mem0Memories(tables.engine.url, embedder, settings.memory_ranking),
         ner=open_ner(settings, environ),
+        preference_head=PreferenceHead(embedder),
         graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder),
     )

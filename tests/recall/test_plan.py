@@ -147,4 +147,4 @@ def test_the_pack_takes_the_best_that_fit_and_nothing_twice() -> None:
     assert [line.text for line in fill_pack(lines, 20)] == ["the kiln is red", "bees"]
     assert len(fill_pack(lines, 1000)) == 3
     assert fill_pack(lines, 0) == []
-    assert PARTS == ("documents", "memories", "facts")
+    assert PARTS == ("documents", "memories", "preferences", "facts")

@@ -14,7 +14,7 @@ from lpm_kernel.records import User
 from lpm_kernel.stores.conversations import last_messages
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeLlm
-from tests.samples import make_release
+from tests.samples import make_message, make_release
 from twin_serving.routes.chat import chat_events
 
 
@@ -74,7 +74,7 @@ def test_a_failure_that_nobody_foresaw_ends_the_stream_with_an_error_event() -> 
         raise OSError(28, "No space left on device")
 
     async def all_events() -> list:
-        turn = Turn(User("1"), make_release("1"), "s", "q", "a", (), ())
+        turn = Turn(User("1"), make_release("1"), "s", make_message("1", 1), 1, "a", (), ())
         return [item async for item in chat_events(turn, pieces())]
 
     events = anyio.run(all_events)
@@ -93,7 +93,7 @@ def test_more_listeners_than_threads_all_hear_their_answer_to_the_end() -> None:
             yield "done"
 
     async def listen(number: int, heard: dict[int, str]) -> None:
-        turn = Turn(User("1"), make_release("1"), "s", "q", f"a{number}", (), ())
+        turn = Turn(User("1"), make_release("1"), "s", make_message("1", 1), 1, f"a{number}", (), ())
         events = [event async for event in chat_events(turn, pieces(number))]
         heard[number] = json.loads(events[-1].data or "")["answer"]
 
