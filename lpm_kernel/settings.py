@@ -26,7 +26,8 @@ class Section(BaseModel):
 class ModelSettings(Section):
     base: Literal["SmolLM2-135M-Instruct"]
     base_quantisation: Literal["f16", "q8_0"]
-    embedder: Literal["all-MiniLM-L6-v2-int8"]
+    embedder: Literal["all-MiniLM-L6-v2-int8", "text-embedding-3-small"]
+    embedder_usd_per_million_tokens: float = Field(ge=0)
     ner: Literal["en-core-web-sm+rules"]
     context_tokens: int = Field(ge=256, le=8192)
     answer_tokens: int = Field(ge=8, le=2048)
@@ -104,6 +105,13 @@ class ServingSettings(Section):
     ui_port: int = Field(ge=1, le=65535)
 
 
+class StoresInSettings(Section):
+    """Which class stands behind a port; `embedded` is the one in the application's own PostgreSQL."""
+
+    vectors: Literal["embedded", "weaviate"]
+    memories: Literal["embedded", "mem0"]
+
+
 class StoreSettings(Section):
     """Each value is the name of an environment variable."""
 
@@ -119,6 +127,12 @@ class StoreSettings(Section):
     neo4j_username: str
     neo4j_password: str
     neo4j_database: str
+    weaviate_url: str
+    weaviate_grpc_url: str
+    weaviate_api_key: str
+    mem0_api_key: str
+    openai_api_key: str
+    openai_base_url: str
 
 
 class Settings(Section):
@@ -136,6 +150,7 @@ class Settings(Section):
     retries: RetrySettings
     automation: AutomationSettings
     serving: ServingSettings
+    stores_in: StoresInSettings
     stores: StoreSettings
 
 

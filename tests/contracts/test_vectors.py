@@ -14,14 +14,22 @@ import pytest
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import User
+from lpm_kernel.settings import load_settings
+from lpm_kernel.stores.addresses import WeaviateAddress, read_weaviate_address
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.tables import Tables, upgrade_tables
 from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.vectors import Hit, PgVectors, SyncCount, VectorEntry, Vectors
+from lpm_kernel.stores.weaviate_client import WeaviateConnection
+from lpm_kernel.stores.weaviate_vectors import WeaviateVectors
 from tests.fakes import FakeEmbedder, MemoryVectors, bm25f
 from tests.samples import make_entries
+from tests.weaviate_server import WeaviateServer
 
 CLOUD = ["cloud"] if os.environ.get("DATABASE_URL") and os.environ.get("MIGRATION_DATABASE_URL") else []
+WEAVIATE = ["weaviate"] if os.environ.get("WEAVIATE_URL") else []
+OWN_FORMULA = ["embedded", "fake", *CLOUD]
+"""Stores whose ranking is ours to the last digit; a server that ranks by itself has its own constants and ranges."""
 EMBEDDER = FakeEmbedder()
 G = "g"
 TEXTS = ["red cat sleeps", "green dog barks", "blue bird sings loudly", "red fox runs", "grey owl hunts mice"]
@@ -35,8 +43,26 @@ def cloud_tables() -> Iterator[Tables]:
     tables.close()
 
 
-@pytest.fixture(params=["embedded", "fake", *CLOUD])
+@pytest.fixture(scope="session")
+def weaviate_stand_in() -> Iterator[WeaviateConnection]:
+    with WeaviateServer() as server:
+        connection = WeaviateConnection(WeaviateAddress(server.url, server.grpc_url, server.api_key))
+        yield connection
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def weaviate_server() -> Iterator[WeaviateConnection]:
+    connection = WeaviateConnection(read_weaviate_address(load_settings()))
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(params=[*OWN_FORMULA, "weaviate stand-in", *WEAVIATE])
 def vectors(request: pytest.FixtureRequest) -> Vectors:
+    if request.param.startswith("weaviate"):
+        opened = request.getfixturevalue("weaviate_stand_in" if "stand-in" in request.param else "weaviate_server")
+        return WeaviateVectors(opened, request.getfixturevalue("stores").tables)
     if request.param == "fake":
         return MemoryVectors()
     if request.param == "cloud":
@@ -52,7 +78,7 @@ def new_tenant(vectors: Vectors) -> Iterator[Callable[[], str]]:
 
     def make() -> str:
         made.append(f"vectors-{uuid.uuid4().hex}")
-        if isinstance(vectors, PgVectors):
+        if isinstance(vectors, PgVectors | WeaviateVectors):
             with vectors._tables.transaction(made[-1]) as connection:
                 add_user(connection, User(made[-1]))
         return made[-1]
@@ -307,6 +333,7 @@ def test_a_word_nearby_counts_less_than_one_inside(vectors: Vectors, tenant: str
     assert deaf["plain alpha"] > deaf["plain beta"] == deaf["plain gamma"] == 0
 
 
+@pytest.mark.parametrize("vectors", OWN_FORMULA, indirect=True)
 @pytest.mark.parametrize(
     "question", ["delta", "alpha beta", "alpha alpha gamma", "beta omega", "omega", "gamma delta alpha beta"]
 )
@@ -330,6 +357,7 @@ def test_keywords_score_as_the_formula_of_the_books(
     assert [hit.bm25 for hit in hits] == pytest.approx([wanted[hit.text] for hit in hits], abs=1e-6)
 
 
+@pytest.mark.parametrize("vectors", OWN_FORMULA, indirect=True)
 def test_the_fused_score_is_the_weighted_sum_of_both_ranges(vectors: Vectors, tenant: str) -> None:
     vectors.sync(tenant, G, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
     hits = search(vectors, tenant, "red cat hunts", keyword_weight=0.3)
@@ -339,6 +367,19 @@ def test_the_fused_score_is_the_weighted_sum_of_both_ranges(vectors: Vectors, te
         for cosine, word in zip(cosines, words, strict=True)
     ]
     assert [hit.score for hit in hits] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(("keyword_weight", "half"), [(0.0, "cosine"), (1.0, "bm25")])
+def test_with_all_the_weight_on_one_half_its_order_is_the_order(
+    vectors: Vectors, tenant: str, keyword_weight: float, half: str
+) -> None:
+    """A hybrid search of Weaviate without the half of meaning knows no entry without a word of the question."""
+    vectors.sync(tenant, G, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
+    hits = search(vectors, tenant, "red cat sings", keyword_weight=keyword_weight)
+    scores = [getattr(hit, half) for hit in hits]
+    assert len(hits) == len(TEXTS)
+    assert scores == sorted(scores, reverse=True)
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
 
 
 def test_equal_entries_come_in_the_order_of_their_ids(vectors: Vectors, tenant: str) -> None:
