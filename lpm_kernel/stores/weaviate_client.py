@@ -6,6 +6,7 @@ Does not belong here: entries and searches (`weaviate_vectors.py`).
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ def _open(address: WeaviateAddress) -> WeaviateClient:
     import weaviate
     from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 
+    logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)  # it logs what was refused, text and all
     http_host, http_port, http_secure = _parts(address.url, None)
     grpc_host, grpc_port, grpc_secure = _parts(address.grpc_url or f"{urlsplit(address.url).scheme}://{http_host}", GRPC_PORT)
     return weaviate.connect_to_custom(

@@ -20,7 +20,7 @@ from lpm_kernel.layout import asset_key
 from lpm_kernel.records import Chunk, Document, content_id, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.ner import NUMERIC
-from twin_assets.resources import StoresResource
+from twin_assets.resources import StoresResource, embedding_cost
 from twin_assets.stages import Made, progress_of, stage
 
 MENTIONS = "mentions"
@@ -76,7 +76,8 @@ def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks
     user_id = context.partition_key
     items = chunk_texts(chunks, fetch_texts(chunks, port.blobs))
     previous = read_previous(port.blobs, user_id, "embeddings", "parquet", decode_table)
-    table, count = embed_chunks(items, port.embedder, previous, progress_of(context))
+    with stores.embedder_in(context) as embedder:
+        table, count = embed_chunks(items, embedder, previous, progress_of(context))
     synced = port.vectors.sync(user_id, generation_of(table), vector_entries(items, table), table.fingerprint)
     return Made(
         table,
@@ -85,6 +86,7 @@ def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks
             "chunks_embedded": count.embedded,
             "chunks_reused": count.reused,
             "vectors_written": synced.written,
+            **embedding_cost(embedder, port.settings.models),
             "generation": generation_of(table),
             "fingerprint": table.fingerprint,
             "dimension": int(table.vectors.shape[1]),
