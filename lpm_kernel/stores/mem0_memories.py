@@ -135,6 +135,22 @@ class Mem0Memories:
             lock_memories(connection, user_id)
             return connection.execute(text("delete from memory")).rowcount
 
+    def reembed(self, user_id: str) -> int:
+        from sqlalchemy import text
+
+        own = self._embedder.fingerprint
+        with self._transaction(user_id) as connection:
+            lock_memories(connection, user_id)  # nobody adds a memory of the old model between the look and the change
+            rows = connection.execute(text(_OF_OTHER_MODELS), {"fingerprint": own}).all()
+            if rows:
+                vectors = self._embedder.embed([row.text for row in rows])
+                changes = [
+                    {"id": row.id, "fingerprint": own, "vector": str(vector.tolist())}
+                    for row, vector in zip(rows, vectors, strict=True)
+                ]
+                connection.execute(text(_REEMBED), changes)
+            return len(rows)
+
     def close(self) -> None:
         self._tables.close()
 
@@ -240,3 +256,11 @@ _VERSIONS = (
     "select id, payload from memory where payload ->> 'key' = :key order by (payload ->> 'from_s')::double precision, id"
 )
 _PURGE = "delete from memory where payload ->> 'expiration_date' < :today"
+_OF_OTHER_MODELS = (
+    "select id, payload ->> 'data' as text from memory where payload ->> 'fingerprint' <> :fingerprint order by id"
+)
+_REEMBED = """
+update memory set vector = cast(:vector as vector),
+                  payload = jsonb_set(payload, '{fingerprint}', to_jsonb(cast(:fingerprint as text)))
+where id = :id
+"""

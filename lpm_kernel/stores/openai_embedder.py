@@ -112,7 +112,7 @@ def openai_errors() -> Iterator[None]:
     except openai.APIStatusError as error:
         status = error.status_code
         # an account without credit is answered like one that asks too fast, and waiting does not fill it
-        later = status >= 500 or status in (408, 409, 429) and error.code != "insufficient_quota"
+        later = status >= 500 or (status in (408, 409, 429) and error.code != "insufficient_quota")
         raise _failure(f"answered {status}" + (f" {error.code}" if error.code else ""), later) from error
     except openai.APIConnectionError as error:  # a timeout is one
         raise _failure(f"did not answer ({type(error).__name__})", True) from error

@@ -83,14 +83,14 @@ def _open(address: WeaviateAddress) -> WeaviateClient:
 
 def _parts(url: str, port: int | None) -> tuple[str, int, bool]:
     """Host, port and whether it is encrypted. Raises: SettingsError `address_invalid`."""
+    wrong = SettingsError("address_invalid", "Weaviate's address is no http:// or https:// URL")
     try:
         parts = urlsplit(url)
-        host, found = parts.hostname, parts.port
-    except ValueError:
-        host = found = None
+        host, found, secure = parts.hostname, parts.port, parts.scheme == "https"
+    except ValueError as error:
+        raise wrong from error
     if not host or parts.scheme not in ("http", "https"):
-        raise SettingsError("address_invalid", "Weaviate's address is no http:// or https:// URL")
-    secure = parts.scheme == "https"
+        raise wrong
     return host, found or port or (443 if secure else 80), secure
 
 
@@ -118,10 +118,7 @@ def ensure_tenant(client: WeaviateClient, collection: str, user_id: str) -> None
 
 
 def has_tenant(client: WeaviateClient, collection: str, user_id: str) -> bool:
-    return (
-        client.collections.exists(collection)
-        and client.collections.use(collection).tenants.get_by_name(user_id) is not None
-    )
+    return client.collections.exists(collection) and client.collections.use(collection).tenants.get_by_name(user_id) is not None
 
 
 def _create_collection(client: WeaviateClient, collection: str) -> None:
@@ -204,8 +201,10 @@ _LATER = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "
 
 
 def _grpc_code(error: Exception) -> str | None:
-    code = getattr(error.__context__, "code", None)
-    return code().name if callable(code) else None
+    import grpc
+
+    cause = error.__context__
+    return cause.code().name if isinstance(cause, grpc.Call) else None
 
 
 def may_pass(words: str) -> bool:

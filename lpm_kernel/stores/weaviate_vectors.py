@@ -68,9 +68,7 @@ class WeaviateVectors:
             with weaviate_errors():
                 return self._sync(user_id, generation, wanted, fingerprint)
 
-    def _sync(
-        self, user_id: str, generation: str, wanted: Mapping[uuid.UUID, VectorEntry], fingerprint: str
-    ) -> SyncCount:
+    def _sync(self, user_id: str, generation: str, wanted: Mapping[uuid.UUID, VectorEntry], fingerprint: str) -> SyncCount:
         client, home = self._connection.client(), collection_of(fingerprint)
         stored = {name: _generations(client, name, user_id) for name in own_collections(client)}
         known = stored.get(home, {})
@@ -218,16 +216,17 @@ def _generations(client: WeaviateClient, name: str, user_id: str) -> dict[uuid.U
     return {item.uuid: tuple(item.properties.get("generations") or ()) for item in objects}
 
 
-def _insert(
-    client: WeaviateClient, name: str, user_id: str, objects: Sequence[tuple[uuid.UUID, dict[str, Any], Any]]
-) -> None:
+def _insert(client: WeaviateClient, name: str, user_id: str, objects: Sequence[tuple[uuid.UUID, dict[str, Any], Any]]) -> None:
     """Write objects whole; one that is there under the same id is replaced. Raises: StoreError when any was refused."""
     from weaviate.classes.data import DataObject
 
     writer = _writer(client, name, user_id)
     for batch in _batches(objects):
         result = writer.data.insert_many(
-            [DataObject(uuid=object_id, properties=properties, vector={VECTOR: vector.tolist()}) for object_id, properties, vector in batch]
+            [
+                DataObject(uuid=object_id, properties=properties, vector={VECTOR: vector.tolist()})
+                for object_id, properties, vector in batch
+            ]
         )
         if result.errors:
             later = all(may_pass(error.message) for error in result.errors.values())
@@ -245,7 +244,8 @@ def _leave(client: WeaviateClient, name: str, user_id: str, leaving: Mapping[uui
             filters=Filter.by_id().contains_any(batch), limit=len(batch), include_vector=[VECTOR]
         ).objects
         kept = [
-            (item.uuid, {**item.properties, "generations": leaving[item.uuid]}, np.asarray(item.vector[VECTOR])) for item in found
+            (item.uuid, {**item.properties, "generations": leaving[item.uuid]}, np.asarray(item.vector[VECTOR]))
+            for item in found
         ]
         _insert(client, name, user_id, kept)
     for batch in _batches(sorted(object_id for object_id, remaining in leaving.items() if not remaining)):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,84 +11,13 @@ import numpy as np
 import pytest
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.records import User
-from lpm_kernel.settings import load_settings
-from lpm_kernel.stores.addresses import WeaviateAddress, read_weaviate_address
 from lpm_kernel.stores.open import Stores
-from lpm_kernel.stores.tables import Tables, upgrade_tables
-from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.vectors import Hit, PgVectors, SyncCount, VectorEntry, Vectors
-from lpm_kernel.stores.weaviate_client import WeaviateConnection
-from lpm_kernel.stores.weaviate_vectors import WeaviateVectors
-from tests.fakes import FakeEmbedder, MemoryVectors, bm25f
+from tests.contracts.vector_stores import EMBEDDER, OWN_FORMULA, G
+from tests.fakes import bm25f
 from tests.samples import make_entries
-from tests.weaviate_server import WeaviateServer
 
-CLOUD = ["cloud"] if os.environ.get("DATABASE_URL") and os.environ.get("MIGRATION_DATABASE_URL") else []
-WEAVIATE = ["weaviate"] if os.environ.get("WEAVIATE_URL") else []
-OWN_FORMULA = ["embedded", "fake", *CLOUD]
-"""Stores whose ranking is ours to the last digit; a server that ranks by itself has its own constants and ranges."""
-EMBEDDER = FakeEmbedder()
-G = "g"
 TEXTS = ["red cat sleeps", "green dog barks", "blue bird sings loudly", "red fox runs", "grey owl hunts mice"]
-
-
-@pytest.fixture(scope="session")
-def cloud_tables() -> Iterator[Tables]:
-    upgrade_tables(os.environ["MIGRATION_DATABASE_URL"])
-    tables = Tables(os.environ["DATABASE_URL"])
-    yield tables
-    tables.close()
-
-
-@pytest.fixture(scope="session")
-def weaviate_stand_in() -> Iterator[WeaviateConnection]:
-    with WeaviateServer() as server:
-        connection = WeaviateConnection(WeaviateAddress(server.url, server.grpc_url, server.api_key))
-        yield connection
-        connection.close()
-
-
-@pytest.fixture(scope="session")
-def weaviate_server() -> Iterator[WeaviateConnection]:
-    connection = WeaviateConnection(read_weaviate_address(load_settings()))
-    yield connection
-    connection.close()
-
-
-@pytest.fixture(params=[*OWN_FORMULA, "weaviate stand-in", *WEAVIATE])
-def vectors(request: pytest.FixtureRequest) -> Vectors:
-    if request.param.startswith("weaviate"):
-        opened = request.getfixturevalue("weaviate_stand_in" if "stand-in" in request.param else "weaviate_server")
-        return WeaviateVectors(opened, request.getfixturevalue("stores").tables)
-    if request.param == "fake":
-        return MemoryVectors()
-    if request.param == "cloud":
-        return PgVectors(request.getfixturevalue("cloud_tables"))
-    stores: Stores = request.getfixturevalue("stores")
-    return PgVectors(stores.tables)
-
-
-@pytest.fixture
-def new_tenant(vectors: Vectors) -> Iterator[Callable[[], str]]:
-    """Makes users that this store knows; what they hold is deleted at the end."""
-    made: list[str] = []
-
-    def make() -> str:
-        made.append(f"vectors-{uuid.uuid4().hex}")
-        if isinstance(vectors, PgVectors | WeaviateVectors):
-            with vectors._tables.transaction(made[-1]) as connection:
-                add_user(connection, User(made[-1]))
-        return made[-1]
-
-    yield make
-    for tenant in made:
-        vectors.sync(tenant, G, [], EMBEDDER.fingerprint)
-
-
-@pytest.fixture
-def tenant(new_tenant: Callable[[], str]) -> str:
-    return new_tenant()
 
 
 def search(
@@ -273,6 +200,24 @@ def test_generations_of_one_chunk_embedded_by_two_models_do_not_meet(vectors: Ve
     assert len(search(vectors, tenant, "red", generation="new")) == 2
     assert search(vectors, tenant, "red", generation="old") == []
     assert len(search(vectors, tenant, "red", generation="old", fingerprint="old-model/64")) == 2
+
+
+def test_a_model_of_another_dimension_lies_beside_the_old_one(vectors: Vectors, tenant: str) -> None:
+    """A change of the embedding model builds its generation while chats go on with that of the model before. Two vectors of
+    different lengths must never be compared, in whatever order the server looks at rows, and at conditions on them."""
+    texts = [f"{text} {i}" for i in range(60) for text in TEXTS]
+    narrow = make_entries(tenant, texts, EMBEDDER)
+    wide = make_entries(tenant, texts, EMBEDDER, vectors=np.repeat(EMBEDDER.embed(texts), 24, axis=1))
+    vectors.sync(tenant, "old", narrow, "old-model/64")
+    vectors.sync(tenant, "new", wide, "new-model/1536")
+    asked = EMBEDDER.embed(["red cat"])[0]
+    for generation, fingerprint, vector in (("old", "old-model/64", asked), ("new", "new-model/1536", np.repeat(asked, 24))):
+        hits = search(vectors, tenant, "red cat", generation=generation, fingerprint=fingerprint, vector=vector, k=300)
+        assert len(hits) == len(texts)
+        assert hits[0].text.startswith("red cat sleeps")
+        assert vectors.count(tenant, generation) == len(texts)
+    vectors.sync(tenant, "old", [], "old-model/64")
+    assert vectors.count(tenant) == vectors.count(tenant, "new") == len(texts)
 
 
 def test_a_generation_that_is_given_up_takes_only_its_own_entries(vectors: Vectors, tenant: str) -> None:

@@ -110,9 +110,7 @@ def test_a_wrong_key_is_no_passing_failure(server: OpenAiServer) -> None:
 
 
 @pytest.mark.parametrize(("spoil", "dim"), [("short", 1536), ("zero", 1536), ("", 768)])
-def test_an_answer_of_another_form_is_an_error(
-    embedder: OpenAiEmbedder, server: OpenAiServer, spoil: str, dim: int
-) -> None:
+def test_an_answer_of_another_form_is_an_error(embedder: OpenAiEmbedder, server: OpenAiServer, spoil: str, dim: int) -> None:
     server.spoil, server.dim = spoil, dim
     with pytest.raises(LlmError) as caught:
         embedder.embed(["a cat", "a dog"])

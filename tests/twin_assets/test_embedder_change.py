@@ -14,6 +14,7 @@ from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.stores.embedders import Embedders
 from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
 from tests.openai_server import MODEL, OpenAiServer
+from tests.samples import make_memory_of
 from tests.twin_assets.conftest import Workshop, figures
 
 NOTES = {"cats.md": "# Cats\n\nMy cat is called Pilchard.\n\nPilchard lost an eye in Portishead in 2019.\n"}
@@ -49,7 +50,8 @@ def test_a_change_of_model_builds_beside_what_is_searched(
     with monkeypatch.context() as before_the_change:
         before_the_change.setenv("TWIN_SETTINGS", str(small_settings))
         old = figures(workshop.build(user_id, asset_selection=UNTIL_EMBEDDINGS), "embeddings")
-    assert old["dimension"] == 384
+    assert (old["dimension"], old["memories_reembedded"]) == (384, 0)
+    stores.memories.add_batch(user_id, [make_memory_of(user_id, "I like red tea", kind="preference")])
     assert not [key for key in old if "openai" in key or "cost" in key]
 
     new = figures(workshop.build(user_id, asset_selection=UNTIL_EMBEDDINGS), "embeddings")
@@ -57,8 +59,9 @@ def test_a_change_of_model_builds_beside_what_is_searched(
     tokens = new[f"openai.{MODEL}.total_tokens"]
     assert tokens == new["embedding_tokens"] > 0
     assert new["embedding_cost_usd"] == pytest.approx(tokens * 0.5 / 1e6)
-    assert new[f"openai.{MODEL}.calls"] == len(switched.requests) == 1
-    assert new["chunks_reused"] == 0
+    assert new[f"openai.{MODEL}.calls"] == 1
+    assert switched.requests[1:] == [["I like red tea"]], "the tokens of memories are not the asset's"
+    assert (new["chunks_reused"], new["memories_reembedded"]) == (0, 1)
 
     both = replace(stores, embedders=Embedders(stores.settings))
     for made in (old, new):

@@ -70,8 +70,8 @@ def chunks(context: dg.AssetExecutionContext, stores: StoresResource, raw_docume
 @stage(group="l0", io_manager_key="parquet", code_version="1", kinds={"s3", "postgres"})
 def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk]) -> Made:
     """One unit vector a chunk, in chunk order, and the same vectors in the search store, as a generation of their own: chats go
-    on searching the one of the live release. A text that was embedded before is not embedded again. Read by `topics`,
-    `training_rows`, `evaluation` and, through the search store, by every chat."""
+    on searching the one of the live release. A text that was embedded before is not embedded again; another model embeds all of
+    it and the user's memories. Read by `topics`, `training_rows`, `evaluation` and, through the search store, by every chat."""
     port = stores.stores
     user_id = context.partition_key
     items = chunk_texts(chunks, fetch_texts(chunks, port.blobs))
@@ -86,6 +86,7 @@ def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks
             "chunks_embedded": count.embedded,
             "chunks_reused": count.reused,
             "vectors_written": synced.written,
+            "memories_reembedded": port.memories.reembed(user_id),
             **embedding_cost(embedder, port.settings.models),
             "generation": generation_of(table),
             "fingerprint": table.fingerprint,
