@@ -251,7 +251,7 @@ def _hybrid(
             part = share * ((score - low) / (high - low) if high > low else 1.0)
             words = f"Hybrid (Result Set {half}) Document {object_id}: original score {score:.8g}, normalized score: {part:.8g}"
             total[object_id] = total.get(object_id, 0.0) + part
-            why[object_id] = f"{why.get(object_id, '')}\n{words}"
+            why[object_id] = "\n" + words + (f" - {why[object_id]}" if object_id in why else "")
     order = sorted(total, key=lambda i: (-total[i], uuid.UUID(i).int % 9973))  # ties: in no order that anybody knows
     return [(i, total[i], why[i]) for i in order[:limit]]
 

@@ -64,8 +64,8 @@ def _open(address: WeaviateAddress) -> WeaviateClient:
     from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 
     logging.getLogger("weaviate-client").setLevel(logging.CRITICAL)  # it logs what was refused, text and all
-    http_host, http_port, http_secure = _parts(address.url, None)
-    grpc_host, grpc_port, grpc_secure = _parts(address.grpc_url or f"{urlsplit(address.url).scheme}://{http_host}", GRPC_PORT)
+    http_host, http_port, http_secure = _parts(address.url)
+    grpc_host, grpc_port, grpc_secure = _parts(address.grpc_url) if address.grpc_url else (http_host, GRPC_PORT, http_secure)
     return weaviate.connect_to_custom(
         http_host=http_host,
         http_port=http_port,
@@ -81,8 +81,8 @@ def _open(address: WeaviateAddress) -> WeaviateClient:
     )
 
 
-def _parts(url: str, port: int | None) -> tuple[str, int, bool]:
-    """Host, port and whether it is encrypted. Raises: SettingsError `address_invalid`."""
+def _parts(url: str) -> tuple[str, int, bool]:
+    """Host, port (the scheme's own where none is named), whether it is encrypted. Raises: SettingsError `address_invalid`."""
     wrong = SettingsError("address_invalid", "Weaviate's address is no http:// or https:// URL")
     try:
         parts = urlsplit(url)
@@ -91,7 +91,7 @@ def _parts(url: str, port: int | None) -> tuple[str, int, bool]:
         raise wrong from error
     if not host or parts.scheme not in ("http", "https"):
         raise wrong
-    return host, found or port or (443 if secure else 80), secure
+    return host, found or (443 if secure else 80), secure
 
 
 def collection_of(fingerprint: str) -> str:

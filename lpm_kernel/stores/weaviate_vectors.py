@@ -217,7 +217,8 @@ def _generations(client: WeaviateClient, name: str, user_id: str) -> dict[uuid.U
 
 
 def _insert(client: WeaviateClient, name: str, user_id: str, objects: Sequence[tuple[uuid.UUID, dict[str, Any], Any]]) -> None:
-    """Write objects whole; one that is there under the same id is replaced. Raises: StoreError when any was refused."""
+    """Write objects whole; one that is there under the same id is replaced, and where its vector is the same, Weaviate rewrites
+    its properties alone. Raises: StoreError when any was refused."""
     from weaviate.classes.data import DataObject
 
     writer = _writer(client, name, user_id)
