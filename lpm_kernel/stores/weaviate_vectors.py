@@ -63,10 +63,12 @@ class WeaviateVectors:
         _check_vectors(entries)
         wanted = {_object_id(entry, fingerprint): entry for entry in entries}
         with self._tables.transaction(user_id) as connection:
+            # on record before anything is written: what lies there and is not on record would never be dropped
             _lock(connection, user_id)
             _touch(connection, user_id, generation)
-            with weaviate_errors():
-                return self._sync(user_id, generation, wanted, fingerprint)
+        with self._tables.transaction(user_id) as connection, weaviate_errors():
+            _lock(connection, user_id)
+            return self._sync(user_id, generation, wanted, fingerprint)
 
     def _sync(self, user_id: str, generation: str, wanted: Mapping[uuid.UUID, VectorEntry], fingerprint: str) -> SyncCount:
         client, home = self._connection.client(), collection_of(fingerprint)

@@ -15,7 +15,7 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.vectors import Hit, SyncCount
 from lpm_kernel.stores.weaviate_client import WeaviateConnection, collection_of
 from lpm_kernel.stores.weaviate_vectors import WeaviateVectors
-from tests.fakes import FakeEmbedder
+from tests.fakes import FailingTables, FakeEmbedder
 from tests.samples import make_entries
 from tests.weaviate_server import WeaviateServer
 
@@ -275,5 +275,18 @@ def test_generations_dropped_while_the_server_is_away_are_dropped_the_next_time(
     with pytest.raises(StoreError):
         vectors.drop_generations(user_id, ["second"])
     server.failing = None
+    assert vectors.drop_generations(user_id, ["second"]) == 1
+    assert vectors.count(user_id) == 2
+
+
+def test_a_generation_whose_sync_broke_off_at_its_end_is_dropped_like_others(
+    vectors: WeaviateVectors, server: WeaviateServer, stores: Stores, user_id: str
+) -> None:
+    """Its entries were in Weaviate and its row was not in PostgreSQL, so nothing ever came to drop them."""
+    broken = WeaviateVectors(vectors._connection, FailingTables(stores.tables, spared=1, before=False))
+    with pytest.raises(StoreError):
+        sync(broken, user_id, TEXTS[:1], "first")
+    assert vectors.count(user_id, "first") == 1
+    sync(vectors, user_id, TEXTS[1:], "second")
     assert vectors.drop_generations(user_id, ["second"]) == 1
     assert vectors.count(user_id) == 2
