@@ -26,7 +26,8 @@ class Section(BaseModel):
 class ModelSettings(Section):
     base: Literal["SmolLM2-135M-Instruct"]
     base_quantisation: Literal["f16", "q8_0"]
-    embedder: Literal["all-MiniLM-L6-v2-int8"]
+    embedder: Literal["all-MiniLM-L6-v2-int8", "text-embedding-3-small"]
+    embedder_usd_per_million_tokens: float = Field(ge=0)
     ner: Literal["en-core-web-md+rules", "en-core-web-sm+rules", "gemini"]
     gemini: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     context_tokens: int = Field(ge=256, le=8192)
@@ -127,6 +128,13 @@ class ServingSettings(Section):
     ui_port: int = Field(ge=1, le=65535)
 
 
+class StoresInSettings(Section):
+    """Which class stands behind a port; `embedded` is the one in the application's own PostgreSQL."""
+
+    vectors: Literal["embedded", "weaviate"]
+    memories: Literal["embedded", "mem0"]
+
+
 class StoreSettings(Section):
     """Each value is the name of an environment variable."""
 
@@ -144,6 +152,12 @@ class StoreSettings(Section):
     neo4j_database: str
     gemini_api_key: str
     gemini_base_url: str
+    weaviate_url: str
+    weaviate_grpc_url: str
+    weaviate_api_key: str
+    mem0_api_key: str
+    openai_api_key: str
+    openai_base_url: str
 
 
 class Settings(Section):
@@ -162,6 +176,7 @@ class Settings(Section):
     retries: RetrySettings
     automation: AutomationSettings
     serving: ServingSettings
+    stores_in: StoresInSettings
     stores: StoreSettings
 
 

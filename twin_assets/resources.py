@@ -13,11 +13,14 @@ import dagster as dg
 from dagster_aws.s3 import S3Resource
 from pydantic import PrivateAttr
 
-from lpm_kernel.settings import Settings, load_settings
+from lpm_kernel.settings import ModelSettings, Settings, load_settings
+from lpm_kernel.stores.addresses import read_openai_address
 from lpm_kernel.stores.blobs import S3Blobs
 from lpm_kernel.stores.compute import Compute
+from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.local_compute import LocalCompute
 from lpm_kernel.stores.open import Stores, build_stores
+from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
 from lpm_kernel.stores.tables import Tables
 
 
@@ -43,10 +46,34 @@ class StoresResource(dg.ConfigurableResource):
     def stores(self) -> Stores:
         return self._stores
 
+    @contextmanager
+    def embedder_in(self, context: dg.AssetExecutionContext) -> Iterator[Embedder]:
+        """The embedder of the settings. Of OpenAI's, dagster-openai tells calls and tokens in the asset's metadata.
+
+        Why not a resource of its own: it would want a key in runs that never ask OpenAI.
+        """
+        if not isinstance(self._stores.embedder, OpenAiEmbedder):
+            yield self._stores.embedder
+            return
+        from dagster_openai import OpenAIResource
+
+        address = read_openai_address(self._stores.settings)
+        openai = OpenAIResource(api_key=address.api_key, base_url=address.base_url)
+        with openai.yield_for_execution(dg.build_init_resource_context()), openai.get_client(context) as client:
+            yield OpenAiEmbedder(lambda: client)
+
     def compute(self, where: str) -> Compute:
         """Where a heavy stage runs, by the name that `settings.compute` gives it."""
         places = {"local": LocalCompute}
         return places[where](self._stores.blobs, self._stores.settings.models)
+
+
+def embedding_cost(embedder: Embedder, models: ModelSettings) -> dict[str, float]:
+    """What an embedder that counts tokens has cost so far, for an asset's metadata; nothing of one in this process."""
+    if not isinstance(embedder, OpenAiEmbedder):
+        return {}
+    price = models.embedder_usd_per_million_tokens
+    return {"embedding_tokens": embedder.tokens, "embedding_cost_usd": embedder.tokens * price / 1e6}
 
 
 def s3_resource(settings: Settings) -> S3Resource:

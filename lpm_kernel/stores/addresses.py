@@ -38,6 +38,21 @@ class GraphAddress:
     database: str = "neo4j"
 
 
+@dataclass(frozen=True, slots=True)
+class WeaviateAddress:
+    url: str
+    grpc_url: str = ""
+    """Empty: port 50051 of the same host."""
+    api_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAiAddress:
+    api_key: str = field(repr=False)
+    base_url: str | None = None
+    """None: OpenAI's own. Else any server that speaks its language."""
+
+
 def twin_home(environ: Mapping[str, str] | None = None) -> Path:
     """Where local state lives: `TWIN_HOME`, else `.twin` in the working directory. Absolute."""
     environ = os.environ if environ is None else environ
@@ -89,3 +104,28 @@ def read_graph_address(settings: Settings, environ: Mapping[str, str] | None = N
         username = found.get(names.neo4j_username) or "neo4j"
         return GraphAddress(url, username, found.get(names.neo4j_password, ""), found.get(names.neo4j_database) or "neo4j")
     return GraphAddress(read_addresses(settings, environ).redis_url)
+
+
+def read_weaviate_address(settings: Settings, environ: Mapping[str, str] | None = None) -> WeaviateAddress:
+    """Raises: SettingsError `address_missing`."""
+    found, names = connection_environment(environ), settings.stores
+    url = _needed(found, names.weaviate_url, "stores_in.vectors is weaviate")
+    return WeaviateAddress(url, found.get(names.weaviate_grpc_url, ""), found.get(names.weaviate_api_key, ""))
+
+
+def read_openai_address(settings: Settings, environ: Mapping[str, str] | None = None) -> OpenAiAddress:
+    """Raises: SettingsError `address_missing`."""
+    found, names = connection_environment(environ), settings.stores
+    key = _needed(found, names.openai_api_key, "an OpenAI model is asked for")
+    return OpenAiAddress(key, found.get(names.openai_base_url) or None)
+
+
+def read_mem0_key(settings: Settings, environ: Mapping[str, str] | None = None) -> str:
+    """Raises: SettingsError `address_missing`."""
+    return _needed(connection_environment(environ), settings.stores.mem0_api_key, "stores_in.memories is mem0")
+
+
+def _needed(found: Mapping[str, str], name: str, reason: str) -> str:
+    if not found.get(name):
+        raise SettingsError("address_missing", f"{reason}, so set {name}")
+    return found[name]

@@ -164,6 +164,10 @@ class Mem0CloudMemories:
     def delete_all(self, user_id: str) -> int:
         return self._drop(self._rows(user_id))
 
+    def reembed(self, user_id: str) -> int:
+        """The platform has a model of its own."""
+        return 0
+
     def close(self) -> None:
         with self._opening:
             if self._opened is not None:

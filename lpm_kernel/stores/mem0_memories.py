@@ -174,6 +174,23 @@ class Mem0Memories:
             _touch(connection, user_id)
             return connection.execute(text("delete from memory")).rowcount
 
+    def reembed(self, user_id: str) -> int:
+        from sqlalchemy import text
+
+        own = self._embedder.fingerprint
+        with self._transaction(user_id) as connection:
+            lock_memories(connection, user_id)  # nobody adds a memory of the old model between the look and the change
+            rows = connection.execute(text(_OF_OTHER_MODELS), {"fingerprint": own}).all()
+            if rows:
+                _touch(connection, user_id)
+                vectors = self._embedder.embed([row.text for row in rows])
+                changes = [
+                    {"id": row.id, "fingerprint": own, "vector": str(vector.tolist())}
+                    for row, vector in zip(rows, vectors, strict=True)
+                ]
+                connection.execute(text(_REEMBED), changes)
+            return len(rows)
+
     def close(self) -> None:
         self._tables.close()
 
@@ -335,4 +352,10 @@ delete from memory where id = any(array(
 _TOUCH = """
 insert into memory_version (user_id, version) values (:user_id, 1)
 on conflict (user_id) do update set version = memory_version.version + 1
+"""
+_OF_OTHER_MODELS = "select id, payload ->> 'data' as text from memory where fingerprint <> :fingerprint order by id"
+_REEMBED = """
+update memory set vector = cast(:vector as vector),
+                  payload = jsonb_set(payload, '{fingerprint}', to_jsonb(cast(:fingerprint as text)))
+where id = :id
 """

@@ -114,6 +114,11 @@ class Memories(Protocol):
         """Remove everything of a user for good; how many."""
         ...
 
+    def reembed(self, user_id: str) -> int:
+        """Give the present embedding model's vector to every memory that has another model's; how many. Until then no search
+        finds those. Idempotent. Raises: LlmError, StoreError."""
+        ...
+
     def close(self) -> None: ...
 
 

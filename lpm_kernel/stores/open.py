@@ -1,6 +1,6 @@
 """The ports, opened from settings and environment: the one place that chooses classes.
 
-Belongs here: which class stands behind each port in each profile.
+Belongs here: which class stands behind each port.
 Does not belong here: the classes themselves.
 """
 
@@ -12,18 +12,20 @@ from functools import partial
 
 from lpm_kernel.L0.preference_head import PreferenceHead
 from lpm_kernel.settings import Settings
-from lpm_kernel.stores.addresses import read_addresses, read_graph_address
+from lpm_kernel.stores.addresses import read_addresses, read_graph_address, read_mem0_key, read_weaviate_address
 from lpm_kernel.stores.blobs import Blobs, open_s3
-from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
+from lpm_kernel.stores.embedder import Embedder
+from lpm_kernel.stores.embedders import Embedders
 from lpm_kernel.stores.graph import Graph, GraphitiGraph
+from lpm_kernel.stores.mem0_cloud import Mem0CloudMemories
 from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.memories import Memories
 from lpm_kernel.stores.ner import Ner
 from lpm_kernel.stores.open_ner import open_ner
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
-
-EMBEDDERS: dict[str, Callable[[], Embedder]] = {"all-MiniLM-L6-v2-int8": MiniLmEmbedder}
+from lpm_kernel.stores.weaviate_client import WeaviateConnection
+from lpm_kernel.stores.weaviate_vectors import WeaviateVectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,28 @@ class Stores:
     blobs: Blobs
     vectors: Vectors
     embedder: Embedder
+    """Of the settings: what new vectors are made with."""
+    embedders: Embedders
     memories: Memories
     ner: Ner
     graph: Graph
     preference_head: PreferenceHead
+    weaviate: WeaviateConnection | None = None
+    """Behind `vectors`, where they are in Weaviate."""
+
+    def embedder_of(self, fingerprint: str) -> Embedder:
+        """The model that vectors of this fingerprint were made with: that of a live release may be another than `embedder`.
+
+        Raises: LlmError `embedder_unknown`; SettingsError `address_missing`.
+        """
+        return self.embedder if fingerprint == self.embedder.fingerprint else self.embedders.of(fingerprint)
 
     def close(self) -> None:
         self.graph.close()
         self.memories.close()
+        if self.weaviate is not None:
+            self.weaviate.close()
+        self.embedders.close()
         self.tables.close()
 
 
@@ -53,16 +69,29 @@ def open_stores(settings: Settings, environ: Mapping[str, str] | None = None) ->
 
 
 def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapping[str, str] | None = None) -> Stores:
-    """The graph's address is looked for at its first use."""
-    embedder = EMBEDDERS[settings.models.embedder]()
+    """The graph's address is looked for at its first use. Raises: SettingsError `address_missing` for the other ports."""
+    embedders = Embedders(settings, environ)
+    embedder = embedders.named(settings.models.embedder)
+    weaviate: WeaviateConnection | None = None
+    vectors: Vectors = PgVectors(tables)
+    if settings.stores_in.vectors == "weaviate":
+        weaviate = WeaviateConnection(read_weaviate_address(settings, environ))
+        vectors = WeaviateVectors(weaviate, tables)
+    memories: Memories
+    if settings.stores_in.memories == "mem0":
+        memories = Mem0CloudMemories(read_mem0_key(settings, environ), embedder, tables)
+    else:
+        memories = Mem0Memories(tables.engine.url, embedder, settings.memory_ranking)
     return Stores(
         settings,
         tables,
         blobs,
-        PgVectors(tables),
+        vectors,
         embedder,
-        memories=Mem0Memories(tables.engine.url, embedder, settings.memory_ranking),
+        embedders,
+        memories,
         ner=open_ner(settings, environ),
         preference_head=PreferenceHead(embedder),
         graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder),
+        weaviate=weaviate,
     )

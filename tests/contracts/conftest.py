@@ -11,6 +11,9 @@ import pytest
 from sqlalchemy import Connection, create_engine, text
 
 from lpm_kernel.stores.tables import Tables, upgrade_tables
+from tests.contracts.vector_stores import cloud_tables, new_tenant, tenant, vectors, weaviate_server, weaviate_stand_in
+
+__all__ = ["cloud_tables", "database", "new_tenant", "tenant", "vectors", "weaviate_server", "weaviate_stand_in"]
 
 CLOUD = ["cloud"] if os.environ.get("DATABASE_URL") and os.environ.get("MIGRATION_DATABASE_URL") else []
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from lpm_kernel.errors import UserInputError
+from lpm_kernel.settings import load_settings
+from lpm_kernel.stores.addresses import OpenAiAddress, read_openai_address
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
+from lpm_kernel.stores.openai_embedder import OpenAiEmbedder, open_openai
 from tests.fakes import FakeEmbedder
+from tests.openai_server import OpenAiServer
+
+HERE = ["embedded", "fake", "openai stand-in"]
+CLOUD = ["openai"] if os.environ.get("OPENAI_API_KEY") else []
 
 TEXTS = [
     "What is your cat called?",
@@ -30,8 +39,22 @@ def mini_lm() -> MiniLmEmbedder:
     return MiniLmEmbedder()
 
 
-@pytest.fixture(params=["embedded", "fake"])
+@pytest.fixture(scope="module")
+def openai_stand_in() -> Iterator[OpenAiEmbedder]:
+    with OpenAiServer() as server, open_openai(OpenAiAddress(server.api_key, server.base_url)) as client:
+        yield OpenAiEmbedder(lambda: client)
+
+
+@pytest.fixture(scope="module")
+def openai_itself() -> Iterator[OpenAiEmbedder]:
+    with open_openai(read_openai_address(load_settings())) as client:
+        yield OpenAiEmbedder(lambda: client)
+
+
+@pytest.fixture(params=[*HERE, *CLOUD])
 def embedder(request: pytest.FixtureRequest) -> Embedder:
+    if request.param.startswith("openai"):
+        return request.getfixturevalue("openai_stand_in" if "stand-in" in request.param else "openai_itself")
     return FakeEmbedder() if request.param == "fake" else request.getfixturevalue("mini_lm")
 
 
@@ -55,6 +78,7 @@ def test_a_text_has_one_vector_whatever_stands_beside_it(embedder: Embedder) -> 
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
+@pytest.mark.parametrize("embedder", HERE, indirect=True)
 def test_the_same_texts_give_the_same_bytes(embedder: Embedder) -> None:
     assert embedder.embed(TEXTS).tobytes() == embedder.embed(TEXTS).tobytes()
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,58 +11,13 @@ import numpy as np
 import pytest
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.records import User
 from lpm_kernel.stores.open import Stores
-from lpm_kernel.stores.tables import Tables, upgrade_tables
-from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.vectors import Hit, PgVectors, SyncCount, VectorEntry, Vectors
-from tests.fakes import FakeEmbedder, MemoryVectors, bm25f
+from tests.contracts.vector_stores import EMBEDDER, OWN_FORMULA, G
+from tests.fakes import bm25f
 from tests.samples import make_entries
 
-CLOUD = ["cloud"] if os.environ.get("DATABASE_URL") and os.environ.get("MIGRATION_DATABASE_URL") else []
-EMBEDDER = FakeEmbedder()
-G = "g"
 TEXTS = ["red cat sleeps", "green dog barks", "blue bird sings loudly", "red fox runs", "grey owl hunts mice"]
-
-
-@pytest.fixture(scope="session")
-def cloud_tables() -> Iterator[Tables]:
-    upgrade_tables(os.environ["MIGRATION_DATABASE_URL"])
-    tables = Tables(os.environ["DATABASE_URL"])
-    yield tables
-    tables.close()
-
-
-@pytest.fixture(params=["embedded", "fake", *CLOUD])
-def vectors(request: pytest.FixtureRequest) -> Vectors:
-    if request.param == "fake":
-        return MemoryVectors()
-    if request.param == "cloud":
-        return PgVectors(request.getfixturevalue("cloud_tables"))
-    stores: Stores = request.getfixturevalue("stores")
-    return PgVectors(stores.tables)
-
-
-@pytest.fixture
-def new_tenant(vectors: Vectors) -> Iterator[Callable[[], str]]:
-    """Makes users that this store knows; what they hold is deleted at the end."""
-    made: list[str] = []
-
-    def make() -> str:
-        made.append(f"vectors-{uuid.uuid4().hex}")
-        if isinstance(vectors, PgVectors):
-            with vectors._tables.transaction(made[-1]) as connection:
-                add_user(connection, User(made[-1]))
-        return made[-1]
-
-    yield make
-    for tenant in made:
-        vectors.sync(tenant, G, [], EMBEDDER.fingerprint)
-
-
-@pytest.fixture
-def tenant(new_tenant: Callable[[], str]) -> str:
-    return new_tenant()
 
 
 def search(
@@ -249,6 +202,24 @@ def test_generations_of_one_chunk_embedded_by_two_models_do_not_meet(vectors: Ve
     assert len(search(vectors, tenant, "red", generation="old", fingerprint="old-model/64")) == 2
 
 
+def test_a_model_of_another_dimension_lies_beside_the_old_one(vectors: Vectors, tenant: str) -> None:
+    """A change of the embedding model builds its generation while chats go on with that of the model before. Two vectors of
+    different lengths must never be compared, in whatever order the server looks at rows, and at conditions on them."""
+    texts = [f"{text} {i}" for i in range(60) for text in TEXTS]
+    narrow = make_entries(tenant, texts, EMBEDDER)
+    wide = make_entries(tenant, texts, EMBEDDER, vectors=np.repeat(EMBEDDER.embed(texts), 24, axis=1))
+    vectors.sync(tenant, "old", narrow, "old-model/64")
+    vectors.sync(tenant, "new", wide, "new-model/1536")
+    asked = EMBEDDER.embed(["red cat"])[0]
+    for generation, fingerprint, vector in (("old", "old-model/64", asked), ("new", "new-model/1536", np.repeat(asked, 24))):
+        hits = search(vectors, tenant, "red cat", generation=generation, fingerprint=fingerprint, vector=vector, k=300)
+        assert len(hits) == len(texts)
+        assert hits[0].text.startswith("red cat sleeps")
+        assert vectors.count(tenant, generation) == len(texts)
+    vectors.sync(tenant, "old", [], "old-model/64")
+    assert vectors.count(tenant) == vectors.count(tenant, "new") == len(texts)
+
+
 def test_a_generation_that_is_given_up_takes_only_its_own_entries(vectors: Vectors, tenant: str) -> None:
     entries = make_entries(tenant, TEXTS, EMBEDDER)
     vectors.sync(tenant, "first", entries[:2], EMBEDDER.fingerprint)
@@ -307,6 +278,7 @@ def test_a_word_nearby_counts_less_than_one_inside(vectors: Vectors, tenant: str
     assert deaf["plain alpha"] > deaf["plain beta"] == deaf["plain gamma"] == 0
 
 
+@pytest.mark.parametrize("vectors", OWN_FORMULA, indirect=True)
 @pytest.mark.parametrize(
     "question", ["delta", "alpha beta", "alpha alpha gamma", "beta omega", "omega", "gamma delta alpha beta"]
 )
@@ -330,6 +302,7 @@ def test_keywords_score_as_the_formula_of_the_books(
     assert [hit.bm25 for hit in hits] == pytest.approx([wanted[hit.text] for hit in hits], abs=1e-6)
 
 
+@pytest.mark.parametrize("vectors", OWN_FORMULA, indirect=True)
 def test_the_fused_score_is_the_weighted_sum_of_both_ranges(vectors: Vectors, tenant: str) -> None:
     vectors.sync(tenant, G, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
     hits = search(vectors, tenant, "red cat hunts", keyword_weight=0.3)
@@ -339,6 +312,19 @@ def test_the_fused_score_is_the_weighted_sum_of_both_ranges(vectors: Vectors, te
         for cosine, word in zip(cosines, words, strict=True)
     ]
     assert [hit.score for hit in hits] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize(("keyword_weight", "half"), [(0.0, "cosine"), (1.0, "bm25")])
+def test_with_all_the_weight_on_one_half_its_order_is_the_order(
+    vectors: Vectors, tenant: str, keyword_weight: float, half: str
+) -> None:
+    """A hybrid search of Weaviate without the half of meaning knows no entry without a word of the question."""
+    vectors.sync(tenant, G, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
+    hits = search(vectors, tenant, "red cat sings", keyword_weight=keyword_weight)
+    scores = [getattr(hit, half) for hit in hits]
+    assert len(hits) == len(TEXTS)
+    assert scores == sorted(scores, reverse=True)
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
 
 
 def test_equal_entries_come_in_the_order_of_their_ids(vectors: Vectors, tenant: str) -> None:

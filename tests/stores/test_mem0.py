@@ -55,6 +55,24 @@ def test_a_batch_is_embedded_at_once(stores: Stores, user_id: str) -> None:
     assert embedder.batches == [20]
 
 
+def test_memories_of_the_model_before_are_found_again(
+    postgres: Mem0Memories, stores: Stores, new_user: Callable[[], str]
+) -> None:
+    """A change of `models.embedder` made every memory so far invisible to a search, without a word."""
+    one, two = new_user(), new_user()
+    kept = make_memory_of(one, "red cat", key="user cat", expiration_date=NOON.date())
+    postgres.add_batch(one, [kept, make_memory_of(one, "blue dog")])
+    postgres.add_batch(two, [make_memory_of(two, "red cat")])
+    stores.memories.add_batch(one, [make_memory_of(one, "green bird", 1)])
+    assert stores.memories.reembed(one) == 2
+    assert stores.memories.reembed(one) == 0
+    found = stores.memories.search(one, "red cat", 5, as_of=NOON + timedelta(minutes=2))
+    assert found[0].memory == kept
+    assert {hit.memory.text for hit in found} == {"red cat", "blue dog", "green bird"}
+    assert postgres.search(one, "red cat", 5, as_of=LATER) == []
+    assert len(postgres.search(two, "red cat", 5, as_of=LATER)) == 1, "another user's are theirs"
+
+
 def test_vectors_of_another_model_are_never_compared(postgres: Mem0Memories, stores: Stores, user_id: str) -> None:
     postgres.add_batch(user_id, [make_memory_of(user_id, "red cat")])
     assert stores.memories.search(user_id, "red cat", 5, as_of=NOON) == [], "of 384 dimensions, where the other has 64"

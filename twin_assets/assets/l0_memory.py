@@ -20,7 +20,7 @@ from lpm_kernel.layout import asset_key
 from lpm_kernel.records import Chunk, Document, content_id, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.ner import NUMERIC
-from twin_assets.resources import StoresResource
+from twin_assets.resources import StoresResource, embedding_cost
 from twin_assets.stages import Made, progress_of, stage
 
 MENTIONS = "mentions"
@@ -70,13 +70,14 @@ def chunks(context: dg.AssetExecutionContext, stores: StoresResource, raw_docume
 @stage(group="l0", io_manager_key="parquet", code_version="1", kinds={"s3", "postgres"})
 def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk]) -> Made:
     """One unit vector a chunk, in chunk order, and the same vectors in the search store, as a generation of their own: chats go
-    on searching the one of the live release. A text that was embedded before is not embedded again. Read by `topics`,
-    `training_rows`, `evaluation` and, through the search store, by every chat."""
+    on searching the one of the live release. A text that was embedded before is not embedded again; another model embeds all of
+    it and the user's memories. Read by `topics`, `training_rows`, `evaluation` and, through the search store, by every chat."""
     port = stores.stores
     user_id = context.partition_key
     items = chunk_texts(chunks, fetch_texts(chunks, port.blobs))
     previous = read_previous(port.blobs, user_id, "embeddings", "parquet", decode_table)
-    table, count = embed_chunks(items, port.embedder, previous, progress_of(context))
+    with stores.embedder_in(context) as embedder:
+        table, count = embed_chunks(items, embedder, previous, progress_of(context))
     synced = port.vectors.sync(user_id, generation_of(table), vector_entries(items, table), table.fingerprint)
     return Made(
         table,
@@ -85,6 +86,8 @@ def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks
             "chunks_embedded": count.embedded,
             "chunks_reused": count.reused,
             "vectors_written": synced.written,
+            "memories_reembedded": port.memories.reembed(user_id),
+            **embedding_cost(embedder, port.settings.models),
             "generation": generation_of(table),
             "fingerprint": table.fingerprint,
             "dimension": int(table.vectors.shape[1]),

@@ -52,16 +52,17 @@ def training_rows(
     progress = progress_of(context)
     with port.tables.transaction(user_id) as connection:
         user = get_user(connection, user_id)
+    embedder = port.embedder_of(embeddings.fingerprint)
     rows, count = synthesize_rows(
         user,
         chunk_texts(chunks, fetch_texts(chunks, port.blobs)),
         topics,
         port.settings.training,
         lambda question: recall_evidence(
-            user_id, generation_of(embeddings), question, port.vectors, port.embedder, port.settings.recall
+            user_id, generation_of(embeddings), question, port.vectors, embedder, port.settings.recall
         ),
         row_counter(prepare_base(port.settings.models, cache_folder(), progress).hf_dir),
-        port.embedder,
+        embedder,
         load_golden(port.blobs, user_id),
         progress,
     )
@@ -147,7 +148,7 @@ def evaluation(
             adapter,
             generation_of(embeddings),
             port.vectors,
-            port.embedder,
+            port.embedder_of(embeddings.fingerprint),
             port.settings.recall,
             port.settings.evaluation,
             port.settings.models.slots,

