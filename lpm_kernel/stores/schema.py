@@ -63,6 +63,10 @@ document = Table(
     Column("text_size_bytes", BigInteger),
     Column("pending", Boolean, nullable=False),
     Column("change_id", Text, nullable=False),
+    Column("encoding", Text),
+    Column("reader", Text),
+    Column("near_duplicate_of", Text),
+    Column("quarantined", Boolean, nullable=False, server_default=text("false")),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("document_by_filename", "user_id", "filename"),
 )

@@ -99,7 +99,7 @@ def test_the_profile_says_what_became_of_each_document(client: TestClient, user_
         ("broken.pdf", b"%PDF-1.4 this is no PDF"),
         ("bin.txt", bytes(range(256)) * 9),
     )
-    read_documents(stores.tables, stores.blobs, user_id, no_progress)
+    read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, no_progress)
     body = client.get(f"/twin/{user_id}/profile").json()
     found = {document["filename"]: (document["status"], document["code"]) for document in body["documents"]}
     assert found == {
