@@ -82,7 +82,7 @@ def embed_chunks(
     chosen = _one_input_for_the_same_words(items, known)
     inputs = [sha256_hex(text.encode()) for text in chosen]
     missing = {sha: text for sha, text in zip(inputs, chosen, strict=True) if sha not in known}
-    todo = list(missing.items())
+    todo = sorted(missing.items(), key=lambda item: len(item[1]))  # texts of one length make the cheapest batches
     for first in range(0, len(todo), PROGRESS_EVERY):
         batch = todo[first : first + PROGRESS_EVERY]
         known.update(zip((sha for sha, _ in batch), embedder.embed([text for _, text in batch]), strict=True))

@@ -39,6 +39,7 @@ HALF_AS_SURE = 0.5
 SAMPLE_BYTES = 100_000
 
 _HIGH_LINE = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
+_C1_CONTROL = re.compile(r"[\x80-\x84\x86-\x9f]")
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
@@ -128,7 +129,9 @@ def _is_plainly_western(text: str, likely: Mapping[str, float]) -> bool:
 
 
 def _decoded(data: bytes, encoding: str) -> Decoded | None:
+    """None when the bytes are not in it: bytes without a character, or those that only the ISO tables have as controls."""
     try:
-        return Decoded(data.decode(encoding), encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError:
         return None
+    return None if _C1_CONTROL.search(text) else Decoded(text, encoding)
