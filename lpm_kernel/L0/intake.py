@@ -17,9 +17,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from lpm_kernel.errors import IngestionError, UserInputError
-from lpm_kernel.L0.quarantine import LIVE, keep_refused, save_whole, within_limit
+from lpm_kernel.L0.quarantine import LIVE, drop_useless_copies, keep_refused, save_whole, within_limit
 from lpm_kernel.L0.read import mime_of
-from lpm_kernel.layout import quarantine_key, raw_key
+from lpm_kernel.layout import raw_key
 from lpm_kernel.records import Document, Refusal, Source, UploadResult, User, check_user_id
 from lpm_kernel.settings import LimitSettings
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
@@ -85,10 +85,10 @@ def receive_file(
         rows = list_documents(connection, user_id)
         before = next((row for row in rows if row.sha256 == sha256), None)
         result = _decide(connection, record, refusal, limits.documents_per_user, rows, before)
-        if result.status == "stored" and before is not None and before.status == "refused":
-            own.put(raw_key(user_id, sha256), data)  # a run that refuses it may have taken away what was put above
+        if result.status == "stored" and not own.exists(raw_key(user_id, sha256)):
+            own.put(raw_key(user_id, sha256), data)  # while it was refused, what was put above may have been taken away
     if result.status == "stored" and before is not None and before.quarantined:
-        own.delete(quarantine_key(user_id, sha256))
+        drop_useless_copies(tables, blobs, user_id, sha256)
     if result.status == "refused" and (before is None or before.status not in LIVE):
         whole = size_bytes <= len(data)
         save = partial(own.put, data=data) if whole else save_whole(blobs, user_id, sha256, file)

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from lpm_kernel.errors import IngestionError, UserInputError
 from lpm_kernel.L0.read import mime_of, reader_fingerprint
@@ -31,6 +31,9 @@ from lpm_kernel.stores.documents import (
     put_document,
 )
 from lpm_kernel.stores.tables import Tables
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 LIVE = ("received", "read")
 AT_THE_DOOR = ("document_too_large", "type_unknown", "document_limit")
@@ -53,32 +56,41 @@ def has_room(rows: Sequence[Document], size_bytes: int, limits: LimitSettings) -
 
 def keep_refused(
     tables: Tables, blobs: Blobs, limits: LimitSettings, user_id: str, sha256: str, save: Callable[[str], None]
-) -> bool:
-    """Keep a file refused at the door; False when there is no room for it, and then the row alone tells of it.
+) -> None:
+    """Keep a file refused at the door; where there is no room for it, the row alone tells of it.
 
-    `save` writes the bytes to the key it is given. Bytes first: a row that says "quarantined" has them. Whatever intake had
-    already put among the raw files is deleted under the user's lock, and only while the row says refused.
+    `save` writes the bytes to the key it is given. Bytes first: a row that says "quarantined" has them.
     """
-    own, key = TenantBlobs(blobs, user_id), quarantine_key(user_id, sha256)
     with tables.transaction(user_id) as connection:
-        rows = list_documents(connection, user_id)
-        row = next((row for row in rows if row.sha256 == sha256), None)
-        fits = row is not None and (row.quarantined or has_room(rows, row.size_bytes, limits))
+        fits = _fits(list_documents(connection, user_id), sha256, limits)
     if fits:
-        save(key)
+        save(quarantine_key(user_id, sha256))
+        with tables.transaction(user_id) as connection:
+            lock_documents(connection, user_id)
+            if _fits(list_documents(connection, user_id), sha256, limits):
+                mark_quarantined(connection, user_id, sha256)
+    drop_useless_copies(tables, blobs, user_id, sha256)
+
+
+def _fits(rows: Sequence[Document], sha256: str, limits: LimitSettings) -> bool:
+    row = next((row for row in rows if row.sha256 == sha256 and row.status == "refused"), None)
+    return row is not None and (row.quarantined or has_room(rows, row.size_bytes, limits))
+
+
+def drop_useless_copies(tables: Tables, blobs: Blobs, user_id: str, sha256: str) -> None:
+    """Delete the raw bytes of a file that is refused, and the copy in quarantine of one that does not lie there.
+
+    Why in a transaction of its own, by the committed row and under the user's lock: nothing that is deleted here can be what a
+    row names, whoever fails or sends the same bytes at this moment. Copies left by a crash are harmless.
+    """
+    own = TenantBlobs(blobs, user_id)
     with tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
-        rows = list_documents(connection, user_id)
-        row = next((row for row in rows if row.sha256 == sha256), None)
-        refused = row is not None and row.status == "refused"
-        kept = fits and row is not None and refused and (row.quarantined or has_room(rows, row.size_bytes, limits))
-        if kept:
-            mark_quarantined(connection, user_id, sha256)
-        if refused:
+        row = next((row for row in list_documents(connection, user_id) if row.sha256 == sha256), None)
+        if row is not None and row.status == "refused":
             own.delete(raw_key(user_id, sha256))
-    if fits and not kept:
-        own.delete(key)
-    return kept
+        if row is not None and not row.quarantined:
+            own.delete(quarantine_key(user_id, sha256))
 
 
 def save_whole(blobs: Blobs, user_id: str, sha256: str, file: BinaryIO) -> Callable[[str], None]:
@@ -118,7 +130,7 @@ def take_out_of_quarantine(tables: Tables, blobs: Blobs, limits: LimitSettings, 
             own.put(raw_key(user_id, sha256), own.get(quarantine_key(user_id, sha256)))
             waiting = replace(row, mime=mime_of(row.filename), status="received", refusal=None, quarantined=False)
             put_document(connection, waiting)
-        own.delete(quarantine_key(user_id, sha256))
+        drop_useless_copies(tables, blobs, user_id, sha256)
         taken += 1
     return taken
 
@@ -146,21 +158,14 @@ def refuse_read(
 ) -> None:
     """Move a file that could not be read from the raw files to quarantine; `mark(connection, quarantined=…)` notes the refusal.
 
-    Why the raw file goes only under the lock: who sends the same bytes again at this moment has them put back under it.
+    The raw file goes once the refusal stands: who sends the same bytes again at this moment has them put back.
     """
     user_id, sha256 = document.user_id, document.sha256
-    own = TenantBlobs(blobs, user_id)
-    own.put(quarantine_key(user_id, sha256), data)
+    TenantBlobs(blobs, user_id).put(quarantine_key(user_id, sha256), data)
     with tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
-        rows = list_documents(connection, user_id)
-        kept = has_room(rows, len(data), limits)
-        if mark(connection, quarantined=kept):
-            own.delete(raw_key(user_id, sha256))
-        else:  # it waits no more: another run has decided
-            kept = any(row.sha256 == sha256 and row.quarantined for row in rows)
-    if not kept:
-        own.delete(quarantine_key(user_id, sha256))
+        mark(connection, quarantined=has_room(list_documents(connection, user_id), len(data), limits))
+    drop_useless_copies(tables, blobs, user_id, sha256)
 
 
 def discard_refused(tables: Tables, blobs: Blobs, user_id: str, sha256: str) -> Document:
@@ -168,18 +173,26 @@ def discard_refused(tables: Tables, blobs: Blobs, user_id: str, sha256: str) -> 
 
     Raises: UserInputError `document_unknown`, `document_in_use`.
     """
-    own = TenantBlobs(blobs, user_id)
     with tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
-        found = [row for row in list_documents(connection, user_id) if row.sha256.startswith(sha256)]
-        if not sha256 or len(found) != 1:
-            raise UserInputError("document_unknown", f"{len(found)} documents of user {user_id} begin with that sha256")
-        (row,) = found
-        if row.status != "refused":
-            raise UserInputError(
-                "document_in_use", f"{row.filename} is {row.status}, not refused; only refused files are discarded"
-            )
+        row = _find_refused(connection, user_id, sha256)
+        mark_quarantined(connection, user_id, row.sha256, False)  # first, so that no row ever names bytes that are gone
+    with tables.transaction(user_id) as connection:
+        lock_documents(connection, user_id)
+        row = _find_refused(connection, user_id, row.sha256)
         for key in document_keys(user_id, row.sha256):
-            own.delete(key)
+            TenantBlobs(blobs, user_id).delete(key)
         delete_document(connection, user_id, row.sha256)
     return row
+
+
+def _find_refused(connection: Connection, user_id: str, sha256: str) -> Document:
+    """The one refused document whose sha256 begins so."""
+    found = [row for row in list_documents(connection, user_id) if row.sha256.startswith(sha256)]
+    if not sha256 or len(found) != 1:
+        raise UserInputError("document_unknown", f"{len(found)} documents of user {user_id} begin with that sha256")
+    if found[0].status != "refused":
+        raise UserInputError(
+            "document_in_use", f"{found[0].filename} is {found[0].status}, not refused; only refused files are discarded"
+        )
+    return found[0]

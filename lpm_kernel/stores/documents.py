@@ -158,11 +158,11 @@ def mark_refused(
     return changed.rowcount == 1
 
 
-def mark_quarantined(connection: Connection, user_id: str, sha256: str) -> None:
+def mark_quarantined(connection: Connection, user_id: str, sha256: str, kept: bool = True) -> None:
     from sqlalchemy import update
 
     connection.execute(
-        update(document).where(document.c.user_id == user_id, document.c.sha256 == sha256).values(quarantined=True)
+        update(document).where(document.c.user_id == user_id, document.c.sha256 == sha256).values(quarantined=kept)
     )
 
 

@@ -200,13 +200,14 @@ def test_a_file_sent_again_while_it_is_refused_keeps_its_bytes(
     """The run deletes the raw file it refused; the same bytes sent at that moment must not go with it."""
     send(stores, user_id, "sound.md", b"sound")
     send(stores, user_id, "picture.txt", NO_TEXT)
-    move = quarantine.refuse_read
+    drop = quarantine.drop_useless_copies
 
-    def sent_again_just_after(*arguments: object) -> None:
-        move(*arguments)  # type: ignore[arg-type]
+    def sent_again_just_before(*arguments: object) -> None:
+        monkeypatch.setattr(quarantine, "drop_useless_copies", drop)
         assert send(stores, user_id, "picture.txt", NO_TEXT).status == "stored"
+        drop(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(library, "refuse_read", sent_again_just_after)
+    monkeypatch.setattr(quarantine, "drop_useless_copies", sent_again_just_before)
     read(stores, user_id)
     assert places(stores, user_id, NO_TEXT) == {"raw"}
     monkeypatch.undo()
@@ -220,6 +221,33 @@ def test_a_taken_out_file_waits_until_it_was_read(stores: Stores, user_id: str, 
     assert quarantine.take_out_of_quarantine(stores.tables, stores.blobs, LIMITS, user_id) == 1
     with stores.tables.transaction(user_id) as connection:
         assert pending_change(connection, user_id) is not None
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before its work", "before its commit"])
+@pytest.mark.parametrize("spared", range(7))
+def test_a_failed_commit_loses_no_bytes_of_an_unreadable_file(stores: Stores, user_id: str, spared: int, before: bool) -> None:
+    """The raw file was deleted before the refusal stood: the row then waited for bytes that were gone, in every run."""
+    send(stores, user_id, "picture.txt", NO_TEXT)
+    send(stores, user_id, "sound.md", b"sound")
+    tables = FailingTables(stores.tables, spared=spared, before=before)
+    with pytest.raises(StoreError):
+        read_documents(tables, stores.blobs, LIMITS, user_id, no_progress)
+    read(stores, user_id)
+    assert row_of(stores, user_id, NO_TEXT).quarantined
+    assert "quarantine" in places(stores, user_id, NO_TEXT)
+    assert places(stores, user_id, b"sound") == {"raw", "text"}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before its work", "before its commit"])
+@pytest.mark.parametrize("spared", [0, 1])
+def test_a_failed_discard_can_be_repeated(stores: Stores, user_id: str, spared: int, before: bool) -> None:
+    send(stores, user_id, "a.docx", b"words")
+    with pytest.raises(StoreError):
+        discard_refused(FailingTables(stores.tables, spared=spared, before=before), stores.blobs, user_id, sha256_hex(b"words"))
+    row = row_of(stores, user_id, b"words")
+    assert places(stores, user_id, b"words") == {"quarantine"} or not row.quarantined
+    discard_refused(stores.tables, stores.blobs, user_id, sha256_hex(b"words"))
+    assert places(stores, user_id, b"words") == set()
 
 
 @pytest.mark.parametrize("spared", [0, 1, 2])
