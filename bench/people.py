@@ -34,7 +34,7 @@ def take_in(stores: Stores, user_id: str) -> Person:
     about = yaml.safe_load((DATA / "users" / "people.yaml").read_text(encoding="utf-8"))[user_id]
     for path in sorted((DATA / about["documents"]).iterdir()):
         receive_document(stores.tables, stores.blobs, stores.settings.limits, user_id, path.name, path.read_bytes())
-    documents, _ = read_documents(stores.tables, stores.blobs, user_id, silent)
+    documents, _ = read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, silent)
     chunks, _ = chunk_documents(documents, stores.blobs, stores.settings.chunking, [])
     items = chunk_texts(chunks, fetch_texts(chunks, stores.blobs))
     table, _ = embed_chunks(items, stores.embedder, None, silent)

@@ -22,6 +22,16 @@ def text_key(user_id: str, sha256: str) -> str:
     return f"{tenant_prefix(user_id)}text/{sha256}.txt"
 
 
+def quarantine_key(user_id: str, sha256: str) -> str:
+    """The bytes of a file that was refused, until it can be read or is deleted."""
+    return f"{tenant_prefix(user_id)}quarantine/{sha256}"
+
+
+def document_keys(user_id: str, sha256: str) -> tuple[str, ...]:
+    """Everywhere that something of one document's own may lie; deleting it deletes these."""
+    return raw_key(user_id, sha256), text_key(user_id, sha256), quarantine_key(user_id, sha256)
+
+
 def asset_key(user_id: str, asset: str, extension: str) -> str:
     return f"{tenant_prefix(user_id)}assets/{asset}.{extension}"
 

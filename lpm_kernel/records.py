@@ -93,6 +93,11 @@ class Document:
     """UTF-8 size of the stored text; None until it is read."""
     also_named: tuple[str, ...] = ()
     """Other names that the same bytes were sent under; `filename` is the one that chunks and citations carry."""
+    encoding: str | None = None
+    near_duplicate_of: str | None = None
+    """sha256 of the older document that has nearly the same words."""
+    quarantined: bool = False
+    """Whether a refused file's bytes are kept."""
 
     @property
     def names(self) -> tuple[str, ...]:

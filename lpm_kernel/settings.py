@@ -39,6 +39,10 @@ class ChunkingSettings(Section):
     max_tokens: int = Field(ge=16, le=2000)
 
 
+class ReadingSettings(Section):
+    near_duplicate_share: float = Field(gt=0, le=1)
+
+
 class TopicSettings(Section):
     min_similarity: float = Field(ge=-1, le=1)
     min_chunks: int = Field(ge=1)
@@ -108,6 +112,9 @@ class ComputeSettings(Section):
 class LimitSettings(Section):
     documents_per_user: int = Field(ge=1)
     document_size_mb: int = Field(ge=1)
+    quarantine_mb: int = Field(ge=0)
+    pdf_seconds: int = Field(ge=1)
+    pdf_memory_mb: int = Field(ge=256)
     runs_per_user: int = Field(ge=1)
     concurrent_runs: int = Field(ge=1)
 
@@ -164,6 +171,7 @@ class Settings(Section):
     project: str
     profile: Literal["embedded"]
     models: ModelSettings
+    reading: ReadingSettings
     chunking: ChunkingSettings
     topics: TopicSettings
     recall: RecallSettings

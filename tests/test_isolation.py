@@ -52,7 +52,7 @@ def world(stores: Stores) -> World:
     for user_id, note in NOTES.items():
         result = receive_document(stores.tables, stores.blobs, stores.settings.limits, user_id, "notes.md", note)
         assert result.status == "stored"
-        documents, _ = read_documents(stores.tables, stores.blobs, user_id, no_progress)
+        documents, _ = read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, no_progress)
         chunks, _ = chunk_documents(documents, stores.blobs, stores.settings.chunking, [])
         items = chunk_texts(chunks, fetch_texts(chunks, stores.blobs))
         table, _ = embed_chunks(items, stores.embedder, None, no_progress)
@@ -214,7 +214,7 @@ def test_nobody_learns_that_another_user_has_the_same_file(world: World) -> None
 
 def test_a_user_who_never_came_has_no_documents(world: World) -> None:
     with pytest.raises(UserInputError) as caught:
-        read_documents(world.stores.tables, world.stores.blobs, "isolation-nobody", no_progress)
+        read_documents(world.stores.tables, world.stores.blobs, world.stores.settings.limits, "isolation-nobody", no_progress)
     assert caught.value.code == "twin_not_found"
 
 

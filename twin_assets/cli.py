@@ -156,6 +156,40 @@ def add_user(
 
 @cli.command()
 @click.argument("user_id")
+@click.option("--refused", is_flag=True, help="Only those that were refused.")
+@click.option("--discard", metavar="SHA256", help="Forget this refused file; its first letters are enough.")
+@with_engines
+def documents(settings: Settings, home: Path, user_id: str, refused: bool, discard: str | None) -> None:
+    """What a person sent, and what became of it; a refused file with the reason, and whether its bytes are in quarantine."""
+    from lpm_kernel.L0.quarantine import discard_refused
+    from lpm_kernel.stores.documents import list_documents
+    from lpm_kernel.stores.open import open_stores
+    from lpm_kernel.stores.users import get_user
+
+    stores = open_stores(settings)
+    try:
+        with stores.tables.transaction(user_id) as connection:
+            get_user(connection, user_id)
+        if discard is not None:
+            gone = discard_refused(stores.tables, stores.blobs, user_id, discard)
+            click.echo(f"discarded  {gone.filename}")
+        with stores.tables.transaction(user_id) as connection:
+            rows = list_documents(connection, user_id)
+    finally:
+        stores.close()
+    names = {row.sha256: row.filename for row in rows}
+    for row in rows:
+        if refused and row.status != "refused":
+            continue
+        click.echo(f"{'quarantine' if row.quarantined else row.status:10} {row.sha256[:12]} {row.filename}")
+        if row.refusal:
+            click.secho(f"{'':24}{row.refusal.code}: {row.refusal.reason}", dim=True)
+        if row.near_duplicate_of:
+            click.secho(f"{'':24}nearly repeats {names.get(row.near_duplicate_of, row.near_duplicate_of[:12])}", dim=True)
+
+
+@cli.command()
+@click.argument("user_id")
 @click.argument("question")
 @click.option("--session", help="Go on with an earlier session.")
 @with_engines

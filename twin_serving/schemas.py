@@ -93,6 +93,11 @@ class DocumentOut(BaseModel):
     created_at: datetime
     code: str | None = None
     reason: str | None = None
+    quarantined: bool = False
+    """Whether a refused file's bytes are kept, to be tried again."""
+    encoding: str | None = None
+    near_duplicate_of: str | None = None
+    """sha256 of the older document whose words it nearly repeats."""
 
 
 class ReleaseOut(BaseModel):

@@ -12,11 +12,12 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from lpm_kernel.L0.blocks import find_blocks
 from lpm_kernel.layout import text_key
 from lpm_kernel.records import Chunk, Document, content_id, sha256_hex
 from lpm_kernel.settings import ChunkingSettings
 
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 
 _BLOCK_END = re.compile(
     r"^[ \t]*#{1,6} [^\n]*(?:\n\s*|\Z)"  # a heading's line
@@ -71,13 +72,14 @@ def split_spans(text: str, max_tokens: int) -> list[tuple[int, int]]:
     """Contiguous character spans over the whole text, none of more than `max_tokens`.
 
     Why: a heading stays with the first words under it; sentences and list items are packed while they fit; a paragraph's end
-    closes a span unless the span is still too small to say anything alone.
+    closes a span unless the span is still too small to say anything alone; code and tables begin a span rather than be
+    parted, and are parted between their lines.
     """
     spans: list[tuple[int, int]] = []
     start = end = 0  # of the span that is being filled
     only_headings = True
     for piece in _pieces(text):
-        too_long = count_tokens(text[start : piece.end]) > max_tokens
+        too_long = count_tokens(text[start : piece.end]) > max_tokens or _parts_what_fits(text, start, end, piece, max_tokens)
         closes = piece.is_heading and too_long if only_headings else piece.is_heading or too_long
         if end > start and closes:
             spans.append((start, end))
@@ -96,16 +98,36 @@ def split_spans(text: str, max_tokens: int) -> list[tuple[int, int]]:
 
 
 class _Piece(NamedTuple):
-    """What is never parted unless it is too long alone: a heading, a sentence, a list item's sentence."""
+    """What is never parted unless it is too long alone: a heading, a sentence, a list item's sentence, a line of a block."""
 
     end: int
     is_heading: bool
     ends_paragraph: bool
+    block_end: int = 0
+    """Of the code or table that begins with this piece, which is kept whole if it can be."""
+
+
+def _parts_what_fits(text: str, start: int, end: int, piece: _Piece, max_tokens: int) -> bool:
+    """Whether a block that begins here would be parted in the span that is being filled, and would be whole in the next."""
+    if piece.block_end <= piece.end or count_tokens(text[start : piece.block_end]) <= max_tokens:
+        return False
+    return count_tokens(text[end : piece.block_end]) <= max_tokens
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
-    for start, end, is_heading in text_blocks(text):
-        if is_heading:
+    position = 0
+    for block in find_blocks(text):
+        yield from _prose(text, position, block.start)
+        for number, stop in enumerate(block.stops):
+            ends = stop == block.end
+            yield _Piece(stop, is_heading=False, ends_paragraph=ends, block_end=0 if number else block.end)
+        position = block.end
+    yield from _prose(text, position, len(text))
+
+
+def _prose(text: str, first: int, last: int) -> Iterator[_Piece]:
+    for start, end in _between(text, first, last, _BLOCK_END):
+        if _HEADING.fullmatch(text, start, end):
             yield _Piece(end, is_heading=True, ends_paragraph=False)
             continue
         *inner, last = sentence_ends(text, start, end)
@@ -114,7 +136,8 @@ def _pieces(text: str) -> Iterator[_Piece]:
 
 
 def text_blocks(text: str) -> Iterator[tuple[int, int, bool]]:
-    """(start, end, is a Markdown heading) of each heading, paragraph and list item, in order: together all of the text."""
+    """(start, end, is a Markdown heading) of each heading, paragraph and list item, in order: together all of the text, in
+    which code and tables are taken for prose."""
     for start, end in _between(text, 0, len(text), _BLOCK_END):
         yield start, end, bool(_HEADING.fullmatch(text, start, end))
 

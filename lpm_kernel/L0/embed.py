@@ -6,12 +6,13 @@ Does not belong here: the model (`stores/embedder.py`) and where vectors are sea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from lpm_kernel.L0.duplicates import same_words_key
 from lpm_kernel.records import Chunk, EmbeddingTable, content_id, sha256_hex
 from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.embedder import Embedder
@@ -34,7 +35,7 @@ class ChunkText:
 
     @property
     def input(self) -> str:
-        """What the embedding model reads. Why the title: "diary 2025 02" tells apart what two months say alike."""
+        """What the embedding model reads. Why the title: "diary 2025 02" tells apart what two months say nearly alike."""
         return f"{title_of(self.chunk.filename)}: {self.text.strip()}"
 
 
@@ -42,6 +43,9 @@ class ChunkText:
 class EmbedCount:
     embedded: int
     reused: int
+    """All others: embedded before, or the same words as another chunk."""
+    same_words: int = 0
+    """Chunks that have the vector of another chunk, which says the same."""
 
 
 def title_of(filename: str) -> str:
@@ -65,6 +69,8 @@ def embed_chunks(
 ) -> tuple[EmbeddingTable, EmbedCount]:
     """Turn chunks into unit vectors, in chunk order, taking from `previous` what was embedded before by the same model.
 
+    Chunks of the same words have one vector, under the title of the one that was embedded first: nothing is embedded twice,
+    and a search that finds them knows by their equal `input_sha256` that it found one line.
     Shapes: vectors float32 (len(items), embedder.dim), L2 norm 1 ± 1e-3.
     Raises: LlmError when the model fails; UserInputError on a chunk without words.
     """
@@ -73,9 +79,10 @@ def embed_chunks(
     known: dict[str, np.ndarray] = {}
     if previous is not None and previous.fingerprint == embedder.fingerprint:
         known = dict(zip(previous.input_sha256s, previous.vectors, strict=True))
-    inputs = [sha256_hex(item.input.encode()) for item in items]
-    missing = {sha: item.input for sha, item in zip(inputs, items, strict=True) if sha not in known}
-    todo = list(missing.items())
+    chosen = _one_input_for_the_same_words(items, known)
+    inputs = [sha256_hex(text.encode()) for text in chosen]
+    missing = {sha: text for sha, text in zip(inputs, chosen, strict=True) if sha not in known}
+    todo = sorted(missing.items(), key=lambda item: len(item[1]))  # texts of one length make the cheapest batches
     for first in range(0, len(todo), PROGRESS_EVERY):
         batch = todo[first : first + PROGRESS_EVERY]
         known.update(zip((sha for sha, _ in batch), embedder.embed([text for _, text in batch]), strict=True))
@@ -86,7 +93,21 @@ def embed_chunks(
         vectors=np.array([known[sha] for sha in inputs], dtype=np.float32).reshape(len(items), embedder.dim),
         fingerprint=embedder.fingerprint,
     )
-    return table, EmbedCount(embedded=len(todo), reused=len(items) - len(todo))
+    same_words = len(items) - len(set(inputs))
+    return table, EmbedCount(embedded=len(todo), reused=len(items) - len(todo), same_words=same_words)
+
+
+def _one_input_for_the_same_words(items: Sequence[ChunkText], known: Container[str]) -> list[str]:
+    """What is embedded for each chunk: of those with the same words, what was embedded before, else the first."""
+    inputs = [item.input for item in items]
+    keys = [same_words_key(item.text) for item in items]
+    first: dict[str, str] = {}
+    embedded: dict[str, str] = {}
+    for key, text in zip(keys, inputs, strict=True):
+        first.setdefault(key, text)
+        if key not in embedded and sha256_hex(text.encode()) in known:
+            embedded[key] = text
+    return [embedded.get(key, first[key]) for key in keys]
 
 
 def generation_of(table: EmbeddingTable) -> str:

@@ -7,14 +7,17 @@ Does not belong here: reading the bytes (`library.py`).
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from lpm_kernel.errors import IngestionError, UserInputError
+from lpm_kernel.L0.quarantine import LIVE, drop_useless_copies, keep_refused, save_whole, within_limit
 from lpm_kernel.L0.read import mime_of
 from lpm_kernel.layout import raw_key
 from lpm_kernel.records import Document, Refusal, Source, UploadResult, User, check_user_id
@@ -46,11 +49,13 @@ def receive_file(
 
     Idempotent: the same bytes again are a `duplicate`, and another name of theirs is remembered. Other bytes under a known
     name replace the ones before once they are read: a file that cannot be read replaces nothing.
-    Units: at most `document_size_mb` are held in memory; of a larger file only the hash is taken, piece by piece.
+    Units: at most `document_size_mb` are held in memory; a larger file is hashed piece by piece.
+    The bytes of a refused file go to quarantine as long as `quarantine_mb` of one user's are not used up, a file that is too
+    large as well: one that will never fit is told by its hash, size and reason alone.
     Raises: UserInputError `user_id_invalid`; StoreError when a store fails, and then nothing was taken in.
     """
     check_user_id(user_id)
-    data = file.read(_max_bytes(limits) + 1)
+    data = _read_up_to(file, _max_bytes(limits) + 1)
     sha256, size_bytes = _measure(data, file)
     try:
         name = check_filename(filename)
@@ -60,9 +65,10 @@ def receive_file(
         return UploadResult(shown, "refused", sha256, size_bytes, Refusal(error.code, error.message))
     mime, refusal = _type_of(name)
     refusal = _refusal_by_size(size_bytes, limits) or refusal
+    own = TenantBlobs(blobs, user_id)
     if refusal is None:
         # Blob first: a row that someone was told about always has its bytes. Bytes without a row are harmless.
-        TenantBlobs(blobs, user_id).put(raw_key(user_id, sha256), data)
+        own.put(raw_key(user_id, sha256), data)
     with tables.transaction(user_id) as connection:
         add_user(connection, User(user_id))
         lock_documents(connection, user_id)
@@ -76,19 +82,35 @@ def receive_file(
             created_by="user",
             created_at=datetime.now(UTC),
         )
-        return _decide(connection, record, refusal, limits.documents_per_user)
+        rows = list_documents(connection, user_id)
+        before = next((row for row in rows if row.sha256 == sha256), None)
+        result = _decide(connection, record, refusal, limits.documents_per_user, rows, before)
+        if result.status == "stored" and not own.exists(raw_key(user_id, sha256)):
+            own.put(raw_key(user_id, sha256), data)  # while it was refused, what was put above may have been taken away
+    if result.status == "stored" and before is not None and before.quarantined:
+        drop_useless_copies(tables, blobs, user_id, sha256)
+    if result.status == "refused" and (before is None or before.status not in LIVE):
+        whole = size_bytes <= len(data)
+        save = partial(own.put, data=data) if whole else save_whole(blobs, user_id, sha256, file)
+        keep_refused(tables, blobs, limits, user_id, sha256, save)
+    return result
 
 
-def _decide(connection: Connection, record: Document, refusal: Refusal | None, max_documents: int) -> UploadResult:
-    """What becomes of a file, by the user's other documents; the caller holds their lock."""
+def _decide(
+    connection: Connection,
+    record: Document,
+    refusal: Refusal | None,
+    max_documents: int,
+    rows: Sequence[Document],
+    before: Document | None,
+) -> UploadResult:
+    """What becomes of a file, by the user's other documents; the caller holds their lock. `before`: the row of these bytes."""
     name, sha256 = record.filename, record.sha256
-    rows = list_documents(connection, record.user_id)
-    live = [row for row in rows if row.status in ("received", "read")]
-    before = next((row for row in rows if row.sha256 == sha256), None)
+    live = [row for row in rows if row.status in LIVE]
     if refusal is None and before in live:
         _send_again(connection, record, before, live)
         return UploadResult(name, "duplicate", sha256, record.size_bytes)
-    if refusal is None and len(live) >= max_documents and not any(row.names == (name,) for row in live):
+    if refusal is None and not within_limit(name, live, max_documents):
         refusal = Refusal(
             "document_limit",
             f"{len(live)} documents are kept and {max_documents} are allowed: raise limits.documents_per_user, "
@@ -100,7 +122,8 @@ def _decide(connection: Connection, record: Document, refusal: Refusal | None, m
     if before not in live:  # else the same bytes are kept already, under a name that is read
         names = before.names if before is not None and before.status == "refused" else ()
         others = tuple(other for other in names if other != name)
-        put_document(connection, replace(record, status="refused", refusal=refusal, also_named=others))
+        kept = before is not None and before.quarantined
+        put_document(connection, replace(record, status="refused", refusal=refusal, also_named=others, quarantined=kept))
     return UploadResult(name, "refused", sha256, record.size_bytes, refusal)
 
 
@@ -123,8 +146,9 @@ def check_filename(filename: str) -> str:
     """Return the bare name of an uploaded file, or refuse it.
 
     Raises: UserInputError `filename_invalid` on an empty, over-long or control-character name; folders are dropped.
+    Why one form of accents: a Mac sends "Zoë.md" with the accent apart, and an edit from another machine replaced nothing.
     """
-    name = PurePosixPath(filename.replace("\\", "/")).name.strip()
+    name = unicodedata.normalize("NFC", PurePosixPath(filename.replace("\\", "/")).name.strip())
     if not name or name in (".", "..") or not name.isprintable() or len(name.encode()) > MAX_FILENAME_BYTES:
         raise UserInputError("filename_invalid", f"a file name has 1 to {MAX_FILENAME_BYTES} printable bytes")
     return name
@@ -141,6 +165,15 @@ def _refusal_by_size(size_bytes: int, limits: LimitSettings) -> Refusal | None:
 
 def _max_bytes(limits: LimitSettings) -> int:
     return limits.document_size_mb * 1_000_000
+
+
+def _read_up_to(file: BinaryIO, size_bytes: int) -> bytes:
+    """Why not one read: a pipe or an unbuffered file may give less than it has, and the rest would be lost."""
+    pieces: list[bytes] = []
+    while size_bytes > 0 and (piece := file.read(size_bytes)):
+        pieces.append(piece)
+        size_bytes -= len(piece)
+    return b"".join(pieces)
 
 
 def _measure(data: bytes, file: BinaryIO) -> tuple[str, int]:

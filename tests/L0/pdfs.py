@@ -7,6 +7,7 @@ Does not belong here: tests.
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Sequence
 
 from reportlab.lib.pdfencrypt import StandardEncryption
@@ -49,10 +50,27 @@ def make_identity_pdf(codes: Sequence[int], *, to_unicode: bool, plain: str = ""
         "/CapHeight 700 /StemV 80 /ItalicAngle 0 >>",
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]
+    return _assemble([body.encode() for body in objects])
+
+
+def make_stream_pdf(content: bytes, *, compressed: bool = False) -> bytes:
+    """One page with these drawing operators, packed; `compressed`: they are packed already."""
+    packed = content if compressed else zlib.compress(content, 9)
+    return _assemble(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << >> >>",
+            b"<< /Length %d /Filter /FlateDecode >>\nstream\n%b\nendstream" % (len(packed), packed),
+        ]
+    )
+
+
+def _assemble(objects: Sequence[bytes]) -> bytes:
     pdf, offsets = b"%PDF-1.4\n", []
     for number, body in enumerate(objects, start=1):
         offsets.append(len(pdf))
-        pdf += f"{number} 0 obj\n{body}\nendobj\n".encode()
+        pdf += b"%d 0 obj\n%b\nendobj\n" % (number, body)
     table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
     end = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\n"
     return pdf + f"{end}startxref\n{len(pdf)}\n%%EOF\n".encode()

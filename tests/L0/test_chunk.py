@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lpm_kernel.L0.blocks import find_blocks
 from lpm_kernel.L0.chunk import chunk_document, chunker_fingerprint, count_tokens, split_spans
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.settings import ChunkingSettings
@@ -20,7 +25,24 @@ WORDS = st.sampled_from(
     ["cat", "Row C", "£184,000", "naïve", "猫が好き", "😀👩‍👩‍👧", "Dr.", "e.g.", "x" * 90, "http://a.b/c?d=e", "2026-01-02"]
 )
 ENDS = st.sampled_from(
-    [" ", "  ", ". ", "! ", "?” ", "\n", "\n\n", "\n \t\n", "\n- ", "\n3. ", "\n## ", "\n# A\n\n## B\n", "… "]
+    [
+        " ",
+        "  ",
+        ". ",
+        "! ",
+        "?” ",
+        "\n",
+        "\n\n",
+        "\n \t\n",
+        "\n- ",
+        "\n3. ",
+        "\n## ",
+        "\n# A\n\n## B\n",
+        "… ",
+        "\n```\n",
+        "\n| a | b |\n|---|---|\n",
+        "\r",
+    ]
 )
 PROSE = st.lists(st.tuples(WORDS, ENDS), max_size=60).map(lambda parts: "".join(word + end for word, end in parts))
 TEXTS = st.one_of(st.text(max_size=400), PROSE)
@@ -161,6 +183,107 @@ def test_a_sentence_ends_before_what_can_begin_one(end: str, start: str) -> None
 def test_list_items_are_borders() -> None:
     items = [f"- item {i} with some words that make it long enough to matter\n" for i in range(6)]
     assert all(piece.startswith("- ") and piece.endswith("\n") for piece in pieces_of("".join(items)))
+
+
+CODE = "```python\n# no heading\nfor cat in cats:\n\n    print(cat)\n```\n"
+TABLE = "| Month | Jobs |\n|---|---|\n| May | 455 |\n| June | 498 |\n"
+
+
+@pytest.mark.parametrize("block", [CODE, TABLE, CODE.replace("`", "~"), CODE.replace("```", "````")])
+def test_code_and_tables_are_whole_where_they_fit(block: str) -> None:
+    """A comment in code was taken for a heading, and a table was cut wherever the limit fell, away from its head."""
+    text = f"Some words before it that leave little room.\n\n{block}\nAnd words behind it, of a new paragraph.\n"
+    limit = count_tokens(block) + 2
+    assert count_tokens(text) > limit
+    assert any(block.strip() in piece for piece in pieces_of(text, limit))
+
+
+def test_long_code_is_parted_between_its_lines_and_keeps_its_fence() -> None:
+    code = "".join(f"    line_{i} = call({i})\n" for i in range(20))
+    pieces = pieces_of(f"```python\n{code}```\n")
+    assert len(pieces) > 2
+    assert pieces[0].startswith("```python\n    line_0")
+    assert all(piece.endswith(("\n", "```\n")) and piece.strip("`\npytho") for piece in pieces)
+    assert "line_19" in pieces[-1]
+    assert pieces[-1].endswith("```\n")
+
+
+def test_a_long_table_is_parted_between_its_rows_and_its_head_has_a_row() -> None:
+    rows = "".join(f"| month {i} | {i} jobs |\n" for i in range(20))
+    pieces = pieces_of(f"| Month | Jobs |\n|---|---|\n{rows}")
+    assert "| month 0 |" in pieces[0]
+    assert all(piece.startswith("|") and piece.endswith("|\n") for piece in pieces)
+
+
+def test_a_fence_that_is_never_closed_is_code_to_the_end() -> None:
+    code = "```\n# one\n# two\n# three\n"
+    assert pieces_of(f"Words.\n\n{code}")[-1].endswith(code)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a | b\nno table\n",
+        "```one line``` and words\n\n# A heading\n",
+        "|\n",
+        "|---|\n|---|\n",
+        "```",
+        "```\n",
+        "~~~\n~~~",
+        "> ```\n> x\n> ```\n",
+    ],
+)
+def test_what_looks_like_a_block_loses_nothing(text: str) -> None:
+    for limit in (16, 56):
+        assert "".join(pieces_of(text, limit)) == text
+    blocks = list(find_blocks(text))
+    assert all(block.start < block.stops[0] and block.stops[-1] == block.end for block in blocks)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["```", "~~~", "````", "| a | b |", "|---|---|", "words", "", "# x", "> ```", "  - y"]), max_size=14
+    )
+)
+def test_blocks_follow_each_other_and_their_lines_rise(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    edge = 0
+    for block in find_blocks(text):
+        assert edge <= block.start < block.end
+        assert list(block.stops) == sorted(set(block.stops))
+        assert block.start < block.stops[0]
+        assert block.stops[-1] == (edge := block.end)
+    assert "".join(pieces_of(text, 16)) == text
+
+
+@pytest.mark.parametrize("text", ["x" * 9000, "猫" * 4000, "😀" * 2000, "a b" * 5000, "\n" * 9000, " " * 9000, "́" * 3000])
+def test_degenerate_text_stays_within_the_largest_limit(text: str) -> None:
+    """Counting such a word takes the tokenizer time that grows faster than its length; the cut must not multiply it."""
+    pieces = pieces_of(text, 2000)
+    assert "".join(pieces) == text
+    assert max(map(count_tokens, pieces)) <= 2000
+
+
+OFFLINE = """
+import socket
+def refused(*arguments, **named):
+    raise OSError("no network")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refused
+from lpm_kernel.L0.chunk import count_tokens
+print(count_tokens("Our cat is called Pilchard."))
+"""
+
+
+def test_tokens_are_counted_without_a_network_and_without_a_cache(tmp_path: Path) -> None:
+    """tiktoken itself downloads its table at first use: a machine of its own would not have cut one document."""
+    environment = {
+        **os.environ,
+        "TIKTOKEN_CACHE_DIR": str(tmp_path),
+        "DATA_GYM_CACHE_DIR": str(tmp_path),
+        "TMPDIR": str(tmp_path),
+    }
+    ended = subprocess.run([sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"{count_tokens('Our cat is called Pilchard.')}\n"
 
 
 def test_what_is_too_long_alone_is_cut_after_white_space() -> None:

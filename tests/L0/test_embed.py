@@ -64,9 +64,41 @@ def test_the_same_words_twice_are_embedded_once() -> None:
     embedder = FakeEmbedder()
     items = make_items("1", {"a.md": "The same. \n\n"}) + make_items("2", {"a.md": "The same. \n\n"})
     table, count = embed_chunks(items, embedder, None, no_progress)
-    assert count == EmbedCount(embedded=1, reused=1)
+    assert count == EmbedCount(embedded=1, reused=1, same_words=1)
     assert len(embedder.texts) == 1
     np.testing.assert_array_equal(table.vectors[0], table.vectors[1])
+
+
+def test_chunks_of_the_same_words_have_one_vector_under_any_title() -> None:
+    """A note copied under another name was embedded again, line by line."""
+    embedder = FakeEmbedder()
+    items = make_items("1", {"a.md": "The cat sleeps.\n", "copy.md": "the  CAT sleeps.", "other.md": "The cat sleeps!"})
+    table, count = embed_chunks(items, embedder, None, no_progress)
+    assert embedder.texts == [items[0].input, items[2].input]
+    assert count == EmbedCount(embedded=2, reused=1, same_words=1)
+    assert table.input_sha256s[0] == table.input_sha256s[1] != table.input_sha256s[2]
+    np.testing.assert_array_equal(table.vectors[0], table.vectors[1])
+    assert len(table.chunk_ids) == 3, "each chunk stays: together they are every byte"
+
+
+def test_a_copy_that_sorts_before_what_was_embedded_is_not_embedded() -> None:
+    embedder = FakeEmbedder()
+    before, _ = embed_chunks(make_items("1", {"notes.md": "The cat sleeps."}), embedder, None, no_progress)
+    items = make_items("1", {"a copy.md": "The cat sleeps.", "notes.md": "The cat sleeps."})
+    table, count = embed_chunks(items, embedder, before, no_progress)
+    assert (count.embedded, len(embedder.texts)) == (0, 1)
+    assert set(table.input_sha256s) == set(before.input_sha256s)
+    again, count = embed_chunks(items, embedder, table, no_progress)
+    assert (count.embedded, again.input_sha256s) == (0, table.input_sha256s)
+
+
+def test_a_copy_that_stays_alone_is_embedded_under_its_own_title() -> None:
+    embedder = FakeEmbedder()
+    both = make_items("1", {"a.md": "The cat sleeps.", "b.md": "The cat sleeps."})
+    table, _ = embed_chunks(both, embedder, None, no_progress)
+    alone, count = embed_chunks(both[1:], embedder, table, no_progress)
+    assert count.embedded == 1
+    assert alone.input_sha256s == (sha256_hex(both[1].input.encode()),)
 
 
 def test_another_model_embeds_everything_again() -> None:

@@ -31,7 +31,7 @@ def upload(stores: Stores, user_id: str, files: dict[str, bytes]) -> None:
 
 
 def read(stores: Stores, user_id: str) -> tuple[list[Document], ReadCount]:
-    return read_documents(stores.tables, stores.blobs, user_id, no_progress)
+    return read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, no_progress)
 
 
 def rows_of(stores: Stores, user_id: str) -> dict[str, Document]:
@@ -152,7 +152,7 @@ def test_what_arrives_during_the_reading_stays_waiting(stores: Stores, user_id: 
     def upload_more(share: float, words: str) -> None:
         upload(stores, user_id, {"b.md": b"two"})
 
-    documents, _ = read_documents(stores.tables, stores.blobs, user_id, upload_more)
+    documents, _ = read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, upload_more)
     assert [document.filename for document in documents] == ["a.md"]
     assert change_of(stores, user_id) is not None
     assert read(stores, user_id)[1] == ReadCount(read=1, reused=1, refused=0)
@@ -166,19 +166,19 @@ def test_what_is_sent_anew_during_the_reading_is_read_next(stores: Stores, user_
         if share == 0.5:
             upload(stores, user_id, {"a.md": b"newer one", "b.md": b"newer two"})
 
-    read_documents(stores.tables, stores.blobs, user_id, replace_both)
+    read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, replace_both)
     assert change_of(stores, user_id) is not None
     documents, _ = read(stores, user_id)
     assert {document.sha256 for document in documents} == {sha256_hex(b"newer one"), sha256_hex(b"newer two")}
 
 
-@pytest.mark.parametrize("spared", [1, 2, 3])
+@pytest.mark.parametrize("spared", range(6))
 def test_a_store_that_fails_during_the_reading_loses_nothing(stores: Stores, user_id: str, spared: int) -> None:
     upload(stores, user_id, {"a.md": b"one", "b.md": b"two"})
     change = change_of(stores, user_id)
 
     with pytest.raises(StoreError):
-        read_documents(FailingTables(stores.tables, spared=spared), stores.blobs, user_id, no_progress)
+        read_documents(FailingTables(stores.tables, spared=spared), stores.blobs, stores.settings.limits, user_id, no_progress)
     assert change_of(stores, user_id) == change
     documents, _ = read(stores, user_id)
     assert [stores.blobs.get(text_key(user_id, d.sha256)) for d in documents] == [b"one", b"two"]

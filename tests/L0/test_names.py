@@ -30,9 +30,10 @@ class Shelf:
         result = receive_document(self.stores.tables, self.stores.blobs, limits, self.user_id, filename, data)
         return result.refusal.code if result.refusal else result.status
 
-    def read(self) -> dict[str, tuple[str, ...]]:
+    def read(self, documents_per_user: int = 100) -> dict[str, tuple[str, ...]]:
         """Read what waits; the words of each content in the twin, with its names."""
-        documents, _ = read_documents(self.stores.tables, self.stores.blobs, self.user_id, no_progress)
+        limits = self.stores.settings.limits.model_copy(update={"documents_per_user": documents_per_user})
+        documents, _ = read_documents(self.stores.tables, self.stores.blobs, limits, self.user_id, no_progress)
         return self.contents(documents)
 
     def contents(self, documents: list[Document]) -> dict[str, tuple[str, ...]]:
@@ -77,7 +78,9 @@ def test_chunks_carry_the_name_that_is_left(shelf: Shelf) -> None:
     shelf.read()
     shelf.send("a.md", b"other words")
     assert shelf.waits, "a content that has another name is a change to take up"
-    documents, _ = read_documents(shelf.stores.tables, shelf.stores.blobs, shelf.user_id, no_progress)
+    documents, _ = read_documents(
+        shelf.stores.tables, shelf.stores.blobs, shelf.stores.settings.limits, shelf.user_id, no_progress
+    )
     chunks, _ = chunk_documents(documents, shelf.stores.blobs, ChunkingSettings(max_tokens=24), [])
     assert shelf.contents(documents) == {"same words": ("b.md",), "other words": ("other.md", "a.md")}
     assert {chunk.filename for chunk in chunks} == {"b.md", "other.md"}
@@ -140,7 +143,9 @@ def test_a_content_that_is_sent_again_while_its_successor_waits_stays_in_the_twi
         if share == 0.5:
             assert shelf.send("a.md", b"first") == "duplicate"
 
-    documents, count = read_documents(shelf.stores.tables, shelf.stores.blobs, shelf.user_id, send_the_first_again)
+    documents, count = read_documents(
+        shelf.stores.tables, shelf.stores.blobs, shelf.stores.settings.limits, shelf.user_id, send_the_first_again
+    )
     assert shelf.contents(documents) == {"first": ("a.md",), "another file": ("x.md",)}
     assert (count.read, count.reused) == (1, 1)
     assert shelf.waits
@@ -157,7 +162,9 @@ def test_a_name_given_during_the_pass_is_known_to_it(shelf: Shelf) -> None:
         if share == 0.5:
             assert shelf.send("b.md", b"one") == "duplicate"
 
-    documents, _ = read_documents(shelf.stores.tables, shelf.stores.blobs, shelf.user_id, name_it_b)
+    documents, _ = read_documents(
+        shelf.stores.tables, shelf.stores.blobs, shelf.stores.settings.limits, shelf.user_id, name_it_b
+    )
     assert shelf.contents(documents) == {"one": ("b.md", "a.md"), "another file": ("x.md",)}
 
 
@@ -188,8 +195,8 @@ def test_a_file_that_leaves_its_twin_behind_needs_room_of_its_own(shelf: Shelf) 
     assert shelf.send("b.md", b"edited words", 1) == "document_limit"
     assert shelf.send("b.md", b"edited words", 2) == "stored"
     assert shelf.send("a.md", b"the last word on a", 2) == "document_limit"
-    assert shelf.read() == {"same words": ("a.md",), "edited words": ("b.md",)}
-    assert shelf.send("a.md", b"the last word on a", 2) == "stored"
+    assert shelf.read(2) == {"same words": ("a.md",), "edited words": ("b.md",)}
+    assert shelf.read(2) == {"the last word on a": ("a.md",), "edited words": ("b.md",)}, "now it replaces one"
 
 
 NAMES, WORDS = ("a.md", "b.md", "c.md"), ("one", "two", "three")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpm_kernel.errors import IngestionError
-from lpm_kernel.L0.read import MIME_OF_EXTENSION, drop_unmapped, mime_of, read_text, whole_characters
+from lpm_kernel.L0.pdf import drop_unmapped, whole_characters
+from lpm_kernel.L0.read import MIME_OF_EXTENSION, mime_of, read_text
 
 from .pdfs import make_identity_pdf, make_pdf
 

@@ -131,7 +131,7 @@ def test_documents_that_no_release_holds_are_unbuilt(stores: Stores, user_id: st
     waits = unbuilt()
     assert waits is not None
     assert waits.waiting
-    documents, _ = read_documents(stores.tables, stores.blobs, user_id, no_progress)
+    documents, _ = read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, no_progress)
     read = unbuilt()
     assert read is not None
     assert not read.waiting

@@ -15,6 +15,7 @@ from lpm_kernel.stores.documents import (
     add_name,
     clear_pending,
     list_documents,
+    list_quarantined,
     list_waiting,
     lock_documents,
     mark_read,
@@ -55,10 +56,14 @@ def test_reading_and_refusing_touch_only_what_waits_to_be_read(stores: Stores, u
         for record in (read, replaced, broken):
             put_document(connection, record)
         mark_replaced(connection, user_id, "b.md", by_sha256="newer", since=datetime.now(UTC), pending=True)
-        assert mark_read(connection, user_id, read.sha256, 7) == replace(read, status="read", text_size_bytes=7)
-        assert mark_read(connection, user_id, replaced.sha256, 7) is None
-        mark_refused(connection, user_id, broken.sha256, Refusal("no_text", "nothing in it"))
-        mark_refused(connection, user_id, read.sha256, Refusal("no_text", "nothing in it"))
+        found = mark_read(connection, user_id, read.sha256, 7, "cp1252", "reader")
+        assert found == replace(read, status="read", text_size_bytes=7, encoding="cp1252")
+        assert mark_read(connection, user_id, replaced.sha256, 7, None, "reader") is None
+        refusal = Refusal("no_text", "nothing in it")
+        assert mark_refused(connection, user_id, broken.sha256, refusal, reader="reader", quarantined=True)
+        assert not mark_refused(connection, user_id, read.sha256, refusal, reader="reader", quarantined=True)
+        kept = [(item.document.filename, item.reader) for item in list_quarantined(connection, user_id)]
+        assert kept == [("c.md", "reader")]
         rows = {row.filename: row for row in list_documents(connection, user_id)}
     assert (rows["a.md"].status, rows["a.md"].text_size_bytes, rows["a.md"].refusal) == ("read", 7, None)
     assert (rows["b.md"].status, rows["b.md"].text_size_bytes) == ("replaced", None)

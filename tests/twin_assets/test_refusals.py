@@ -6,12 +6,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.L0.intake import receive_document
-from lpm_kernel.records import User
+from lpm_kernel.records import User, sha256_hex
 from lpm_kernel.stores.documents import list_documents
-from tests.twin_assets.conftest import Workshop
+from tests.twin_assets.conftest import Workshop, figures
+from twin_assets.cli import cli
 from twin_assets.people import receive_folder, register_user
 
 RAW = [dg.AssetKey("raw_documents")]
@@ -94,3 +96,48 @@ def test_a_golden_file_that_is_none_is_refused_before_anything_is_kept(workshop:
     with pytest.raises(UserInputError, match="golden_invalid"):
         register_user(workshop.stores, workshop.instance, User("refusals-4"), tmp_path / "golden.yaml")
     assert "refusals-4" not in workshop.instance.get_dynamic_partitions("users")
+
+
+def test_raw_documents_tells_of_refused_and_repeated_files(workshop: Workshop) -> None:
+    register_user(workshop.stores, workshop.instance, User("refusals-6"))
+    note = "My cat is called Pilchard. The vet charged £265 for a tooth in May, which I thought was a great deal of money.\n"
+    files = {
+        "a.md": note.encode(),
+        "b.md": note.replace("May", "June").encode(),
+        "c.docx": b"PK words",
+        "d.pdf": b"%PDF-1.4 not one",
+        "e.txt": "Zażółć gęślą jaźń, powiedział dziadek.\n".encode("cp1250"),
+    }
+    stores = workshop.stores
+    for name, data in files.items():
+        receive_document(stores.tables, stores.blobs, workshop.settings.limits, "refusals-6", name, data)
+    result = workshop.build("refusals-6", asset_selection=RAW)
+    assert result.success
+    told = figures(result, "raw_documents")
+    assert (told["documents_read"], told["documents_refused"], told["in_quarantine"]) == (3, 1, 2)
+    assert told["quarantine_size_bytes"] == len(files["c.docx"]) + len(files["d.pdf"])
+    assert (told["near_duplicates"], told["newer_versions"], told["taken_out_of_quarantine"]) == (1, 0, 0)
+    assert told["encodings"] == {"utf-8": 2, "cp1250": 1}
+    refused = [(row.data["file"], row.data["code"], row.data["kept"]) for row in told["refused"].records]
+    assert refused == [("c.docx", "type_unknown", True), ("d.pdf", "pdf_broken", True)]
+
+
+def test_twin_documents_lists_what_was_sent_and_discards_a_refused_file(workshop: Workshop) -> None:
+    register_user(workshop.stores, workshop.instance, User("refusals-7"))
+    stores = workshop.stores
+    for name, data in {"a.md": b"Words.", "b.docx": b"PK"}.items():
+        receive_document(stores.tables, stores.blobs, workshop.settings.limits, "refusals-7", name, data)
+
+    def twin(*arguments: str) -> str:
+        run = CliRunner().invoke(cli, ["documents", "refusals-7", *arguments], catch_exceptions=False)
+        assert run.exit_code == 0
+        return run.output
+
+    assert "received" in twin()
+    assert "a.md" not in twin("--refused")
+    assert "quarantine" in twin("--refused")
+    assert "type_unknown" in twin("--refused")
+    assert "discarded  b.docx" in twin("--discard", sha256_hex(b"PK")[:12])
+    assert "b.docx" not in twin()
+    with pytest.raises(UserInputError, match="document_in_use"):
+        twin("--discard", sha256_hex(b"Words.")[:12])

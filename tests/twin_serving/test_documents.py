@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lpm_kernel.artefacts import encode_record
+from lpm_kernel.L0.duplicates import link_near_duplicates
 from lpm_kernel.L0.library import read_documents
 from lpm_kernel.L1.biography import write_biography
 from lpm_kernel.L1.records import Biography, BiographyLine
@@ -99,7 +100,7 @@ def test_the_profile_says_what_became_of_each_document(client: TestClient, user_
         ("broken.pdf", b"%PDF-1.4 this is no PDF"),
         ("bin.txt", bytes(range(256)) * 9),
     )
-    read_documents(stores.tables, stores.blobs, user_id, no_progress)
+    read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, no_progress)
     body = client.get(f"/twin/{user_id}/profile").json()
     found = {document["filename"]: (document["status"], document["code"]) for document in body["documents"]}
     assert found == {
@@ -107,7 +108,22 @@ def test_the_profile_says_what_became_of_each_document(client: TestClient, user_
         "broken.pdf": ("refused", "pdf_broken"),
         "bin.txt": ("refused", "binary_content"),
     }
+    assert {document["filename"]: document["quarantined"] for document in body["documents"]} == {
+        "good.txt": False,
+        "broken.pdf": True,
+        "bin.txt": True,
+    }
+    assert {document["filename"]: document["encoding"] for document in body["documents"]}["good.txt"] == "utf-8"
     assert body["release"] is None
+
+
+def test_the_profile_names_the_older_document_that_one_nearly_repeats(client: TestClient, user_id: str, stores: Stores) -> None:
+    note = b"Our cat is called Pilchard. He has one eye, and he sleeps on the bench beside the printer every Sunday.\n"
+    upload(client, user_id, ("a.txt", note), ("b.txt", note.replace(b"Sunday", b"Monday")))
+    found, _ = read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, no_progress)
+    link_near_duplicates(stores.tables, stores.blobs, user_id, found, stores.settings.reading.near_duplicate_share)
+    older, newer = client.get(f"/twin/{user_id}/profile").json()["documents"]
+    assert (older["near_duplicate_of"], newer["near_duplicate_of"]) == (None, older["sha256"])
 
 
 def test_the_profile_shows_every_name_of_a_content(client: TestClient, user_id: str) -> None:

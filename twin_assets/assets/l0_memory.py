@@ -10,6 +10,7 @@ from functools import partial
 import dagster as dg
 
 from lpm_kernel.artefacts import decode_records, decode_table, encode_record, encode_records, read_previous
+from lpm_kernel.L0.duplicates import link_near_duplicates
 from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.entities import ChunkMentions, extract_entities, extraction_recipe
 from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
@@ -19,6 +20,7 @@ from lpm_kernel.L2.release import documents_hash
 from lpm_kernel.layout import asset_key
 from lpm_kernel.records import Chunk, Document, content_id, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.ner import NUMERIC
 from twin_assets.resources import StoresResource, embedding_cost
 from twin_assets.stages import Made, progress_of, stage
@@ -27,18 +29,44 @@ MENTIONS = "mentions"
 """What the extractor said of each chunk: a file beside the entities, read by nobody else."""
 
 
-@stage(group="l0", io_manager_key="jsonl", code_version="1", kinds={"s3", "postgres"}, automatic=False)
+REFUSED_COLUMNS = dg.TableSchema(
+    [dg.TableColumn("file"), dg.TableColumn("code"), dg.TableColumn("reason"), dg.TableColumn("kept", "bool")]
+)
+
+
+@stage(group="l0", io_manager_key="jsonl", code_version="2", kinds={"s3", "postgres"}, automatic=False)
 def raw_documents(context: dg.AssetExecutionContext, stores: StoresResource) -> Made:
-    """Every document of the user that could be read, one row each; its text lies beside the raw file. A document that could
-    not be read keeps its row in PostgreSQL with the reason. Read by `chunks` and `twin_release`."""
-    port = stores.stores
-    documents, count = read_documents(port.tables, port.blobs, context.partition_key, progress_of(context))
+    """Every document of the user that could be read, one row each; its text lies beside the raw file, and its row tells the
+    encoding and which older document it nearly repeats. A document that could not be read keeps its row in PostgreSQL with the
+    reason and its bytes in quarantine, until another reader or limit takes it out. Read by `chunks` and `twin_release`."""
+    port, user_id = stores.stores, context.partition_key
+    settings = port.settings
+    read, count = read_documents(port.tables, port.blobs, settings.limits, user_id, progress_of(context))
+    documents, near = link_near_duplicates(port.tables, port.blobs, user_id, read, settings.reading.near_duplicate_share)
+    with port.tables.transaction(user_id) as connection:
+        refused = [row for row in list_documents(connection, user_id) if row.status == "refused"]
     return Made(
         documents,
         metadata={
             "documents_read": count.read,
             "documents_reused": count.reused,
             "documents_refused": count.refused,
+            "near_duplicates": near.near_duplicates,
+            "newer_versions": near.newer_versions,
+            "taken_out_of_quarantine": count.taken_out,
+            "in_quarantine": sum(row.quarantined for row in refused),
+            "quarantine_size_bytes": sum(row.size_bytes for row in refused if row.quarantined),
+            "refused": dg.MetadataValue.table(
+                [
+                    dg.TableRecord(
+                        {"file": row.filename, "code": row.refusal.code, "reason": row.refusal.reason, "kept": row.quarantined}
+                    )
+                    for row in refused[:20]
+                    if row.refusal
+                ],
+                schema=REFUSED_COLUMNS,
+            ),
+            "encodings": dg.MetadataValue.json(dict(Counter(document.encoding or "pdf" for document in documents))),
             "text_size_bytes": sum(document.text_size_bytes or 0 for document in documents),
             "sample": dg.MetadataValue.md("\n".join(f"- {d.filename}, {d.size_bytes} bytes" for d in documents[:3])),
         },
@@ -85,6 +113,7 @@ def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks
             "dagster/partition_row_count": len(table.chunk_ids),
             "chunks_embedded": count.embedded,
             "chunks_reused": count.reused,
+            "chunks_of_the_same_words": count.same_words,
             "vectors_written": synced.written,
             "memories_reembedded": port.memories.reembed(user_id),
             **embedding_cost(embedder, port.settings.models),

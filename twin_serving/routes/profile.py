@@ -54,6 +54,9 @@ def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
                 created_at=document.created_at,
                 code=document.refusal.code if document.refusal else None,
                 reason=document.refusal.reason if document.refusal else None,
+                quarantined=document.quarantined,
+                encoding=document.encoding,
+                near_duplicate_of=document.near_duplicate_of,
             )
             for document in documents
         ],

@@ -8,8 +8,8 @@ Vectors of more than 1,000 dimensions do not fit an index entry: they have no `h
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 SEARCH = """
 alter table memory
