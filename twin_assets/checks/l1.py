@@ -1,0 +1,69 @@
+"""L1 claims: about topics, shades, biography and the temporal graph.
+
+Belongs here: one check a claim about memory in words, named as the claim; those that block say so.
+Does not belong here: repairing anything.
+"""
+
+import dagster as dg
+
+from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L1.biography import cited_texts, find_misplaced, find_untold_shades
+from lpm_kernel.L1.memory_graph import differences
+from lpm_kernel.L1.records import Biography, Shade
+from lpm_kernel.records import Chunk, Fact, Topic
+from twin_assets.assets import l1_graph, l1_mind
+from twin_assets.checks.claim import claim
+from twin_assets.resources import StoresResource
+
+
+@claim(l1_mind.topics, reads=["chunks"])
+def every_chunk_has_a_topic(
+    context: dg.AssetCheckExecutionContext, topics: list[Topic], chunks: list[Chunk]
+) -> dg.AssetCheckResult:
+    """Each chunk is in exactly one topic."""
+    placed = [chunk_id for topic in topics for chunk_id in topic.chunk_ids]
+    missing = {chunk.chunk_id for chunk in chunks} - set(placed)
+    return dg.AssetCheckResult(
+        passed=not missing and len(placed) == len(set(placed)) == len(chunks),
+        metadata={"chunks": len(chunks), "placed": len(placed), "missing": len(missing)},
+    )
+
+
+@claim(l1_mind.biography, reads=["shades"])
+def biography_cites_every_shade(
+    context: dg.AssetCheckExecutionContext, biography: Biography, shades: list[Shade]
+) -> dg.AssetCheckResult:
+    """Each shade is told by a line that cites one of its chunks; without a shade there is a reason and not one line."""
+    untold = find_untold_shades(shades, biography)
+    empty = not biography.lines and not biography.status
+    explained = (biography.skipped is None) if shades else bool(biography.skipped) and empty
+    return dg.AssetCheckResult(
+        passed=not untold and explained,
+        metadata={"shades": len(shades), "untold": untold, "skipped": biography.skipped or "no"},
+    )
+
+
+@claim(l1_mind.biography, reads=["shades", "chunks"])
+def every_citation_is_at_its_bytes(
+    context: dg.AssetCheckExecutionContext,
+    stores: StoresResource,
+    biography: Biography,
+    shades: list[Shade],
+    chunks: list[Chunk],
+) -> dg.AssetCheckResult:
+    """Each line of the shades and of the biography stands, word for word, at the bytes it cites, within the chunk it names."""
+    texts = list(cited_texts(shades, biography))
+    misplaced = find_misplaced(texts, chunks, fetch_texts(chunks, stores.stores.blobs))
+    return dg.AssetCheckResult(passed=not misplaced, metadata={"lines": len(texts), "misplaced": misplaced[:10]})
+
+
+@claim(l1_graph.memory_graph)
+def graph_holds_the_known_facts(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, memory_graph: list[Fact]
+) -> dg.AssetCheckResult:
+    """Of what the tables say, the graph holds every fact and no other."""
+    lacking, surplus = differences(stores.stores.graph, context.partition_key, memory_graph)
+    return dg.AssetCheckResult(
+        passed=not lacking and not surplus,
+        metadata={"facts": len(memory_graph), "lacking": lacking[:10], "surplus": surplus[:10]},
+    )
