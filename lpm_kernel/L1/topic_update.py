@@ -1,26 +1,22 @@
 """Topics from the topics of last time: ids that stay, and only the work that new chunks ask for.
 
-Belongs here: which topics a change touches, which id each group keeps, and when all is grouped anew.
-Does not belong here: grouping all chunks and naming groups (`topics.py`).
+Belongs here: which topics a change touches, and when all is grouped anew.
+Does not belong here: grouping all chunks and naming groups (`topics.py`), and which id a group keeps (`lasting_ids.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 from lpm_kernel.artefacts import encode_records
 from lpm_kernel.L0.embed import ChunkText
+from lpm_kernel.L1.lasting_ids import KnownGroup, keep_ids
 from lpm_kernel.L1.linkage import NEVER, join_nearest
 from lpm_kernel.L1.topics import MAX_CLUSTERED, MISC, Groups, check_table, group_chunks, name_groups, topic_id_of
 from lpm_kernel.records import EmbeddingTable, Topic, content_id, sha256_hex
 from lpm_kernel.settings import TopicSettings
-
-if TYPE_CHECKING:
-    import numpy as np
-
-SAME_CENTRE = 0.9  # cosine of two centres of one interest whose chunks were all cut anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,8 @@ def update_topics(
         pairs = sample * (sample - 1) // 2 + (len(items) - sample) * len(groups.topics)
     used = {*(history.used_ids if history else ()), *(topic.topic_id for topic in known)}
     comparable = history is not None and history.rules == rules
-    ids = _keep_ids(user_id, table, groups, known, claimed, used, comparable=comparable)
+    before_now = [KnownGroup(topic.topic_id, frozenset(topic.chunk_ids), topic.centroid) for topic in known]
+    ids = keep_ids(table, groups.topics, before_now, used, partial(topic_id_of, user_id), claimed, by_centre=comparable)
     found = name_groups(items, table, groups, ids, known if reason is None else ())
     state = TopicHistory(
         topics_sha256=topics_hash(found),
@@ -150,60 +147,3 @@ def _join_loose(
     groups = Groups.of(joined.values(), topics.min_chunks)
     number = {i: group for group, members in enumerate(groups.topics) for i in members}
     return groups, [number[members[0]] for members in seeds]
-
-
-def _keep_ids(
-    user_id: str,
-    table: EmbeddingTable,
-    groups: Groups,
-    known: Sequence[Topic],
-    claimed: dict[int, str],
-    used: set[str],
-    *,
-    comparable: bool,
-) -> list[str]:
-    """An id for each group: of the topic most of whose chunks it holds, else of one with its centre, else a new one."""
-    ids = dict(claimed)
-    free = [topic for topic in known if topic.topic_id not in set(claimed.values())]
-    chunk_ids = [{table.chunk_ids[i] for i in members} for members in groups.topics]
-    shared = [
-        (-common, topic.topic_id, number)
-        for topic in free
-        for number, members in enumerate(chunk_ids)
-        if (common := len(members.intersection(topic.chunk_ids))) * 2 > len(topic.chunk_ids)
-    ]
-    _claim(ids, shared)
-    free = [topic for topic in free if topic.topic_id not in set(ids.values())]
-    if comparable and free and groups.topics:
-        cosines = _cosines(table.vectors, groups.topics, free)
-        near = [
-            (-float(cosines[number, i]), topic.topic_id, number)
-            for i, topic in enumerate(free)
-            for number in range(len(groups.topics))
-            if cosines[number, i] >= SAME_CENTRE
-        ]
-        _claim(ids, near)
-    taken = set(used)
-    for number, members in enumerate(chunk_ids):
-        if number not in ids:
-            fresh = topic_id_of(user_id, list(members))
-            while fresh in taken:
-                fresh = topic_id_of(user_id, [fresh])
-            ids[number] = fresh
-            taken.add(fresh)
-    return [ids[number] for number in range(len(groups.topics))]
-
-
-def _claim(ids: dict[int, str], claims: Iterable[tuple[float, str, int]]) -> None:
-    """Strongest claim first; one id a group, one group an id."""
-    for _, topic_id, number in sorted(claims):
-        if number not in ids and topic_id not in ids.values():
-            ids[number] = topic_id
-
-
-def _cosines(vectors: np.ndarray, groups: Sequence[Sequence[int]], known: Sequence[Topic]) -> np.ndarray:
-    import numpy as np
-
-    centres = np.array([vectors[list(members)].mean(axis=0) for members in groups])
-    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
-    return centres @ np.array([topic.centroid for topic in known]).T

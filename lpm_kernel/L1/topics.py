@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import RetrievalError
 from lpm_kernel.L0.embed import ChunkText
+from lpm_kernel.L1.lasting_ids import centre_of
 from lpm_kernel.records import EmbeddingTable, Topic, content_id
 from lpm_kernel.settings import TopicSettings
 
@@ -81,7 +82,7 @@ def name_groups(
 ) -> list[Topic]:
     """Topics of these groups, `misc` last. One that holds what a known topic of its id holds is that topic, name and all."""
     untouched = {(topic.topic_id, frozenset(topic.chunk_ids)): topic for topic in known}
-    keywords = _class_keywords([" ".join(items[i].text for i in members) for members in groups.topics])
+    keywords = class_keywords([" ".join(items[i].text for i in members) for members in groups.topics])
     found: list[Topic] = []
     for members, topic_id, words in zip(groups.topics, ids, keywords, strict=True):
         same = untouched.get((topic_id, frozenset(table.chunk_ids[i] for i in members)))
@@ -135,7 +136,7 @@ def _cluster(vectors: np.ndarray, min_similarity: float) -> Sequence[int]:
     return clustering.fit_predict(vectors).tolist()
 
 
-def _class_keywords(classes: Sequence[str]) -> list[list[str]]:
+def class_keywords(classes: Sequence[str]) -> list[list[str]]:
     """The most telling words of each class: their share within it, against how common they are over all classes."""
     import numpy as np
     from sklearn.feature_extraction.text import CountVectorizer
@@ -168,14 +169,10 @@ def _topic(
     label: str,
     keywords: tuple[str, ...],
 ) -> Topic:
-    import numpy as np
-
-    centre = vectors[list(members)].mean(axis=0)
-    centre = centre / max(float(np.linalg.norm(centre)), 1e-9)
     return Topic(
         topic_id=topic_id,
         label=label,
         keywords=keywords,
         chunk_ids=tuple(items[i].chunk.chunk_id for i in members),
-        centroid=tuple(round(float(value), 6) for value in centre),
+        centroid=tuple(round(float(value), 6) for value in centre_of(vectors[list(members)])),
     )
