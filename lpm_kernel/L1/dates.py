@@ -54,7 +54,12 @@ def date_of_title(text: str, near: str | None = None) -> str | None:
 
 def days_between(one: str, other: str) -> int:
     """Units: days between the first days of two ISO dates, whatever their exactness."""
-    return abs((_first_day(one) - _first_day(other)).days)
+    return abs((first_day(one) - first_day(other)).days)
+
+
+def first_day(iso: str) -> date:
+    """Of an ISO year, month or day."""
+    return date.fromisoformat(f"{iso}-01-01"[:10] if len(iso) == 4 else f"{iso}-01"[:10])
 
 
 def _iso(parts: dict[str, str | None], near: str | None) -> str | None:
@@ -86,7 +91,3 @@ def _valid(year: int, month: int, day: int) -> str | None:
     except ValueError:
         return None
     return whole.isoformat() if day else whole.isoformat()[:7]
-
-
-def _first_day(iso: str) -> date:
-    return date.fromisoformat(f"{iso}-01-01"[:10] if len(iso) == 4 else f"{iso}-01"[:10])

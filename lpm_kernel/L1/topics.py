@@ -6,6 +6,7 @@ Does not belong here: building on earlier topics (`topic_update.py`), vectors (t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,6 +63,12 @@ class Groups:
         )
 
 
+def not_just_once(found: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """Ids that are not found exactly as often as they are wanted; none when each is in exactly one place."""
+    counts, due = Counter(found), Counter(wanted)
+    return sorted(one for one in counts | due if counts[one] != due[one])
+
+
 def check_table(items: Sequence[ChunkText], table: EmbeddingTable) -> None:
     if tuple(item.chunk.chunk_id for item in items) != table.chunk_ids:
         raise RetrievalError("embeddings_do_not_match", "the embeddings are of other chunks: materialize `embeddings` first")
@@ -86,13 +93,19 @@ def name_groups(
     found: list[Topic] = []
     for members, topic_id, words in zip(groups.topics, ids, keywords, strict=True):
         same = untouched.get((topic_id, frozenset(table.chunk_ids[i] for i in members)))
-        label = ", ".join(words[:3]) or UNNAMED
+        label = label_of(words)
         found.append(same or _topic(items, table.vectors, members, topic_id, label, tuple(words)))
     if groups.misc:
         misc_id = topic_id_of(items[0].chunk.user_id, [MISC])
         found.append(_topic(items, table.vectors, groups.misc, misc_id, MISC, ()))
     assert sum(len(topic.chunk_ids) for topic in found) == len(items)
     return found
+
+
+def label_of(words: Sequence[str], else_words: Sequence[str] = ()) -> str:
+    """A name from the first of these words; never that of the rest."""
+    label = ", ".join(words[:3]) or ", ".join(else_words[:2])
+    return UNNAMED if label in ("", MISC) else label
 
 
 def topic_id_of(user_id: str, chunk_ids: Sequence[str]) -> str:

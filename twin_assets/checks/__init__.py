@@ -13,6 +13,9 @@ from twin_assets.checks.l0 import (
 )
 from twin_assets.checks.l1 import (
     biography_cites_every_shade,
+    community_summaries_are_cited,
+    every_chunk_has_a_community,
+    every_chunk_has_a_salience,
     every_chunk_has_a_topic,
     every_citation_is_at_its_bytes,
     graph_holds_the_known_facts,
@@ -26,11 +29,15 @@ from twin_assets.checks.l2 import (
     release_beats_base_with_retrieval,
     rows_are_supported_by_their_sources,
 )
+from twin_assets.checks.release import release_names_what_is_there
 
 __all__ = [
     "adapter_is_finite",
     "biography_cites_every_shade",
     "chunks_cover_every_byte",
+    "community_summaries_are_cited",
+    "every_chunk_has_a_community",
+    "every_chunk_has_a_salience",
     "every_chunk_has_a_topic",
     "every_citation_is_at_its_bytes",
     "every_mention_is_at_its_bytes",
@@ -42,6 +49,7 @@ __all__ = [
     "pack_holds_nine_facts_of_ten",
     "preferences_stand_in_the_users_own_text",
     "release_beats_base_with_retrieval",
+    "release_names_what_is_there",
     "rows_are_supported_by_their_sources",
     "vectors_are_unit_and_searchable",
 ]

@@ -1,16 +1,20 @@
-"""L1 claims: about topics, shades, biography and the temporal graph.
+"""L1 claims: about topics, shades, biography, salience, communities and the temporal graph.
 
 Belongs here: one check a claim about memory in words, named as the claim; those that block say so.
 Does not belong here: repairing anything.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L1.biography import cited_texts, find_misplaced, find_untold_shades
+from lpm_kernel.L1.communities import foreign_lines
 from lpm_kernel.L1.memory_graph import differences
-from lpm_kernel.L1.records import Biography, Shade
-from lpm_kernel.records import Chunk, Fact, Topic
+from lpm_kernel.L1.records import Biography, ChunkSalience, Community, Shade
+from lpm_kernel.L1.topics import not_just_once
+from lpm_kernel.records import Chunk, Document, Fact, Topic
 from twin_assets.assets import l1_graph, l1_mind
 from twin_assets.checks.claim import claim
 from twin_assets.resources import StoresResource
@@ -21,12 +25,7 @@ def every_chunk_has_a_topic(
     context: dg.AssetCheckExecutionContext, topics: list[Topic], chunks: list[Chunk]
 ) -> dg.AssetCheckResult:
     """Each chunk is in exactly one topic."""
-    placed = [chunk_id for topic in topics for chunk_id in topic.chunk_ids]
-    missing = {chunk.chunk_id for chunk in chunks} - set(placed)
-    return dg.AssetCheckResult(
-        passed=not missing and len(placed) == len(set(placed)) == len(chunks),
-        metadata={"chunks": len(chunks), "placed": len(placed), "missing": len(missing)},
-    )
+    return _each_in_one_place([chunk_id for topic in topics for chunk_id in topic.chunk_ids], chunks)
 
 
 @claim(l1_mind.biography, reads=["shades"])
@@ -66,4 +65,46 @@ def graph_holds_the_known_facts(
     return dg.AssetCheckResult(
         passed=not lacking and not surplus,
         metadata={"facts": len(memory_graph), "lacking": lacking[:10], "surplus": surplus[:10]},
+    )
+
+
+@claim(l1_graph.salience, reads=["chunks"])
+def every_chunk_has_a_salience(
+    context: dg.AssetCheckExecutionContext, salience: list[ChunkSalience], chunks: list[Chunk]
+) -> dg.AssetCheckResult:
+    """Each chunk has exactly one, from 0 to 1."""
+    return _each_in_one_place([row.chunk_id for row in salience if 0 <= row.salience <= 1], chunks)
+
+
+@claim(l1_graph.communities, reads=["chunks"])
+def every_chunk_has_a_community(
+    context: dg.AssetCheckExecutionContext, communities: list[Community], chunks: list[Chunk]
+) -> dg.AssetCheckResult:
+    """Each chunk is in exactly one community, or in `misc`."""
+    return _each_in_one_place([chunk_id for community in communities for chunk_id in community.chunk_ids], chunks)
+
+
+@claim(l1_graph.communities, reads=["raw_documents", "chunks"])
+def community_summaries_are_cited(
+    context: dg.AssetCheckExecutionContext,
+    stores: StoresResource,
+    communities: list[Community],
+    raw_documents: list[Document],
+    chunks: list[Chunk],
+) -> dg.AssetCheckResult:
+    """Each line of a community stands, word for word, at the bytes it cites, in a chunk of that community, in a document that
+    the user made."""
+    lines = [(line.text, (line.citation,)) for community in communities for line in community.lines]
+    misplaced = find_misplaced(lines, chunks, fetch_texts(chunks, stores.stores.blobs))
+    foreign = foreign_lines(communities, raw_documents)
+    return dg.AssetCheckResult(
+        passed=not misplaced and not foreign,
+        metadata={"lines": len(lines), "misplaced": misplaced[:10], "foreign": foreign[:10]},
+    )
+
+
+def _each_in_one_place(placed: Sequence[str], chunks: Sequence[Chunk]) -> dg.AssetCheckResult:
+    wrong = not_just_once(placed, [chunk.chunk_id for chunk in chunks])
+    return dg.AssetCheckResult(
+        passed=not wrong, metadata={"chunks": len(chunks), "placed": len(placed), "in_none_or_in_two": wrong[:10]}
     )
