@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import engine, graph, preferences, recall, training
+from bench import documents, engine, graph, preferences, recall, training
 from lpm_kernel.embedded import engines
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.open import open_stores
@@ -18,6 +18,7 @@ from twin_assets.home import PROCESS_ENVIRONMENT
 SECTIONS = {
     "recall": recall.run,
     "preferences": preferences.run,
+    "documents": documents.run,
     "graph": graph.run,
     "engine": engine.run,
     "training": training.run,
@@ -37,6 +38,7 @@ def main() -> None:
         home = Path(folder) / "home"
         environment = engines.start(home, settings)
         try:
+            os.environ.update(environment)  # Dagster's resources read them there
             upgrade_tables(environment[settings.stores.migration_database_url])
             stores = open_stores(settings, environment)
             try:
