@@ -1,4 +1,4 @@
-"""Documents: a real person's notes through L0 and L1 as Dagster runs them, and the same again with nothing and with one changed.
+"""Documents: a person's notes through L0 and L1 as Dagster runs them, and again with nothing and with one of them changed.
 
 The 69 notes of ../shared/data/documents/simonw_til; skipped where they are not.
 """

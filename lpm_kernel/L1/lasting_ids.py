@@ -33,22 +33,20 @@ def keep_ids(
     known: Sequence[KnownGroup],
     used: Collection[str],
     new_id: Callable[[Sequence[str]], str],
-    claimed: Mapping[int, str] | None = None,
     *,
     by_centre: bool,
 ) -> list[str]:
-    """An id for each group of positions: of the known group most of whose chunks it holds, else (with `by_centre`) of one with
-    its centre, else a new one that is not among `used`.
-
-    `claimed` are ids that are settled already, by the group's number. `by_centre` asks for vectors of one model.
+    """An id for each group of positions: of the known group most of whose remaining chunks it holds, else (with `by_centre`)
+    of one with its centre, else a new one that is not among `used`. `by_centre` asks for vectors of one model.
     """
-    ids = dict(claimed or {})
+    ids: dict[int, str] = {}
+    now = frozenset(table.chunk_ids)
     chunk_ids = [{table.chunk_ids[i] for i in members} for members in groups]
     shared = [
         (-common, group.group_id, number)
-        for group in _unclaimed(known, ids)
+        for group in known
         for number, members in enumerate(chunk_ids)
-        if (common := len(members & group.chunk_ids)) * 2 > len(group.chunk_ids)
+        if (common := len(members & group.chunk_ids)) * 2 > len(group.chunk_ids & now)
     ]
     _claim(ids, shared)
     free = _unclaimed(known, ids)
