@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lpm_kernel.L0.embed import ChunkText
 from lpm_kernel.L1.lasting_ids import centre_of
 from lpm_kernel.L1.sentences import Sentence, read_sentences
+from lpm_kernel.records import Document
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,10 +21,10 @@ DAMPING = 6
 WORD = r"(?u)\b[^\W\d_][\w'’-]{2,}\b"
 
 
-def sentences_by_chunk(items: Sequence[ChunkText]) -> dict[str, list[Sentence]]:
+def sentences_by_chunk(items: Sequence[ChunkText], documents: Sequence[Document]) -> dict[str, list[Sentence]]:
     """The sentences of whole documents, by the chunk each stands in."""
     spoken: dict[str, list[Sentence]] = {}
-    for sentence in read_sentences(items):
+    for sentence in read_sentences(items, documents):
         spoken.setdefault(sentence.citation.chunk_id, []).append(sentence)
     return spoken
 

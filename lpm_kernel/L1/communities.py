@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SEED = 7
 LINES = 3
 KEY_ENTITIES = 6
+NO_THING = NUMERIC | {"NORP"}  # "French" may tie two chunks, but nobody can be asked about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +188,10 @@ def _gather(
     return _Material(
         items,
         table.vectors,
-        [(entity.name, mentions_by_chunk(entity, position)) for entity in entities if entity.type not in NUMERIC],
-        sentences_by_chunk([item for item in items if by_sha[item.chunk.document_sha256].created_by == "user"]),
+        [(entity.name, mentions_by_chunk(entity, position)) for entity in entities if entity.type not in NO_THING],
+        sentences_by_chunk(
+            [item for item in items if by_sha[item.chunk.document_sha256].created_by == "user"], list(by_sha.values())
+        ),
         {row.chunk_id: row.salience for row in salience},
     )
 

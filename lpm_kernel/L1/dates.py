@@ -25,6 +25,7 @@ _FORMS = (
     re.compile(rf"\b{_MONTH},? {_YEAR}"),
 )
 _BARE_YEAR = re.compile(rf"\b(?:[Ii]n|[Ss]ince|[Uu]ntil|[Ff]rom|[Bb]y|[Dd]uring) (?:early |late |about )?{_YEAR}(?!-)")
+_COMPACT = re.compile(r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<number>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01])(?!\d)")
 _ANY_YEAR = re.compile(rf"(?<!\d){_YEAR}")
 
 
@@ -44,10 +45,13 @@ def find_date(text: str, near: str | None) -> str | None:
 
 
 def date_of_title(text: str, near: str | None = None) -> str | None:
-    """The date in a heading or a file's name, where a year may stand alone."""
+    """The date in a heading or a file's name, where a year may stand alone, and a day as cameras write it: 20250213."""
     words = text.replace("_", "-")
     if found := find_date(words, near):
         return found
+    for compact in _COMPACT.finditer(words):
+        if day := _iso(compact.groupdict(), near):
+            return day
     year = _ANY_YEAR.search(words)
     return year["year"] if year else None
 

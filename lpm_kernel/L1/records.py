@@ -11,7 +11,7 @@ from typing import Literal
 
 from lpm_kernel.records import Citation
 
-DatedBy = Literal["sentence", "heading", "filename"]
+DatedBy = Literal["sentence", "heading", "filename", "sent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class TimelineEvent:
     date: str
     """ISO year, month or day: as exact as the document is."""
     dated_by: DatedBy
-    """Where the date stands: in the sentence, over it, or in the file's name."""
+    """Where the date stands: in the sentence, over it, or in the file's name; of a message it is when it was sent."""
     written: str | None
     """The date of the entry the sentence stands in, which an event told later does not have."""
     text: str

@@ -92,23 +92,20 @@ def _written(items: Sequence[ChunkText], by_sha: Mapping[str, Document]) -> dict
     """The day, month or year each chunk was written on: the newest date its sentences stand under, else that of the chunk
     before. Of a message it is when it was sent. A date after the document came in is not when it was written."""
     under: dict[str, list[str]] = defaultdict(list)
-    for sentence in read_sentences(items):
+    for sentence in read_sentences(items, list(by_sha.values())):
         if sentence.written:
             under[sentence.citation.chunk_id].append(sentence.written)
     written: dict[str, str | None] = {}
     last: dict[str, str | None] = {}
     for item in items:
         document = by_sha[item.chunk.document_sha256]
-        came_in = document.created_at.date()
         if document.source != "upload":
-            written[item.chunk.chunk_id] = came_in.isoformat()
-            continue
-        dates = [day for day in under[item.chunk.chunk_id] if first_day(day) <= came_in]
-        if dates:
+            last[document.sha256] = document.created_at.date().isoformat()
+        elif dates := under[item.chunk.chunk_id]:
             last[document.sha256] = max(dates)
         elif document.sha256 not in last:
             titled = date_of_title(item.chunk.filename)
-            last[document.sha256] = titled if titled and first_day(titled) <= came_in else None
+            last[document.sha256] = titled if titled and first_day(titled) <= document.created_at.date() else None
         written[item.chunk.chunk_id] = last[document.sha256]
     return written
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from itertools import groupby
 
 from lpm_kernel.L0.chunk import text_pieces
 from lpm_kernel.L0.embed import ChunkText
-from lpm_kernel.L1.dates import date_of_title, find_date
+from lpm_kernel.L1.dates import date_of_title, find_date, first_day
 from lpm_kernel.L1.records import DatedBy
-from lpm_kernel.records import Citation
+from lpm_kernel.records import Citation, Document
 
 TITLE_CHARACTERS = 60  # of a line without a full stop that stands over a paragraph, such as "1 April 2025"
 LINE_LEVEL = 7  # of such a line: below every Markdown heading
@@ -69,30 +70,47 @@ class Sentence:
 class _Dateline:
     """The dates of the headings that a sentence stands under; a heading ends those of its own level and below."""
 
-    of_file: str | None
+    of_file: str | None = None
+    file_dated_by: DatedBy = "filename"
+    came_in: date | None = None
     headings: list[tuple[int, str | None]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, filename: str, document: Document | None) -> _Dateline:
+        if document and document.source != "upload":
+            return cls(document.created_at.date().isoformat(), "sent", document.created_at.date())
+        return cls(date_of_title(filename), came_in=document.created_at.date() if document else None)
+
     @property
-    def written(self) -> tuple[str | None, DatedBy]:
-        for _, date in reversed(self.headings):
-            if date:
-                return date, "heading"
-        return self.of_file, "filename"
+    def told(self) -> tuple[str | None, DatedBy]:
+        """What the nearest dated heading says, else the file."""
+        for _, day in reversed(self.headings):
+            if day:
+                return day, "heading"
+        return self.of_file, self.file_dated_by
+
+    @property
+    def written(self) -> str | None:
+        """That date, unless the document came in before it: then it is a plan's, and not when it was written."""
+        day, _ = self.told
+        return day if day and (self.came_in is None or first_day(day) <= self.came_in + timedelta(days=1)) else None
 
     def enter(self, level: int, title: str) -> None:
         self.headings = [(above, date) for above, date in self.headings if above < level]
-        self.headings.append((level, date_of_title(title, self.written[0])))
+        self.headings.append((level, date_of_title(title, self.told[0])))
 
 
-def read_sentences(items: Sequence[ChunkText]) -> Iterator[Sentence]:
-    """The sentences of whole documents, chunk by chunk; `items` hold each document's chunks in order.
+def read_sentences(items: Sequence[ChunkText], documents: Sequence[Document] = ()) -> Iterator[Sentence]:
+    """The sentences of whole documents, chunk by chunk; `items` hold each document's chunks in order. `documents` say when a
+    message was sent, and when a file came in: what it dates later than that is a plan.
 
     Why none across two chunks: a citation names one chunk. Chunks end where sentences do, except within a very long one.
     Why none of fenced code: its comments look like headings and its output like prose, and neither is what the person says.
     """
-    for _, group in groupby(items, key=lambda item: item.chunk.document_sha256):
+    by_sha = {document.sha256: document for document in documents}
+    for sha256, group in groupby(items, key=lambda item: item.chunk.document_sha256):
         members = list(group)
-        dateline = _Dateline(date_of_title(members[0].chunk.filename))
+        dateline = _Dateline.of(members[0].chunk.filename, by_sha.get(sha256))
         in_code = False
         for item in members:
             for start, end, is_heading in text_pieces(item.text):
@@ -110,7 +128,7 @@ def read_sentences(items: Sequence[ChunkText]) -> Iterator[Sentence]:
 
 def whole_chunk(item: ChunkText) -> Sentence:
     """All words of a chunk in which there is no sentence, such as a lone heading."""
-    return _sentence(item, 0, len(item.text), _Dateline(None))
+    return _sentence(item, 0, len(item.text), _Dateline())
 
 
 def _after_titles(text: str, start: int, end: int, dateline: _Dateline) -> int:
@@ -124,8 +142,8 @@ def _after_titles(text: str, start: int, end: int, dateline: _Dateline) -> int:
         is_title = 0 < len(line) <= TITLE_CHARACTERS and line[0].isalnum() and line.rstrip()[-1] not in ".!?,;…"
         if not is_title or (rest.strip() and not (rest.lstrip()[0].isupper() or rest.lstrip()[0].isdigit())):
             return start
-        date = date_of_title(line, dateline.written[0])
-        if date and len(date) > 4:  # a year alone may be any number
+        day = date_of_title(line, dateline.told[0])
+        if day and len(day) > 4:  # a year alone may be any number
             dateline.enter(LINE_LEVEL, line)
         elif not rest.strip():
             return start
@@ -139,9 +157,9 @@ def _sentence(item: ChunkText, start: int, end: int, dateline: _Dateline) -> Sen
     start += len(words) - len(words.lstrip())
     words = words.strip()
     first = item.chunk.byte_start + len(item.text[:start].encode())
-    written, dated_by = dateline.written
+    told, dated_by = dateline.told
     text = " ".join(words.split())
-    own = find_date(text, written)
+    own = find_date(text, told)
     return Sentence(
         text=text,
         citation=Citation(
@@ -151,7 +169,7 @@ def _sentence(item: ChunkText, start: int, end: int, dateline: _Dateline) -> Sen
             byte_start=first,
             byte_end=first + len(words.encode()),
         ),
-        date=own or written,
-        dated_by="sentence" if own else dated_by if written else None,
-        written=written,
+        date=own or told,
+        dated_by="sentence" if own else dated_by if told else None,
+        written=dateline.written,
     )

@@ -7,7 +7,7 @@ Does not belong here: sentences and their dates (`sentences.py`), the most telli
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lpm_kernel.L0.embed import ChunkText
@@ -15,8 +15,8 @@ from lpm_kernel.L1.central import by_centrality, said_once, sentences_by_chunk, 
 from lpm_kernel.L1.linkage import join_nearest
 from lpm_kernel.L1.records import BiographyLine, Shade, TimelineEvent
 from lpm_kernel.L1.sentences import Sentence, whole_chunk
-from lpm_kernel.L1.topics import MISC, check_table
-from lpm_kernel.records import EmbeddingTable, Topic, content_id
+from lpm_kernel.L1.topics import MISC, check_table, not_just_once
+from lpm_kernel.records import Chunk, Document, EmbeddingTable, Topic, content_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,19 +30,19 @@ def make_shades(
     table: EmbeddingTable,
     topics: Sequence[Topic],
     shade_similarity: float,
-    *,
-    twin_made: Collection[str] = (),
+    documents: Sequence[Document] = (),
 ) -> list[Shade]:
     """One shade for each aspect, largest first; every topic but `misc` is in exactly one.
 
     Topics are one aspect while the cosine of their centres, by average linkage, is at least `shade_similarity`. A shade's id is
-    that of its largest topic, so it stays as topics do. `twin_made` are documents that the twin wrote: none of its words count.
+    that of its largest topic, so it stays as topics do. `documents` say who wrote and when: no word of the twin's counts.
     Source: sentences are ranked by how central they are, by words within the shade and by the meaning of their chunk.
     Deterministic. Raises: RetrievalError `embeddings_do_not_match`.
     """
     check_table(items, table)
     position = {chunk_id: i for i, chunk_id in enumerate(table.chunk_ids)}
-    spoken = sentences_by_chunk(items)
+    twin_made = {document.sha256 for document in documents if document.created_by == "twin"}
+    spoken = sentences_by_chunk(items, documents)
     shades: list[Shade] = []
     for group in _aspects([topic for topic in topics if topic.label != MISC], shade_similarity):
         places = sorted(position[chunk_id] for topic in group for chunk_id in topic.chunk_ids)
@@ -50,6 +50,17 @@ def make_shades(
         if own:
             shades.append(_shade(group, [items[i] for i in own], table.vectors[own], spoken))
     return sorted(shades, key=lambda shade: (-len(shade.chunk_ids), shade.shade_id))
+
+
+def topics_without_a_shade(
+    topics: Sequence[Topic], shades: Sequence[Shade], chunks: Sequence[Chunk], documents: Sequence[Document]
+) -> list[str]:
+    """Topics that are not in exactly one shade, though the user wrote something in them."""
+    own = {document.sha256 for document in documents if document.created_by == "user"}
+    mine = {chunk.chunk_id for chunk in chunks if chunk.document_sha256 in own}
+    wanted = [topic.topic_id for topic in topics if topic.label != MISC and not mine.isdisjoint(topic.chunk_ids)]
+    known = {*wanted}
+    return not_just_once((topic_id for shade in shades for topic_id in shade.topic_ids if topic_id in known), wanted)
 
 
 def _aspects(topics: Sequence[Topic], shade_similarity: float) -> list[list[Topic]]:

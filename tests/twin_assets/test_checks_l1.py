@@ -37,6 +37,20 @@ def shades(bench: Workbench) -> list[Shade]:
     return made
 
 
+def test_a_topic_that_no_shade_tells_is_found(bench: Workbench, shades: list[Shade]) -> None:
+    """Every outcome of merging shades once handed on none at all; what follows a stage cannot miss what never reached it."""
+    rules = bench.settings.topics.model_copy(update={"min_chunks": 1, "min_similarity": 0.9})
+    topics = find_topics(bench.items, bench.table, rules)
+
+    def told(of: list[Shade]) -> bool:
+        inputs = {"shades": of, "topics": topics, "chunks": bench.chunks, "raw_documents": bench.documents}
+        return bench.passes(checks.every_topic_has_a_shade, stores=False, **inputs)
+
+    assert told(shades)
+    assert not told(shades[1:])
+    assert not told([*shades, shades[0]])
+
+
 def test_a_shade_that_the_biography_does_not_tell_is_found(bench: Workbench, shades: list[Shade]) -> None:
     def told(biography: Biography, of: list[Shade]) -> bool:
         return bench.passes(checks.biography_cites_every_shade, stores=False, biography=biography, shades=of)

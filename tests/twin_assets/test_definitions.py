@@ -39,6 +39,7 @@ BLOCKING = {
     "every_chunk_has_a_topic",
     "biography_cites_every_shade",
     "every_citation_is_at_its_bytes",
+    "every_topic_has_a_shade",
     "every_chunk_has_a_salience",
     "every_chunk_has_a_community",
     "community_summaries_are_cited",

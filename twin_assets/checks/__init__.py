@@ -18,6 +18,7 @@ from twin_assets.checks.l1 import (
     every_chunk_has_a_salience,
     every_chunk_has_a_topic,
     every_citation_is_at_its_bytes,
+    every_topic_has_a_shade,
     graph_holds_the_known_facts,
 )
 from twin_assets.checks.l2 import (
@@ -41,6 +42,7 @@ __all__ = [
     "every_chunk_has_a_topic",
     "every_citation_is_at_its_bytes",
     "every_mention_is_at_its_bytes",
+    "every_topic_has_a_shade",
     "gguf_matches_adapter",
     "graph_holds_the_known_facts",
     "no_golden_question_in_training",

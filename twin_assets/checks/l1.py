@@ -13,6 +13,7 @@ from lpm_kernel.L1.biography import cited_texts, find_misplaced, find_untold_sha
 from lpm_kernel.L1.communities import foreign_lines
 from lpm_kernel.L1.memory_graph import differences
 from lpm_kernel.L1.records import Biography, ChunkSalience, Community, Shade
+from lpm_kernel.L1.shades import topics_without_a_shade
 from lpm_kernel.L1.topics import not_just_once
 from lpm_kernel.records import Chunk, Document, Fact, Topic
 from twin_assets.assets import l1_graph, l1_mind
@@ -26,6 +27,21 @@ def every_chunk_has_a_topic(
 ) -> dg.AssetCheckResult:
     """Each chunk is in exactly one topic."""
     return _each_in_one_place([chunk_id for topic in topics for chunk_id in topic.chunk_ids], chunks)
+
+
+@claim(l1_mind.shades, reads=["topics", "chunks", "raw_documents"])
+def every_topic_has_a_shade(
+    context: dg.AssetCheckExecutionContext,
+    shades: list[Shade],
+    topics: list[Topic],
+    chunks: list[Chunk],
+    raw_documents: list[Document],
+) -> dg.AssetCheckResult:
+    """Each topic in which the user wrote something is in exactly one shade."""
+    wrong = topics_without_a_shade(topics, shades, chunks, raw_documents)
+    return dg.AssetCheckResult(
+        passed=not wrong, metadata={"topics": len(topics), "shades": len(shades), "in_none_or_in_two": wrong[:10]}
+    )
 
 
 @claim(l1_mind.biography, reads=["shades"])
