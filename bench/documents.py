@@ -11,8 +11,14 @@ from pathlib import Path
 
 import dagster as dg
 
+from lpm_kernel.artefacts import decode_records, decode_table
+from lpm_kernel.L0.embed import chunk_texts
 from lpm_kernel.L0.intake import receive_document
-from lpm_kernel.records import User
+from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L1.topics import find_topics
+from lpm_kernel.layout import asset_key
+from lpm_kernel.records import Chunk, Topic, User
+from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.open import Stores
 from twin_assets.definitions import build_defs
 from twin_assets.peak_memory import PeakMemory
@@ -41,6 +47,7 @@ def run(stores: Stores) -> None:
         changed = files[0].read_bytes() + b"\n\nI came back to this note and would do it the same way today.\n"
         receive_document(stores.tables, stores.blobs, stores.settings.limits, USER, files[0].name, changed)
         one = _materialize(stores, instance)
+    agreement, share = _agreement(stores, one)
     size = sum(path.stat().st_size for path in files)
     print(
         f"  {len(files)} notes, {size / 1000:.0f} kB, {first['chunks', 'dagster/partition_row_count']} chunks; seconds a stage"
@@ -62,7 +69,9 @@ def run(stores: Stores) -> None:
         f"  with one note changed {one['topics', 'ids_kept']} of {first['topics', 'topics']} topics and "
         f"{one['communities', 'ids_kept']} of {first['communities', 'communities']} communities kept their ids"
     )
-    print(f"  peak memory of this process: {max(taken['run', 'peak_gb'] for taken in (first, again, one)):.2f} GB")
+    print(f"  its topics beside all chunks grouped anew: adjusted Rand index {agreement:.3f}, at {share:.1%} of the pairs")
+    peak_gb = max(taken["run", "peak_gb"] for taken in (first, again, one))
+    print(f"  peak memory of this process: {peak_gb:.2f} GB")
 
 
 def _materialize(stores: Stores, instance: dg.DagsterInstance) -> dict[tuple[str, str], float]:
@@ -84,3 +93,18 @@ def _materialize(stores: Stores, instance: dg.DagsterInstance) -> dict[tuple[str
     failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
     assert not failed, failed
     return figures
+
+
+def _agreement(stores: Stores, figures: dict[tuple[str, str], float]) -> tuple[float, float]:
+    """Of the stored topics with those of a full grouping; and the pairs compared, of all pairs."""
+    from sklearn.metrics import adjusted_rand_score
+
+    blobs = TenantBlobs(stores.blobs, USER)
+    chunks = decode_records(blobs.get(asset_key(USER, "chunks", "jsonl")), Chunk)
+    table = decode_table(blobs.get(asset_key(USER, "embeddings", "parquet")))
+    stored = decode_records(blobs.get(asset_key(USER, "topics", "jsonl")), Topic)
+    full = find_topics(chunk_texts(chunks, fetch_texts(chunks, stores.blobs)), table, stores.settings.topics)
+    topic_of = [{chunk_id: topic.topic_id for topic in topics for chunk_id in topic.chunk_ids} for topics in (stored, full)]
+    one, other = ([of[chunk_id] for chunk_id in table.chunk_ids] for of in topic_of)
+    pairs = len(chunks) * (len(chunks) - 1) / 2
+    return float(adjusted_rand_score(one, other)), figures["topics", "pairs_compared"] / pairs

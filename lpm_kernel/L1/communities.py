@@ -1,36 +1,27 @@
 """Communities: chunks that hang together by what they name and mean, told by the person's own sentences. No language model.
 
-Belongs here: finding communities in the graph, their names, key entities and lines.
-Does not belong here: the graph (`chunk_graph.py`), ids that stay (`lasting_ids.py`), the most telling sentences (`central.py`).
+Belongs here: finding communities in the graph.
+Does not belong here: the graph (`chunk_graph.py`), ids that stay (`lasting_ids.py`), names and lines (`community_words.py`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from lpm_kernel.L0.embed import ChunkText
-from lpm_kernel.L1.central import by_centrality, said_once, sentences_by_chunk, tellable
-from lpm_kernel.L1.chunk_graph import ChunkGraph, build_graph, mentions_by_chunk, rarity
-from lpm_kernel.L1.lasting_ids import KnownGroup, centre_of, keep_ids
-from lpm_kernel.L1.records import ChunkSalience, CitedLine, Community
+from lpm_kernel.L1.chunk_graph import ChunkGraph, build_graph
+from lpm_kernel.L1.community_words import gather_material, make_community, tell_community
+from lpm_kernel.L1.lasting_ids import KnownGroup, keep_ids
+from lpm_kernel.L1.records import ChunkSalience, Community
 from lpm_kernel.L1.salience import documents_of
-from lpm_kernel.L1.sentences import Sentence
-from lpm_kernel.L1.topics import MISC, Groups, check_table, class_keywords, label_of
+from lpm_kernel.L1.topics import MISC, Groups, check_table, class_keywords
 from lpm_kernel.records import Document, EmbeddingTable, Entity, content_id
 from lpm_kernel.settings import CommunitySettings
-from lpm_kernel.stores.ner import NUMERIC
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SEED = 7
-LINES = 3
-KEY_ENTITIES = 6
-NO_THING = NUMERIC | {"NORP"}  # "French" may tie two chunks, but nobody can be asked about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +74,14 @@ def find_communities(
     used = {*(history.used_ids if history else ()), *(group.group_id for group in known)}
     same_model = history is not None and history.fingerprint == table.fingerprint
     ids = keep_ids(table, groups.topics, known, used, partial(_community_id, user_id), by_centre=same_model)
-    told_from = _gather(items, table, entities, salience, by_sha)
+    material = gather_material(items, table, entities, salience, by_sha)
     keywords = class_keywords([" ".join(items[i].text for i in members) for members in groups.topics])
     found = [
-        _tell(own_id, members, words, told_from) for own_id, members, words in zip(ids, groups.topics, keywords, strict=True)
+        tell_community(own_id, members, words, material)
+        for own_id, members, words in zip(ids, groups.topics, keywords, strict=True)
     ]
     if groups.misc:
-        found.append(_community(_community_id(user_id, [MISC]), MISC, groups.misc, told_from))
+        found.append(make_community(_community_id(user_id, [MISC]), MISC, groups.misc, material))
     assert sum(len(community.chunk_ids) for community in found) == len(items)
     kept = len({group.group_id for group in known} & set(ids))
     state = CommunityHistory(table.fingerprint, tuple(sorted({*used, *ids})))
@@ -162,77 +154,6 @@ def _ties(parts: Sequence[Sequence[int]], graph: ChunkGraph) -> dict[int, dict[i
                 if one != two:
                     ties[one][two] += min(weight, other)
     return ties
-
-
-@dataclass(frozen=True, slots=True)
-class _Material:
-    """What communities are told from."""
-
-    items: Sequence[ChunkText]
-    vectors: np.ndarray
-    named: Sequence[tuple[str, Mapping[int, int]]]
-    """Names of entities, and how often each stands in which chunk, by position."""
-    spoken: Mapping[str, Sequence[Sentence]]
-    """The user's own sentences by chunk."""
-    salience: Mapping[str, float]
-
-
-def _gather(
-    items: Sequence[ChunkText],
-    table: EmbeddingTable,
-    entities: Sequence[Entity],
-    salience: Sequence[ChunkSalience],
-    by_sha: Mapping[str, Document],
-) -> _Material:
-    position = {chunk_id: i for i, chunk_id in enumerate(table.chunk_ids)}
-    return _Material(
-        items,
-        table.vectors,
-        [(entity.name, mentions_by_chunk(entity, position)) for entity in entities if entity.type not in NO_THING],
-        sentences_by_chunk(
-            [item for item in items if by_sha[item.chunk.document_sha256].created_by == "user"], list(by_sha.values())
-        ),
-        {row.chunk_id: row.salience for row in salience},
-    )
-
-
-def _tell(community_id: str, members: Sequence[int], keywords: Sequence[str], told_from: _Material) -> Community:
-    items = [told_from.items[i] for i in members]
-    ranked = by_centrality(said_once(items, told_from.spoken), items, told_from.vectors[list(members)])
-    lines = [CitedLine(sentence.text, sentence.citation, sentence.date) for sentence in tellable(ranked, LINES)]
-    names = _key_entities(members, told_from)
-    return _community(community_id, label_of(keywords, names), members, told_from, names, lines)
-
-
-def _community(
-    community_id: str,
-    label: str,
-    members: Sequence[int],
-    told_from: _Material,
-    names: Sequence[str] = (),
-    lines: Sequence[CitedLine] = (),
-) -> Community:
-    chunk_ids = tuple(told_from.items[i].chunk.chunk_id for i in members)
-    return Community(
-        community_id=community_id,
-        label=label,
-        key_entities=tuple(names),
-        chunk_ids=chunk_ids,
-        lines=tuple(lines),
-        salience=round(sum(told_from.salience.get(chunk_id, 0.0) for chunk_id in chunk_ids) / len(chunk_ids), 6),
-        centroid=tuple(round(float(value), 6) for value in centre_of(told_from.vectors[list(members)])),
-    )
-
-
-def _key_entities(members: Sequence[int], told_from: _Material) -> list[str]:
-    """What it names most, against how many chunks of all name it; a name once, whatever its types."""
-    inside = set(members)
-    scores: dict[str, float] = {}
-    for name, named in told_from.named:
-        times = sum(number for i, number in named.items() if i in inside)
-        if times:
-            scores[name] = max(scores.get(name, 0.0), times * rarity(len(named), len(told_from.items)))
-    return sorted(scores, key=lambda name: (-round(scores[name], 6), name))[:KEY_ENTITIES]
 
 
 def _community_id(user_id: str, chunk_ids: Sequence[str]) -> str:
