@@ -8,7 +8,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import choose_recall, engine, graph, locomo, memories, preferences, prefeval, recall, recall_latency, training
+from bench import (
+    choose_recall,
+    documents,
+    engine,
+    graph,
+    locomo,
+    memories,
+    preferences,
+    prefeval,
+    recall,
+    recall_latency,
+    training,
+)
 from lpm_kernel.embedded import engines
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.open import open_stores
@@ -22,6 +34,7 @@ SECTIONS = {
     "preferences": preferences.run,
     "memories": memories.run,
     "prefeval": prefeval.run,
+    "documents": documents.run,
     "graph": graph.run,
     "engine": engine.run,
     "training": training.run,
@@ -46,6 +59,7 @@ def main() -> None:
         home = Path(folder) / "home"
         environment = engines.start(home, settings)
         try:
+            os.environ.update(environment)  # Dagster's resources read them there
             upgrade_tables(environment[settings.stores.migration_database_url])
             stores = open_stores(settings, environment)
             try:

@@ -55,3 +55,8 @@ def gguf_key(user_id: str, sha256: str) -> str:
 
 def golden_key(user_id: str) -> str:
     return f"{tenant_prefix(user_id)}golden.yaml"
+
+
+def communities_key(user_id: str, sha256: str) -> str:
+    """The communities of a release, kept under their own hash while the asset's file goes on changing."""
+    return f"{tenant_prefix(user_id)}communities/{sha256}.jsonl"

@@ -287,6 +287,9 @@ class Release:
     evaluation: dict[str, Any]
     created_at: datetime
     status: ReleaseStatus = "candidate"
+    communities_sha256: str | None = None
+    """None in a manifest from before there were communities; so is the key."""
+    communities_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,18 @@ class TopicSettings(Section):
     shade_similarity: float = Field(ge=-1, le=1)
 
 
+class SalienceSettings(Section):
+    half_life_days: float = Field(gt=0)
+    same_meaning: float = Field(ge=-1, le=1)
+
+
+class CommunitySettings(Section):
+    neighbours: int = Field(ge=1, le=100)
+    min_similarity: float = Field(ge=-1, le=1)
+    min_chunks: int = Field(ge=1)
+    max_communities: int = Field(ge=1)
+
+
 class RecallSettings(Section):
     lines: int = Field(ge=1, le=50)
     keyword_weight: float = Field(ge=0, le=1)
@@ -94,6 +106,8 @@ class TrainingSettings(Section):
     warmup_share: float = Field(ge=0, le=1)
     seed: int
     max_rows: int = Field(ge=1)
+    salience_weight: float = Field(ge=0, le=1)
+    about_rows: int = Field(ge=0)
     held_out_share: float = Field(ge=0, lt=1)
     threads: int = Field(ge=1)
 
@@ -174,6 +188,8 @@ class Settings(Section):
     reading: ReadingSettings
     chunking: ChunkingSettings
     topics: TopicSettings
+    salience: SalienceSettings
+    communities: CommunitySettings
     recall: RecallSettings
     memory_ranking: MemoryRankingSettings
     gate: GateSettings

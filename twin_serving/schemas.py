@@ -11,8 +11,10 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from lpm_kernel.chat import Turn
-from lpm_kernel.L1.records import Biography, BiographyLine
+from lpm_kernel.L1.records import Biography, BiographyLine, Community
 from lpm_kernel.records import Citation, Evidence, Memory, Preference
+
+PROFILE_LINES = 2  # of a community
 
 
 class ChatRequest(BaseModel):
@@ -159,11 +161,30 @@ class BiographyOut(BaseModel):
     status_skipped: str | None
 
 
+class CommunityLineOut(PlaceOut):
+    """A sentence of the user's own, and where it stands."""
+
+    text: str
+    date: str | None
+
+
+class CommunityOut(BaseModel):
+    """What hangs together: `lines` are its two most central sentences."""
+
+    community_id: str
+    label: str
+    key_entities: list[str]
+    chunks: int
+    salience: float
+    lines: list[CommunityLineOut]
+
+
 class ProfileAnswer(BaseModel):
     user_id: str
     name: str | None
     documents: list[DocumentOut]
     topics: list[TopicOut]
+    communities: list[CommunityOut]
     biography: BiographyOut | None
     release: ReleaseOut | None
     voice: VoiceOut | None = None
@@ -225,18 +246,33 @@ def preference_out(item: Preference) -> PreferenceOut:
     )
 
 
+def place_out(place: Citation) -> PlaceOut:
+    return PlaceOut(
+        document_sha256=place.document_sha256,
+        filename=place.filename,
+        byte_start=place.byte_start,
+        byte_end=place.byte_end,
+        chunk_id=place.chunk_id,
+    )
+
+
+def community_out(community: Community) -> CommunityOut:
+    return CommunityOut(
+        community_id=community.community_id,
+        label=community.label,
+        key_entities=list(community.key_entities),
+        chunks=len(community.chunk_ids),
+        salience=community.salience,
+        lines=[
+            CommunityLineOut(text=line.text, date=line.date, **place_out(line.citation).model_dump())
+            for line in community.lines[:PROFILE_LINES]
+        ],
+    )
+
+
 def biography_out(biography: Biography) -> BiographyOut:
     def line_out(line: BiographyLine) -> BiographyLineOut:
-        places = [
-            PlaceOut(
-                document_sha256=place.document_sha256,
-                filename=place.filename,
-                byte_start=place.byte_start,
-                byte_end=place.byte_end,
-                chunk_id=place.chunk_id,
-            )
-            for place in line.citations
-        ]
+        places = [place_out(place) for place in line.citations]
         return BiographyLineOut(text=line.text, shade=line.shade, date=line.date, citations=places)
 
     return BiographyOut(

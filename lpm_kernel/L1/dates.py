@@ -25,6 +25,7 @@ _FORMS = (
     re.compile(rf"\b{_MONTH},? {_YEAR}"),
 )
 _BARE_YEAR = re.compile(rf"\b(?:[Ii]n|[Ss]ince|[Uu]ntil|[Ff]rom|[Bb]y|[Dd]uring) (?:early |late |about )?{_YEAR}(?!-)")
+_COMPACT = re.compile(r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<number>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01])(?!\d)")
 _ANY_YEAR = re.compile(rf"(?<!\d){_YEAR}")
 
 
@@ -44,17 +45,25 @@ def find_date(text: str, near: str | None) -> str | None:
 
 
 def date_of_title(text: str, near: str | None = None) -> str | None:
-    """The date in a heading or a file's name, where a year may stand alone."""
+    """The date in a heading or a file's name, where a year may stand alone, and a day as cameras write it: 20250213."""
     words = text.replace("_", "-")
     if found := find_date(words, near):
         return found
+    for compact in _COMPACT.finditer(words):
+        if day := _iso(compact.groupdict(), near):
+            return day
     year = _ANY_YEAR.search(words)
     return year["year"] if year else None
 
 
 def days_between(one: str, other: str) -> int:
     """Units: days between the first days of two ISO dates, whatever their exactness."""
-    return abs((_first_day(one) - _first_day(other)).days)
+    return abs((first_day(one) - first_day(other)).days)
+
+
+def first_day(iso: str) -> date:
+    """Of an ISO year, month or day."""
+    return date.fromisoformat(f"{iso}-01-01"[:10] if len(iso) == 4 else f"{iso}-01"[:10])
 
 
 def _iso(parts: dict[str, str | None], near: str | None) -> str | None:
@@ -86,7 +95,3 @@ def _valid(year: int, month: int, day: int) -> str | None:
     except ValueError:
         return None
     return whole.isoformat() if day else whole.isoformat()[:7]
-
-
-def _first_day(iso: str) -> date:
-    return date.fromisoformat(f"{iso}-01-01"[:10] if len(iso) == 4 else f"{iso}-01"[:10])

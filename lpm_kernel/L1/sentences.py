@@ -10,13 +10,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 from itertools import accumulate, groupby
 
 from lpm_kernel.L0.embed import ChunkText
 from lpm_kernel.L0.sentences import TITLE_LEVEL, Heading, read_parts
-from lpm_kernel.L1.dates import date_of_title, find_date
+from lpm_kernel.L1.dates import date_of_title, find_date, first_day
 from lpm_kernel.L1.records import DatedBy
-from lpm_kernel.records import Citation
+from lpm_kernel.records import Citation, Document
 
 _STATEMENT_END = re.compile(r"[.!…][\"”’')\]]*$")
 _BEGINS_WELL = re.compile(r"[\"“‘']?[A-Z0-9£$€]")
@@ -64,32 +65,49 @@ class Sentence:
 class _Dateline:
     """The dates of the headings that a sentence stands under; a heading ends those of its own level and below."""
 
-    of_file: str | None
+    of_file: str | None = None
+    file_dated_by: DatedBy = "filename"
+    came_in: date | None = None
     headings: list[tuple[int, str | None]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, filename: str, document: Document | None) -> _Dateline:
+        if document and document.source != "upload":
+            return cls(document.created_at.date().isoformat(), "sent", document.created_at.date())
+        return cls(date_of_title(filename), came_in=document.created_at.date() if document else None)
+
     @property
-    def written(self) -> tuple[str | None, DatedBy]:
-        for _, date in reversed(self.headings):
-            if date:
-                return date, "heading"
-        return self.of_file, "filename"
+    def told(self) -> tuple[str | None, DatedBy]:
+        """What the nearest dated heading says, else the file."""
+        for _, day in reversed(self.headings):
+            if day:
+                return day, "heading"
+        return self.of_file, self.file_dated_by
+
+    @property
+    def written(self) -> str | None:
+        """That date, unless the document came in before it: then it is a plan's, and not when it was written."""
+        day, _ = self.told
+        return day if day and (self.came_in is None or first_day(day) <= self.came_in + timedelta(days=1)) else None
 
     def enter(self, level: int, title: str) -> None:
-        date = date_of_title(title, self.written[0])
-        if level == TITLE_LEVEL and not (date and len(date) > len("2025")):
+        day = date_of_title(title, self.told[0])
+        if level == TITLE_LEVEL and not (day and len(day) > len("2025")):
             return  # no mark says that it is a heading, and a year alone may be any number
         self.headings = [(above, known) for above, known in self.headings if above < level]
-        self.headings.append((level, date))
+        self.headings.append((level, day))
 
 
-def read_sentences(items: Sequence[ChunkText]) -> Iterator[Sentence]:
+def read_sentences(items: Sequence[ChunkText], documents: Sequence[Document] = ()) -> Iterator[Sentence]:
     """The sentences of whole documents, without titles and others' words; `items` hold each document's chunks in order.
+    `documents` say when a message was sent, and when a file came in: what it dates later than that is a plan.
 
     Why none across two chunks: a citation names one chunk. Chunks end where sentences do, except within a very long one.
     """
-    for _, group in groupby(items, key=lambda item: item.chunk.document_sha256):
+    by_sha = {document.sha256: document for document in documents}
+    for sha256, group in groupby(items, key=lambda item: item.chunk.document_sha256):
         members = list(group)
-        dateline = _Dateline(date_of_title(members[0].chunk.filename))
+        dateline = _Dateline.of(members[0].chunk.filename, by_sha.get(sha256))
         borders = list(accumulate(len(item.text) for item in members))
         for part in read_parts("".join(item.text for item in members)):
             if isinstance(part, Heading):
@@ -106,7 +124,7 @@ def read_sentences(items: Sequence[ChunkText]) -> Iterator[Sentence]:
 
 def whole_chunk(item: ChunkText) -> Sentence:
     """All words of a chunk in which there is no sentence, such as a lone heading."""
-    return _sentence(item, 0, len(item.text), _Dateline(None))
+    return _sentence(item, 0, len(item.text), _Dateline())
 
 
 def _sentence(item: ChunkText, start: int, end: int, dateline: _Dateline) -> Sentence:
@@ -114,9 +132,9 @@ def _sentence(item: ChunkText, start: int, end: int, dateline: _Dateline) -> Sen
     start += len(words) - len(words.lstrip())
     words = words.strip()
     first = item.chunk.byte_start + len(item.text[:start].encode())
-    written, dated_by = dateline.written
+    told, dated_by = dateline.told
     text = " ".join(words.split())
-    own = find_date(text, written)
+    own = find_date(text, told)
     return Sentence(
         text=text,
         citation=Citation(
@@ -126,7 +144,7 @@ def _sentence(item: ChunkText, start: int, end: int, dateline: _Dateline) -> Sen
             byte_start=first,
             byte_end=first + len(words.encode()),
         ),
-        date=own or written,
-        dated_by="sentence" if own else dated_by if written else None,
-        written=written,
+        date=own or told,
+        dated_by="sentence" if own else dated_by if told else None,
+        written=dateline.written,
     )

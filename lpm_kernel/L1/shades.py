@@ -1,27 +1,27 @@
 """Shades: aspects of the person, told by their own sentences. No language model, no clock.
 
-Belongs here: which topics are one aspect, and which of its sentences are told and stand on its timeline.
-Does not belong here: finding sentences and their dates (`sentences.py`) and the person as a whole (`biography.py`).
+Belongs here: which topics are one aspect, and which of its sentences stand on its timeline.
+Does not belong here: sentences and their dates (`sentences.py`), the most telling of them (`central.py`), the whole person
+(`biography.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lpm_kernel.L0.embed import ChunkText
+from lpm_kernel.L1.central import by_centrality, said_once, sentences_by_chunk, tellable
 from lpm_kernel.L1.linkage import join_nearest
 from lpm_kernel.L1.records import BiographyLine, Shade, TimelineEvent
-from lpm_kernel.L1.sentences import Sentence, read_sentences, whole_chunk
-from lpm_kernel.L1.topics import MISC, check_table
-from lpm_kernel.records import EmbeddingTable, Topic, content_id
+from lpm_kernel.L1.sentences import Sentence, whole_chunk
+from lpm_kernel.L1.topics import MISC, check_table, not_just_once
+from lpm_kernel.records import Chunk, Document, EmbeddingTable, Topic, content_id
 
 if TYPE_CHECKING:
     import numpy as np
 
 LINES = 2
-DAMPING = 6
-WORD = r"(?u)\b[^\W\d_][\w'’-]{2,}\b"
 CENTRAL_EVENTS, LAST_EVENTS = 16, 8
 
 
@@ -30,21 +30,19 @@ def make_shades(
     table: EmbeddingTable,
     topics: Sequence[Topic],
     shade_similarity: float,
-    *,
-    twin_made: Collection[str] = (),
+    documents: Sequence[Document] = (),
 ) -> list[Shade]:
     """One shade for each aspect, largest first; every topic but `misc` is in exactly one.
 
     Topics are one aspect while the cosine of their centres, by average linkage, is at least `shade_similarity`. A shade's id is
-    that of its largest topic, so it stays as topics do. `twin_made` are documents that the twin wrote: none of its words count.
+    that of its largest topic, so it stays as topics do. `documents` say who wrote and when: no word of the twin's counts.
     Source: sentences are ranked by how central they are, by words within the shade and by the meaning of their chunk.
     Deterministic. Raises: RetrievalError `embeddings_do_not_match`.
     """
     check_table(items, table)
     position = {chunk_id: i for i, chunk_id in enumerate(table.chunk_ids)}
-    spoken: dict[str, list[Sentence]] = {}
-    for sentence in read_sentences(items):
-        spoken.setdefault(sentence.citation.chunk_id, []).append(sentence)
+    twin_made = {document.sha256 for document in documents if document.created_by == "twin"}
+    spoken = sentences_by_chunk(items, documents)
     shades: list[Shade] = []
     for group in _aspects([topic for topic in topics if topic.label != MISC], shade_similarity):
         places = sorted(position[chunk_id] for topic in group for chunk_id in topic.chunk_ids)
@@ -52,6 +50,17 @@ def make_shades(
         if own:
             shades.append(_shade(group, [items[i] for i in own], table.vectors[own], spoken))
     return sorted(shades, key=lambda shade: (-len(shade.chunk_ids), shade.shade_id))
+
+
+def topics_without_a_shade(
+    topics: Sequence[Topic], shades: Sequence[Shade], chunks: Sequence[Chunk], documents: Sequence[Document]
+) -> list[str]:
+    """Topics that are not in exactly one shade, though the user wrote something in them."""
+    own = {document.sha256 for document in documents if document.created_by == "user"}
+    mine = {chunk.chunk_id for chunk in chunks if chunk.document_sha256 in own}
+    wanted = [topic.topic_id for topic in topics if topic.label != MISC and not mine.isdisjoint(topic.chunk_ids)]
+    known = {*wanted}
+    return not_just_once((topic_id for shade in shades for topic_id in shade.topic_ids if topic_id in known), wanted)
 
 
 def _aspects(topics: Sequence[Topic], shade_similarity: float) -> list[list[Topic]]:
@@ -73,10 +82,7 @@ def _shade(
     spoken: dict[str, list[Sentence]],
 ) -> Shade:
     shade_id = content_id(items[0].chunk.user_id, "shade", topics[0].topic_id)[:32]
-    sentences = [sentence for item in items for sentence in spoken.get(item.chunk.chunk_id, [])]
-    unique = {sentence.text: sentence for sentence in reversed(sentences)}  # said twice, it counts once: where it stood first
-    sentences = [sentence for sentence in sentences if unique[sentence.text] is sentence]
-    ranked = _by_centrality(sentences or [whole_chunk(item) for item in items], items, vectors)
+    ranked = by_centrality(said_once(items, spoken) or [whole_chunk(item) for item in items], items, vectors)
     return Shade(
         shade_id=shade_id,
         name=topics[0].label,
@@ -84,27 +90,10 @@ def _shade(
         chunk_ids=tuple(item.chunk.chunk_id for item in items),
         lines=tuple(
             BiographyLine(shade_id, topics[0].label, sentence.text, (sentence.citation,), sentence.date)
-            for sentence in _tellable(ranked)
+            for sentence in tellable(ranked, LINES)
         ),
         timeline=_timeline(ranked),
     )
-
-
-def _tellable(ranked: Sequence[Sentence]) -> list[Sentence]:
-    """The most central sentences that a stranger would understand, of two chunks; of lesser ones only where there is none."""
-    wishes = (
-        lambda s: s.is_statement and s.is_of_oneself and s.is_clear,
-        lambda s: s.is_statement and s.is_of_oneself,
-        lambda s: s.is_statement,
-        lambda s: True,
-    )
-    for wish in wishes:
-        by_chunk: dict[str, Sentence] = {}
-        for sentence in filter(wish, ranked):
-            by_chunk.setdefault(sentence.citation.chunk_id, sentence)
-        if by_chunk:
-            return list(by_chunk.values())[:LINES]
-    return []
 
 
 def _timeline(ranked: Sequence[Sentence]) -> tuple[TimelineEvent, ...]:
@@ -119,29 +108,3 @@ def _timeline(ranked: Sequence[Sentence]) -> tuple[TimelineEvent, ...]:
         if sentence.date and sentence.dated_by
     ]
     return tuple(sorted(events, key=lambda event: (event.date, event.citation.filename, event.citation.byte_start)))
-
-
-def _by_centrality(sentences: Sequence[Sentence], items: Sequence[ChunkText], vectors: np.ndarray) -> list[Sentence]:
-    """Most central first.
-
-    Why counted words against a damped length, and not a cosine: by cosine "I offered to do it." is the centre of everything.
-    """
-    import numpy as np
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    centre = vectors.mean(axis=0)
-    centre = centre / max(float(np.linalg.norm(centre)), 1e-9)
-    of_chunk = {item.chunk.chunk_id: float(vector @ centre) for item, vector in zip(items, vectors, strict=True)}
-    scores = np.array([of_chunk[sentence.citation.chunk_id] for sentence in sentences])
-    vectorizer = CountVectorizer(stop_words="english", binary=True, token_pattern=WORD)
-    try:
-        words = vectorizer.fit_transform([sentence.text for sentence in sentences]).tocsr()  # type: ignore[attr-defined]
-    except ValueError:  # no sentence has a word that is not a stop word
-        pass
-    else:
-        stand_in = np.asarray(words.sum(axis=0), dtype=float).ravel()  # how many sentences a word stands in
-        stand_in[stand_in < 2] = 0  # a word of one sentence ties it to no other
-        said = np.asarray(words @ stand_in).ravel() / np.sqrt(np.asarray(words.sum(axis=1)).ravel() + DAMPING)
-        scores = scores + said / max(float(said.max()), 1e-9)
-    order = sorted(range(len(sentences)), key=lambda i: (-round(float(scores[i]), 6), i))
-    return [sentences[i] for i in order]

@@ -1,6 +1,6 @@
 """The manifest: one record that says what a twin is made of, and makes it live.
 
-Belongs here: building the manifest from the records of every stage, and promoting it.
+Belongs here: building the manifest from the records of every stage, promoting it, and what it names of memory in words.
 Does not belong here: the row it is kept in (`stores/releases.py`).
 """
 
@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lpm_kernel.artefacts import encode_records
-from lpm_kernel.errors import TrainingError
+from lpm_kernel.artefacts import decode_records, encode_records
+from lpm_kernel.errors import StoreError, TrainingError
 from lpm_kernel.L0.embed import generation_of
+from lpm_kernel.L1.records import Community
+from lpm_kernel.L1.topics import not_just_once
+from lpm_kernel.layout import communities_key
 from lpm_kernel.records import (
     Adapter,
     Chunk,
@@ -27,6 +30,7 @@ from lpm_kernel.records import (
     content_id,
     sha256_hex,
 )
+from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.documents import list_documents, pending_change
 from lpm_kernel.stores.releases import lock_releases, named_by_releases, promote_release
 from lpm_kernel.stores.tables import Tables
@@ -42,6 +46,7 @@ def make_release(
     chunks: Sequence[Chunk],
     table: EmbeddingTable,
     topics: Sequence[Topic],
+    communities: Sequence[Community],
     rows: Sequence[TrainingRow],
     adapter: Adapter,
     gguf: GgufAdapter,
@@ -59,6 +64,7 @@ def make_release(
         == {(document.sha256, document.filename) for document in documents},
         "embeddings": list(table.chunk_ids) == chunk_ids,
         "topics": sorted(chunk_id for topic in topics for chunk_id in topic.chunk_ids) == sorted(chunk_ids),
+        "communities": not not_just_once((chunk_id for c in communities for chunk_id in c.chunk_ids), chunk_ids),
         "training_rows": {chunk_id for row in rows for chunk_id in row.source_chunk_ids} <= set(chunk_ids),
         "lora_adapter": adapter.rows_sha256 == rows_sha256,
         "gguf_adapter": gguf.adapter_sha256 == adapter.sha256,
@@ -71,12 +77,14 @@ def make_release(
             f"{', '.join(foreign)} and what they are made from are of different runs (documents may have changed meanwhile): "
             f"materialize from `{foreign[0]}` down",
         )
+    communities_sha256 = sha256_hex(encode_records(communities))
     hashes: dict[str, Any] = {
         "documents_sha256": documents_hash(documents),
         "chunker": chunks[0].chunker,
         "embedding_fingerprint": table.fingerprint,
         "memory_generation": generation,
         "topics_sha256": sha256_hex(encode_records(topics)),
+        "communities_sha256": communities_sha256,
         "rows_sha256": rows_sha256,
         "adapter_sha256": adapter.sha256,
         "gguf_sha256": gguf.sha256,
@@ -86,6 +94,7 @@ def make_release(
         release_id=content_id(user_id, *(f"{name}={value}" for name, value in sorted(hashes.items())))[:32],
         user_id=user_id,
         gguf_key=gguf.key,
+        communities_key=communities_key(user_id, communities_sha256),
         evaluation={
             "question_source": evaluation.question_source,
             "questions": evaluation.questions,
@@ -97,6 +106,29 @@ def make_release(
         created_at=datetime.now(UTC),
         **hashes,
     )
+
+
+def keep_communities(blobs: Blobs, release: Release, communities: Sequence[Community]) -> None:
+    """Put the communities where the manifest says they are, before it is published. Idempotent."""
+    if release.communities_key:
+        TenantBlobs(blobs, release.user_id).put(release.communities_key, encode_records(communities))
+
+
+def read_communities(blobs: Blobs, release: Release) -> list[Community] | None:
+    """The communities that this manifest names; None where it is from before there were any.
+
+    Raises: StoreError, `artefact_unreadable` too when other bytes lie there than the manifest names.
+    """
+    if release.communities_key is None:
+        return None
+    data = TenantBlobs(blobs, release.user_id).get(release.communities_key)
+    if sha256_hex(data) != release.communities_sha256:
+        raise StoreError(
+            "artefact_unreadable",
+            f"other communities than release {release.release_id} names: materialize `twin_release` again",
+            retryable=False,
+        )
+    return decode_records(data, Community)
 
 
 def publish_release(tables: Tables, vectors: Vectors, release: Release) -> None:

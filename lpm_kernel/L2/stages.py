@@ -26,6 +26,8 @@ from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.compute import Progress
 
 TRAINER_VERSION = "1"
+ROW_SETTINGS = {"max_rows", "salience_weight", "about_rows"}
+"""Of the training section: what shapes the rows, whose hash says all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def run_training(request: TrainRequest, blobs: Blobs, base: BaseModel, progress:
     """
     own = TenantBlobs(blobs, request.user_id)
     recipe = content_id(
-        TRAINER_VERSION, base.sha256, request.rows_sha256, request.training.model_dump_json(exclude={"threads", "max_rows"})
+        TRAINER_VERSION, base.sha256, request.rows_sha256, request.training.model_dump_json(exclude={"threads", *ROW_SETTINGS})
     )
     made = _made_before(own, lora_recipe_key(request.user_id, recipe))
     if made is not None:

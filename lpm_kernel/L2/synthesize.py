@@ -1,21 +1,24 @@
 """Memory to training rows, by fixed rules: no language model, no clock, no counter.
 
-Belongs here: which sentences become rows, of which kind, and the gate that keeps measuring questions out.
-Does not belong here: turning a sentence into a question (`questions.py`) and the prompt's form (`prompt.py`).
+Belongs here: of which kind each row is, what it shows, and the gate that keeps measuring questions out.
+Does not belong here: turning a sentence into a question (`questions.py`), choosing among them (`sampling.py`) and the
+prompt's form (`prompt.py`).
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L0.embed import ChunkText
+from lpm_kernel.L1.records import ChunkSalience, Community
 from lpm_kernel.L2.golden import Asked, too_close
 from lpm_kernel.L2.prompt import DECLINE, twin_messages
 from lpm_kernel.L2.questions import ask_about
+from lpm_kernel.L2.sampling import Ask, about_asks, choose_asks, usable_chunks
 from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS
 from lpm_kernel.records import Evidence, GoldenSet, Message, RowKind, Split, Topic, TrainingRow, User, content_id
 from lpm_kernel.settings import TrainingSettings
@@ -29,16 +32,9 @@ RowTokens = Callable[[Sequence[Message]], int]
 """The tokens of a row, as training counts them."""
 
 CYCLE: tuple[RowKind, ...] = ("grounded", "recall", "grounded", "refusal", "grounded", "recall", "grounded", "recall")
-"""Kinds in turn. Why half are grounded: rows of bare facts teach a small model to ignore its notes."""
+"""Kinds in turn, beside the few `about` rows, which show lines as the grounded ones do.
 
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A question, the sentence that answers it, and the chunk that sentence stands in."""
-
-    question: str
-    answer: str
-    item: ChunkText
+Why half are grounded: rows of bare facts teach a small model to ignore its notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +56,42 @@ def synthesize_rows(
     embedder: Embedder,
     golden: GoldenSet | None,
     progress: Progress,
+    *,
+    salience: Sequence[ChunkSalience] = (),
+    communities: Sequence[Community] = (),
 ) -> tuple[list[TrainingRow], SynthesisCount]:
-    """Rows of a user's own sentences: asked for alone, asked for among retrieved lines, and asked for where no line answers.
+    """Rows of a user's own sentences: asked for alone, asked for among retrieved lines, and asked for where no line answers;
+    of `max_rows` at most `about_rows` ask about what hangs together. What the twin wrote, or somebody muted, is in none.
 
     The same input gives the same rows. Documents are split into `train` and `held_out`; no train row holds a held-out line.
     Raises: TrainingError `no_training_rows` when no sentence can be asked for.
     """
     progress(0.0, f"asking about {len(items)} chunks")
+    splits = split_documents([item.chunk.document_sha256 for item in items], training.held_out_share)
+    usable = usable_chunks(items, salience)
+    train = {item.chunk.chunk_id for item in items if splits[item.chunk.document_sha256] == "train"} & usable
     asked = [
         Ask(pair.question, pair.sentence, item)
         for item, pairs in zip(items, ask_about([item.text for item in items]), strict=True)
         for pair in pairs
+        if item.chunk.chunk_id in usable
     ]
+    asked += about_asks(communities, items, train, training.about_rows)
     refused = too_close([Asked(ask.question, ask.answer) for ask in asked], golden, embedder)
     kept = [ask for ask, refuse in zip(asked, refused, strict=True) if not refuse]
-    splits = split_documents([item.chunk.document_sha256 for item in items], training.held_out_share)
-    chosen = _choose(kept, topics, training)
+    about = [ask for ask in kept if ask.about][: training.max_rows]
+    plain = [ask for ask in kept if not ask.about]
+    values = {row.chunk_id: row.salience for row in salience}
+    chosen = choose_asks(plain, topics, training, values, training.max_rows - len(about)) + about
     rows: list[TrainingRow] = []
     position: Counter[Split] = Counter()
     for done, ask in enumerate(chosen, start=1):
         split = splits[ask.item.chunk.document_sha256]
-        kind = CYCLE[position[split] % len(CYCLE)]
-        position[split] += 1
-        allowed = {
-            item.chunk.chunk_id for item in items if split == "held_out" or splits[item.chunk.document_sha256] == "train"
-        }
-        row = _row(user, ask, kind, split, recall, row_tokens, allowed, training.seed)
+        kind: RowKind = "about"
+        if not ask.about:
+            kind = CYCLE[position[split] % len(CYCLE)]
+            position[split] += 1
+        row = _row(user, ask, kind, split, recall, row_tokens, train if split == "train" else usable, training.seed)
         if row is not None:
             rows.append(row)
         progress(done / len(chosen), f"{done} of {len(chosen)} rows")
@@ -102,32 +108,6 @@ def split_documents(document_sha256s: Sequence[str], held_out_share: float) -> d
     documents = sorted(set(document_sha256s), key=lambda sha: content_id("split", sha))
     held_out = min(round(len(documents) * held_out_share), len(documents) - 1)
     return {sha: "held_out" if i < held_out else "train" for i, sha in enumerate(documents)}
-
-
-def _choose(asks: Sequence[Ask], topics: Sequence[Topic], training: TrainingSettings) -> list[Ask]:
-    """At most `max_rows`, one sentence once before any twice, topics in turn, so that a small interest is learnt too."""
-    order = random.Random(training.seed)
-    topic_of = {chunk_id: topic.topic_id for topic in topics for chunk_id in topic.chunk_ids}
-    by_sentence: dict[str, list[Ask]] = defaultdict(list)
-    for ask in asks:
-        by_sentence[ask.answer].append(ask)
-    rounds: list[list[Ask]] = []
-    for group in by_sentence.values():
-        order.shuffle(group)
-        for turn, ask in enumerate(group):
-            while len(rounds) <= turn:
-                rounds.append([])
-            rounds[turn].append(ask)
-    chosen: list[Ask] = []
-    for turn in rounds:
-        queues: dict[str, list[Ask]] = defaultdict(list)
-        for ask in turn:
-            queues[topic_of.get(ask.item.chunk.chunk_id, "")].append(ask)
-        for queue in queues.values():
-            order.shuffle(queue)
-        while any(queues.values()):
-            chosen.extend(queue.pop() for queue in queues.values() if queue)
-    return chosen[: training.max_rows]
 
 
 def _row(

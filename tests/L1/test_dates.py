@@ -46,6 +46,10 @@ def test_a_date_in_a_sentence(text: str, near: str | None, expected: str | None)
         ("Diary, January and early February 2026", "2026-02"),
         ("BAND NOTES 2025", "2025"),
         ("invoice-120250.pdf", None),
+        ("20250213-notes.md", "2025-02-13"),
+        ("IMG_20250213_1030.txt", "2025-02-13"),
+        ("order-20251340.txt", None),
+        ("20250230.md", None),
         ("clock-notebook.md", None),
     ],
 )

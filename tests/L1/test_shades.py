@@ -14,13 +14,13 @@ from lpm_kernel.artefacts import decode_record, decode_records, encode_record, e
 from lpm_kernel.L0.embed import ChunkText, embed_chunks
 from lpm_kernel.L1.biography import cited_texts, find_misplaced, find_untold_shades, write_biography
 from lpm_kernel.L1.records import Biography, Shade
-from lpm_kernel.L1.shades import make_shades
+from lpm_kernel.L1.shades import make_shades, topics_without_a_shade
 from lpm_kernel.L1.topics import MISC, find_topics
 from lpm_kernel.records import EmbeddingTable, Topic, sha256_hex
 from lpm_kernel.settings import TopicSettings
 from tests.fakes import FakeEmbedder, no_progress
 from tests.L0.test_chunk import TEXTS
-from tests.samples import make_items
+from tests.samples import make_document, make_items
 
 RULES = TopicSettings(min_similarity=0.5, min_chunks=1, rebuild_share=0.3, shade_similarity=0.6)
 NOTES = {
@@ -76,6 +76,17 @@ def test_whatever_was_written_each_line_is_at_its_bytes_and_each_shade_is_told(n
     assert misplaced(items, shades, biography, notes) == []
 
 
+def test_a_topic_that_no_shade_holds_is_found() -> None:
+    items, table, topics = made_from(NOTES)
+    documents = [make_document("1", name, text.encode(), "read") for name, text in NOTES.items()]
+    chunks, shades = [item.chunk for item in items], make_shades(items, table, topics, 0.6, documents)
+    assert topics_without_a_shade(topics, shades, chunks, documents) == []
+    assert topics_without_a_shade(topics, shades[1:], chunks, documents) == sorted(shades[0].topic_ids)
+    assert topics_without_a_shade(topics, [*shades, shades[0]], chunks, documents) == sorted(shades[0].topic_ids)
+    twins = [replace(document, created_by="twin") for document in documents]
+    assert topics_without_a_shade(topics, [], chunks, twins) == [], "of the twin's own words there is none"
+
+
 def test_a_small_interest_is_told_beside_a_large_one() -> None:
     """Groups smaller than the root of the largest were dropped, and with them three real interests of 24 documents."""
     sea = {f"sea-{i}.md": f"I swam in the cold sea at Clevedon with Bev, swim {i} {i}.\n" for i in range(30)}
@@ -110,11 +121,13 @@ def test_a_shade_keeps_its_id_while_its_largest_topic_lives() -> None:
 def test_the_twins_own_words_are_never_told_as_the_users() -> None:
     items, table, topics = made_from(NOTES)
     clocks = sha256_hex(NOTES["clocks.md"].encode())
-    shades = make_shades(items, table, topics, 0.6, twin_made={clocks})
+    documents = [make_document("1", name, text.encode(), "read") for name, text in NOTES.items()]
+    twins = [replace(document, created_by="twin") for document in documents]
+    shades = make_shades(items, table, topics, 0.6, [next(d for d in twins if d.sha256 == clocks), *documents[:2]])
     cited = {citation.document_sha256 for _, places in cited_texts(shades, write_biography("1", shades)) for citation in places}
     assert cited
     assert clocks not in cited
-    assert make_shades(items, table, topics, 0.6, twin_made=set(stored(NOTES))) == []
+    assert make_shades(items, table, topics, 0.6, twins) == []
 
 
 def test_status_is_what_was_written_last() -> None:
@@ -123,6 +136,29 @@ def test_status_is_what_was_written_last() -> None:
     assert biography.as_of == "2025-03-02"
     assert [line.text for line in biography.status] == ["I swam in the sea at Clevedon again, for nine minutes, with Bev."]
     assert biography.status_skipped is None
+
+
+def test_a_plan_for_years_ahead_is_not_what_was_written_last() -> None:
+    """ "Written last" was counted from the newest heading: with a plan for 2040 in a file, nothing of this year was recent."""
+    plan = "# Sea\n\n## 3 June 2040\n\nI want to swim in the sea at Clevedon with Bev for my birthday.\n"
+    notes = {**NOTES, "plan.md": plan}
+    items, table, topics = made_from(notes)
+    documents = [make_document("1", name, text.encode(), "read") for name, text in notes.items()]
+    shades = make_shades(items, table, topics, 0.6, documents)
+    biography = write_biography("1", shades)
+    assert biography.as_of == "2025-03-02"
+    (planned,) = [event for shade in shades for event in shade.timeline if "birthday" in event.text]
+    assert (planned.date, planned.written) == ("2040-06-03", None)
+
+
+def test_a_message_is_dated_by_when_it_was_sent() -> None:
+    items, table, topics = made_from({"msg.txt": "I swam in the cold sea at Clevedon with Bev.\n"})
+    message = replace(
+        make_document("1", "msg.txt", b"I swam in the cold sea at Clevedon with Bev.\n", "read"), source="telegram"
+    )
+    (shade,) = make_shades(items, table, topics, 0.6, [message])
+    assert [(event.date, event.dated_by) for event in shade.timeline] == [("2026-03-01", "sent")]
+    assert write_biography("1", [shade]).as_of == "2026-03-01"
 
 
 @pytest.mark.parametrize("notes", [{"a.md": "- onions\n"}, {"a.md": "I swam in the cold sea at Clevedon.\n"}])

@@ -9,6 +9,7 @@ import pytest
 
 from lpm_kernel.errors import RetrievalError
 from lpm_kernel.L0.embed import ChunkText
+from lpm_kernel.L1.records import Community
 from lpm_kernel.L1.topics import KEYWORDS, MISC, find_topics
 from lpm_kernel.records import EmbeddingTable, Topic, sha256_hex
 from lpm_kernel.settings import TopicSettings
@@ -47,8 +48,8 @@ def table_of(items: Sequence[ChunkText], vectors: np.ndarray) -> EmbeddingTable:
     )
 
 
-def sizes_of(topics: Sequence[Topic]) -> list[int]:
-    return [len(topic.chunk_ids) for topic in topics]
+def sizes_of(groups: Sequence[Topic] | Sequence[Community]) -> list[int]:
+    return [len(group.chunk_ids) for group in groups]
 
 
 def test_a_small_interest_survives_beside_a_large_one() -> None:
@@ -114,6 +115,13 @@ def test_a_topic_keeps_its_id_while_it_holds_the_same_chunks() -> None:
     assert alone[0].topic_id == first[0].topic_id
     assert alone[0].label != first[0].label
     assert len({topic.topic_id for topic in first}) == 2
+
+
+def test_a_topic_called_misc_is_a_topic() -> None:
+    """A group whose only word is that of the rest was taken for the rest: no shade told it, and its id did not stay."""
+    items = [ChunkText(make_chunk("1", text), text, "") for text in ("misc", "Misc.", "the misc")]
+    (topic,) = find_topics(items, table_of(items, np.ones((3, 4), dtype=np.float32) / 2), RULES)
+    assert (topic.label != MISC, topic.keywords) == (True, ("misc",))
 
 
 def test_one_chunk_is_misc() -> None:

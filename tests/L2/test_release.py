@@ -7,19 +7,29 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from lpm_kernel.artefacts import encode_records
 from lpm_kernel.errors import StoreError, TrainingError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.library import read_documents
-from lpm_kernel.L2.release import documents_hash, find_unbuilt, make_release, publish_release, rows_hash
+from lpm_kernel.L1.records import Community
+from lpm_kernel.L2.release import (
+    documents_hash,
+    find_unbuilt,
+    keep_communities,
+    make_release,
+    publish_release,
+    read_communities,
+    rows_hash,
+)
 from lpm_kernel.records import ARMS, Adapter, Evaluation, GgufAdapter, Message, Topic, TrainingRow, User
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, promote_release
 from lpm_kernel.stores.schema import release
 from lpm_kernel.stores.users import add_user
-from tests.fakes import FakeEmbedder, no_progress
+from tests.fakes import FakeEmbedder, MemoryBlobs, no_progress
 from tests.samples import make_document, make_items
 from tests.samples import make_release as sample_release
 
@@ -43,6 +53,7 @@ def make_chain(user_id: str = "1", notes: dict[str, str] = NOTES) -> dict[str, A
         "chunks": [item.chunk for item in items],
         "table": table,
         "topics": [Topic("t", "all", (), chunk_ids, ())],
+        "communities": [Community("c", "all", (), chunk_ids, (), 0.5, (1.0,))],
         "rows": rows,
         "adapter": adapter,
         "gguf": GgufAdapter("gguf", "key", 1, "adapter", "base", 2),
@@ -76,6 +87,7 @@ STRANGE: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "chunks": lambda c: {"documents": c["documents"][1:]},
     "embeddings": lambda c: {"table": replace(c["table"], chunk_ids=c["table"].chunk_ids[::-1])},
     "topics": lambda c: {"topics": [replace(c["topics"][0], chunk_ids=c["topics"][0].chunk_ids[1:])]},
+    "communities": lambda c: {"communities": [replace(c["communities"][0], chunk_ids=c["communities"][0].chunk_ids[1:])]},
     "training_rows": lambda c: {"rows": [c["rows"][0], replace(c["rows"][1], source_chunk_ids=("gone",))]},
     "lora_adapter": lambda c: {"adapter": replace(c["adapter"], rows_sha256="other")},
     "gguf_adapter": lambda c: {"gguf": replace(c["gguf"], adapter_sha256="other")},
@@ -117,6 +129,38 @@ def test_publishing_retires_the_release_before_and_keeps_the_memory_of_both(stor
         promote_release(connection, sample_release(user_id, 1))
     counts = [stores.vectors.count(user_id, f"generation-{number}") for number in (1, 2, 3)]
     assert counts == [1, 0, len(entries) - 1]
+
+
+def test_the_communities_that_a_manifest_names_come_back_while_the_asset_goes_on_changing() -> None:
+    chain, blobs = make_chain(), MemoryBlobs()
+    made = make_release(**chain)
+    keep_communities(blobs, made, chain["communities"])
+    later = [replace(chain["communities"][0], label="other")]
+    other = make_release(**{**chain, "communities": later})
+    keep_communities(blobs, other, later)
+    assert other.release_id != made.release_id
+    assert read_communities(blobs, made) == chain["communities"]
+    assert read_communities(blobs, other) == later
+    assert made.communities_key
+    blobs.put(made.communities_key, encode_records(later))
+    with pytest.raises(StoreError, match="artefact_unreadable"):
+        read_communities(blobs, made)
+    blobs.delete(made.communities_key)
+    with pytest.raises(StoreError, match="blob_not_found"):
+        read_communities(blobs, made)
+
+
+def test_a_manifest_from_before_there_were_communities_is_read_and_names_none(stores: Stores, user_id: str) -> None:
+    with stores.tables.transaction(user_id) as connection:
+        promote_release(connection, sample_release(user_id, 1))
+        manifest = connection.execute(select(release.c.manifest)).scalar_one()
+        old = {key: value for key, value in manifest.items() if not key.startswith("communities_")}
+        assert len(old) == len(manifest) - 2
+        connection.execute(update(release).values(manifest=old))
+        loaded = live_release(connection, user_id)
+    assert loaded is not None
+    assert loaded.communities_key is None
+    assert read_communities(stores.blobs, loaded) is None
 
 
 def test_documents_that_no_release_holds_are_unbuilt(stores: Stores, user_id: str) -> None:

@@ -18,7 +18,7 @@ FORBIDDEN = {
 }
 HEAVY = {
     "torch", "transformers", "peft", "llama_cpp", "modal", "weaviate", "mem0", "graphiti_core", "spacy", "onnxruntime",
-    "sklearn", "pandas", "pyarrow", "gguf", "pdfminer",
+    "sklearn", "pandas", "pyarrow", "networkx", "gguf", "pdfminer",
 }  # fmt: skip
 
 FOREIGN = {

@@ -18,6 +18,7 @@ from lpm_kernel.settings import Settings, load_settings, settings_path
 from lpm_kernel.stores.addresses import CONNECTION_FILE
 from lpm_kernel.stores.open import Stores
 from tests.embedded.fixtures import EngineHome
+from tests.twin_assets.workbench import Workbench, lay_out
 from twin_assets.definitions import build_defs
 from twin_assets.home import process_environment
 from twin_assets.instance import dagster_home, write_dagster_yaml
@@ -85,3 +86,8 @@ def workshop(engine_home: EngineHome, stores: Stores, small_settings: Path) -> I
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Workbench:
+    return lay_out(settings)

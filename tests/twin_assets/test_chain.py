@@ -20,7 +20,7 @@ from lpm_kernel.stores.documents import pending_change
 from lpm_kernel.stores.releases import list_releases, live_release
 from tests.fakes import no_progress
 from tests.twin_assets.conftest import Workshop, figures
-from twin_assets import checks, memory_checks
+from twin_assets import checks
 
 pytestmark = pytest.mark.slow
 
@@ -59,9 +59,7 @@ def test_every_stage_succeeds_and_every_blocking_check_passes(built) -> None:
         assert result.success
         evaluations = result.get_asset_check_evaluations()
         assert {check.check_name for check in evaluations} == {
-            name
-            for name, value in {**vars(checks), **vars(memory_checks)}.items()
-            if isinstance(value, dg.AssetChecksDefinition)
+            name for name, value in vars(checks).items() if isinstance(value, dg.AssetChecksDefinition)
         }
         assert [check.check_name for check in evaluations if not check.passed and check.blocking] == []
 

@@ -7,7 +7,7 @@ import pytest
 
 from lpm_kernel.artefacts import decode_record, decode_records
 from lpm_kernel.L0.intake import receive_document
-from lpm_kernel.L1.records import Biography, Shade
+from lpm_kernel.L1.records import Biography, ChunkSalience, Community, Shade
 from lpm_kernel.layout import asset_key, text_key
 from lpm_kernel.records import Topic
 from tests.twin_assets.conftest import Workshop, figures
@@ -15,6 +15,7 @@ from tests.twin_assets.conftest import Workshop, figures
 pytestmark = pytest.mark.slow
 
 STAGES = [dg.AssetKey(name) for name in ("raw_documents", "chunks", "embeddings", "topics", "shades", "biography")]
+GRAPH = [dg.AssetKey(name) for name in ("raw_documents", "chunks", "embeddings", "entities", "salience", "communities")]
 NOTES = {
     "diary-2025-02.md": "# Diary\n\n## 9 February 2025\n\nI swam in the cold sea at Clevedon and stayed in for four minutes.\n",
     "cats.md": "# Cats\n\nMy cat is called Pilchard. In 2019 I fetched Pilchard from the rescue in Portishead.\n",
@@ -57,3 +58,30 @@ def test_notes_become_a_cited_biography_and_one_more_note_touches_only_its_topic
     after = topics_of(workshop, "mind-ada")
     assert sum(topic in before for topic in after) == len(before) - 1
     assert figures(again, "biography")["skipped"] == "no"
+
+
+def communities_of(workshop: Workshop, user_id: str) -> list[Community]:
+    return decode_records(workshop.stores.blobs.get(asset_key(user_id, "communities", "jsonl")), Community)
+
+
+def test_notes_become_communities_that_are_cited_and_keep_their_ids(workshop: Workshop) -> None:
+    stores = workshop.stores
+    workshop.add("mind-bo", "Bo", NOTES)
+    first = workshop.build("mind-bo", asset_selection=GRAPH)
+    assert first.success
+    checked = {check.check_name: check.passed for check in first.get_asset_check_evaluations()}
+    names = ("every_chunk_has_a_salience", "every_chunk_has_a_community", "community_summaries_are_cited")
+    assert [checked[name] for name in names] == [True] * 3
+    scored = decode_records(stores.blobs.get(asset_key("mind-bo", "salience", "jsonl")), ChunkSalience)
+    before = communities_of(workshop, "mind-bo")
+    told = figures(first, "communities")
+    assert told["communities"] + (told["misc_share"] > 0) == len(before)
+    assert sorted(row.chunk_id for row in scored) == sorted(c for community in before for c in community.chunk_ids)
+    assert figures(first, "salience")["newest"] == "2025-02-09"
+    assert "| community | key entities |" in told["sample"]
+
+    again = workshop.build("mind-bo", asset_selection=GRAPH)
+    assert again.success
+    assert communities_of(workshop, "mind-bo") == before
+    versions = [run.asset_materializations_for_node("communities")[0].tags["dagster/data_version"] for run in (first, again)]
+    assert versions[0] == versions[1], "what did not change starts nothing"

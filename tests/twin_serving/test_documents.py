@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from lpm_kernel.artefacts import encode_record
+from lpm_kernel.artefacts import encode_record, encode_records
 from lpm_kernel.L0.duplicates import link_near_duplicates
 from lpm_kernel.L0.library import read_documents
 from lpm_kernel.L1.biography import write_biography
-from lpm_kernel.L1.records import Biography, BiographyLine
+from lpm_kernel.L1.records import Biography, BiographyLine, CitedLine, Community
 from lpm_kernel.layout import asset_key, raw_key
 from lpm_kernel.records import Preference, VoiceProfile
 from lpm_kernel.stores.documents import list_waiting
@@ -175,6 +175,19 @@ def test_a_biography_that_was_skipped_gives_the_reason_and_no_line(client: TestC
     told = client.get(f"/twin/{user_id}/profile").json()["biography"]
     assert (told["lines"], told["status"]) == ([], [])
     assert told["skipped"].startswith("no shade")
+
+
+def test_the_profile_shows_communities_with_two_lines_and_their_bytes(client: TestClient, user_id: str, stores: Stores) -> None:
+    assert client.get(f"/twin/{user_id}/profile").json()["communities"] == []
+    lines = tuple(CitedLine(text, make_citation(text), "2025-02") for text in ("I swim.", "I dive.", "I float."))
+    community = Community("c1", "sea, swim", ("Clevedon",), ("x", "y"), lines, 0.4, (1.0, 0.0))
+    stores.blobs.put(asset_key(user_id, "communities", "jsonl"), encode_records([community]))
+    (shown,) = client.get(f"/twin/{user_id}/profile").json()["communities"]
+    assert (shown["label"], shown["key_entities"], shown["chunks"], shown["salience"]) == ("sea, swim", ["Clevedon"], 2, 0.4)
+    assert [line["text"] for line in shown["lines"]] == ["I swim.", "I dive."]
+    assert (shown["lines"][0]["byte_start"], shown["lines"][0]["byte_end"], shown["lines"][0]["date"]) == (0, 7, "2025-02")
+    stores.blobs.put(asset_key(user_id, "communities", "jsonl"), b'{"an": "older form"}\n')
+    assert client.get(f"/twin/{user_id}/profile").status_code == 500
 
 
 def test_the_profile_of_a_twin_shows_its_live_release(client: TestClient, twin: str) -> None:

@@ -25,10 +25,10 @@ from twin_assets.stages import Made, stage
 SAMPLE = 6
 
 
-@stage(group="l1", io_manager_key="jsonl", code_version="2", kinds={"s3", "scikitlearn"})
+@stage(group="l1", io_manager_key="jsonl", code_version="3", kinds={"s3", "scikitlearn"})
 def topics(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk], embeddings: EmbeddingTable) -> Made:
     """What the user writes about, one row a topic: its label, keywords, chunks and centre. Every chunk is in exactly one, or in
-    `misc`. New chunks join the topics of last time, which keep their ids. Read by `shades`, by `training_rows`, which takes
+    `misc`. They grow from the cores of last time, and ids stay. Read by `shades`, by `training_rows`, which takes
     topics in turn, and by the profile."""
     port = stores.stores
     user_id = context.partition_key
@@ -66,8 +66,7 @@ def shades(
     timeline, all in the user's own words and each with the bytes it stands on. Read by `biography`."""
     port = stores.stores
     items = chunk_texts(chunks, fetch_texts(chunks, port.blobs))
-    twin_made = {document.sha256 for document in raw_documents if document.created_by == "twin"}
-    found = make_shades(items, embeddings, topics, port.settings.topics.shade_similarity, twin_made=twin_made)
+    found = make_shades(items, embeddings, topics, port.settings.topics.shade_similarity, raw_documents)
     events = [(shade, event) for shade in found for event in shade.timeline]
     return Made(
         found,

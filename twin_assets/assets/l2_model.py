@@ -12,6 +12,7 @@ from lpm_kernel.artefacts import encode_record, encode_records
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L0.embed import chunk_texts, generation_of
 from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L1.records import ChunkSalience, Community
 from lpm_kernel.L2.adapter_files import fetch_adapter
 from lpm_kernel.L2.base_model import prepare_base
 from lpm_kernel.L2.engine import adapter_folder, cache_folder, open_llm
@@ -37,16 +38,19 @@ from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, progress_of, stage
 
 
-@stage(group="l2", io_manager_key="jsonl", code_version="1", kinds={"s3", "spacy"})
+@stage(group="l2", io_manager_key="jsonl", code_version="2", kinds={"s3", "spacy"})
 def training_rows(
     context: dg.AssetExecutionContext,
     stores: StoresResource,
     chunks: list[Chunk],
     embeddings: EmbeddingTable,
     topics: list[Topic],
+    salience: list[ChunkSalience],
+    communities: list[Community],
 ) -> Made:
     """Conversations to learn from, one row each, made by fixed rules from the user's own sentences: some asked for alone, some
-    among retrieved lines in the live prompt's form, some that the lines do not answer. Read by `lora_adapter`."""
+    among retrieved lines in the live prompt's form, some that the lines do not answer. What counts more comes first, topics in
+    turn; nothing that the twin wrote is in them. Read by `lora_adapter`."""
     port = stores.stores
     user_id = context.partition_key
     progress = progress_of(context)
@@ -65,6 +69,8 @@ def training_rows(
         embedder,
         load_golden(port.blobs, user_id),
         progress,
+        salience=salience,
+        communities=communities,
     )
     return Made(
         rows,

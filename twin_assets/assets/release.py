@@ -6,7 +6,8 @@ Does not belong here: serving it.
 
 import dagster as dg
 
-from lpm_kernel.L2.release import make_release, publish_release
+from lpm_kernel.L1.records import Community
+from lpm_kernel.L2.release import keep_communities, make_release, publish_release
 from lpm_kernel.records import (
     Adapter,
     Chunk,
@@ -29,6 +30,7 @@ def twin_release(
     chunks: list[Chunk],
     embeddings: EmbeddingTable,
     topics: list[Topic],
+    communities: list[Community],
     training_rows: list[TrainingRow],
     lora_adapter: Adapter,
     gguf_adapter: GgufAdapter,
@@ -42,11 +44,13 @@ def twin_release(
         chunks,
         embeddings,
         topics,
+        communities,
         training_rows,
         lora_adapter,
         gguf_adapter,
         evaluation,
     )
+    keep_communities(stores.stores.blobs, release, communities)
     publish_release(stores.stores.tables, stores.stores.vectors, release)
     return Made(
         release,

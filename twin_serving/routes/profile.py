@@ -11,36 +11,43 @@ from functools import partial
 from fastapi import APIRouter
 
 from lpm_kernel.artefacts import decode_record, decode_records, read_artefact
-from lpm_kernel.L1.records import Biography
+from lpm_kernel.L1.records import Biography, Community
 from lpm_kernel.records import Topic, VoiceProfile, check_user_id
 from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.releases import live_release
 from lpm_kernel.stores.users import get_user
 from twin_serving.deps import ServicesDep
-from twin_serving.schemas import DocumentOut, ProfileAnswer, ReleaseOut, TopicOut, VoiceOut, biography_out, preference_out
+from twin_serving.schemas import (
+    DocumentOut,
+    ProfileAnswer,
+    ReleaseOut,
+    TopicOut,
+    VoiceOut,
+    biography_out,
+    community_out,
+    preference_out,
+)
 
 router = APIRouter()
 
 
 @router.get("/twin/{user_id}/profile")
 def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
-    """The user, each document with what became of it, topics, biography, voice, preferences, and the live release with its
-    evaluation.
+    """The user, each document with what became of it, topics, communities, biography, voice, preferences, and the live release
+    with its evaluation.
 
-    No topics, no biography or no voice means that none were made yet; what cannot be read is an error.
+    No topics, communities, biography or voice means that none were made yet; what cannot be read is an error.
     """
     check_user_id(user_id)
     with services.stores.tables.transaction(user_id) as connection:
         user = get_user(connection, user_id)
         documents = list_documents(connection, user_id)
         release = live_release(connection, user_id)
-    topics = read_artefact(services.stores.blobs, user_id, "topics", "jsonl", partial(decode_records, record_type=Topic))
-    voice = read_artefact(
-        services.stores.blobs, user_id, "voice_profile", "json", partial(decode_record, record_type=VoiceProfile)
-    )
-    biography = read_artefact(
-        services.stores.blobs, user_id, "biography", "json", partial(decode_record, record_type=Biography)
-    )
+    read = partial(read_artefact, services.stores.blobs, user_id)
+    topics = read("topics", "jsonl", partial(decode_records, record_type=Topic))
+    communities = read("communities", "jsonl", partial(decode_records, record_type=Community))
+    voice = read("voice_profile", "json", partial(decode_record, record_type=VoiceProfile))
+    biography = read("biography", "json", partial(decode_record, record_type=Biography))
     return ProfileAnswer(
         user_id=user.user_id,
         name=user.name,
@@ -64,6 +71,7 @@ def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
             TopicOut(topic_id=topic.topic_id, label=topic.label, keywords=list(topic.keywords), chunks=len(topic.chunk_ids))
             for topic in topics or []
         ],
+        communities=[community_out(community) for community in communities or []],
         biography=biography_out(biography) if biography else None,
         release=ReleaseOut(release_id=release.release_id, created_at=release.created_at, evaluation=release.evaluation)
         if release

@@ -1,7 +1,7 @@
-"""Checks of what is remembered.
+"""L1 claims about `memories`: what the documents say of a person, as the memory store holds it.
 
-Belongs here: claims about `memories`.
-Does not belong here: checks of the stages it is made from (`checks.py`).
+Belongs here: one check a claim, named as the claim; those that block say so.
+Does not belong here: claims about the stages it is made from.
 """
 
 import dagster as dg
@@ -9,7 +9,7 @@ import dagster as dg
 from lpm_kernel.L1.document_memories import differences
 from lpm_kernel.records import Document, Memory, VoiceProfile
 from twin_assets.assets import l1_memories
-from twin_assets.checks import claim
+from twin_assets.checks.claim import claim
 from twin_assets.resources import StoresResource
 
 

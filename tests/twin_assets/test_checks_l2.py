@@ -1,0 +1,103 @@
+"""L2 checks fail on what they are there to find."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors.numpy import save
+
+from lpm_kernel.L2.prompt import DECLINE
+from lpm_kernel.layout import golden_key
+from lpm_kernel.records import (
+    ARMS,
+    Adapter,
+    Evaluation,
+    Message,
+    TrainingRow,
+)
+from lpm_kernel.settings import Settings
+from tests.twin_assets.workbench import USER, Workbench
+from twin_assets import checks
+
+
+def make_row(bench: Workbench, position: int, question: str, answer: str, split: Any = "train") -> TrainingRow:
+    messages = (Message("system", "You are Nora."), Message("user", question), Message("assistant", answer))
+    source = bench.chunks[position].chunk_id
+    return TrainingRow(f"row-{question}", "refusal" if answer == DECLINE else "recall", messages, (source,), split, "")
+
+
+def test_an_answer_that_its_source_does_not_hold_is_found(bench: Workbench) -> None:
+    def supported(row: TrainingRow) -> bool:
+        return bench.passes(checks.rows_are_supported_by_their_sources, training_rows=[row], chunks=bench.chunks)
+
+    assert supported(make_row(bench, 0, "What is your cat called?", "Our one-eyed cat is called Pilchard."))
+    assert not supported(make_row(bench, 0, "What is your cat called?", "Our one-eyed cat is called Admiral."))
+    assert supported(make_row(bench, 0, "Where is the key?", DECLINE))
+
+
+def test_a_golden_question_in_the_rows_is_found(bench: Workbench) -> None:
+    question = {"id": "q", "question": "What is your cat called?", "expected": ["Pilchard"], "document": "diary.md"}
+    content = {"questions": [question], "unanswerable": [{"id": "u", "question": "What is your shoe size?"}]}
+
+    def kept_out(asked: str, answer: str = "Our one-eyed cat is called Pilchard.") -> bool:
+        rows = [make_row(bench, 0, asked, answer)]
+        return bench.passes(checks.no_golden_question_in_training, training_rows=rows)
+
+    assert kept_out("What is your cat called?"), "nobody gave a golden set yet"
+    bench.blobs.put(golden_key(USER), yaml.safe_dump(content).encode())
+    assert not kept_out("What is your cat called?")
+    assert not kept_out("How is the cat called?")
+    assert not kept_out("What is your shoe size?", DECLINE)
+    assert kept_out("Where does the band play?")
+
+
+def test_a_line_of_a_held_out_document_in_a_train_row_is_found(bench: Workbench, settings: Settings) -> None:
+    bench.settings = settings.model_copy(update={"training": settings.training.model_copy(update={"held_out_share": 0.5})})
+    results = [
+        bench.passes(
+            checks.no_held_out_text_in_training,
+            training_rows=[make_row(bench, position, "What?", "x", split)],
+            chunks=bench.chunks,
+        )
+        for position in (0, len(bench.chunks) - 1)
+        for split in ("train", "held_out")
+    ]
+    assert results.count(False) == 1, "of the two documents one is held out, and only a train row may not use it"
+
+
+def test_weights_that_are_not_finite_or_never_moved_are_found(bench: Workbench) -> None:
+    adapter = Adapter("a", "tenant/1/lora/a", "c", 1, "b", "r", 4, 8, (), 1, 7, (1.0,), 1.0, 1.0)
+
+    def sound(up: float) -> bool:
+        weights = {"q.lora_A.weight": np.ones((2, 2), np.float16), "q.lora_B.weight": np.full((2, 2), up, np.float16)}
+        bench.blobs.put(adapter.key, save(weights))
+        return bench.passes(checks.adapter_is_finite, lora_adapter=adapter)
+
+    assert sound(0.5)
+    assert not sound(0.0)
+    assert not sound(float("nan"))
+
+
+def make_evaluation(base: int, adapter: int, in_pack: int, questions: int = 10, source: Any = "golden") -> Evaluation:
+    correct = dict.fromkeys(ARMS, 0) | {"base+retrieval": base, "adapter+retrieval": adapter}
+    return Evaluation(source, questions, correct, in_pack, 0, dict.fromkeys(ARMS, 0), (), "g", "gguf", "base", 1.0)
+
+
+def test_a_twin_that_knows_less_than_the_base_with_the_same_lines_is_found(bench: Workbench) -> None:
+    def better(report: Evaluation) -> bool:
+        return bench.passes(checks.release_beats_base_with_retrieval, stores=False, evaluation=report)
+
+    assert better(make_evaluation(3, 5, 9))
+    assert not better(make_evaluation(5, 3, 9))
+    assert not better(make_evaluation(0, 0, 0, questions=0)), "nothing was asked, so nothing is shown"
+
+
+def test_lines_that_hold_too_few_facts_are_found(bench: Workbench) -> None:
+    def rich(report: Evaluation) -> bool:
+        return bench.passes(checks.pack_holds_nine_facts_of_ten, stores=False, evaluation=report)
+
+    assert rich(make_evaluation(0, 0, 9))
+    assert not rich(make_evaluation(0, 0, 8))
+    assert rich(make_evaluation(0, 0, 0, source="held_out"))

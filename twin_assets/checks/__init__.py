@@ -1,0 +1,60 @@
+"""Checks: claims about each stage that must hold before the next one runs.
+
+Belongs here: every check of every layer, for whoever loads or names one.
+Does not belong here: the checks themselves (a module a layer).
+"""
+
+from twin_assets.checks.l0 import (
+    chunks_cover_every_byte,
+    every_mention_is_at_its_bytes,
+    no_word_is_of_two_entities,
+    preferences_stand_in_the_users_own_text,
+    vectors_are_unit_and_searchable,
+)
+from twin_assets.checks.l1 import (
+    biography_cites_every_shade,
+    community_summaries_are_cited,
+    every_chunk_has_a_community,
+    every_chunk_has_a_salience,
+    every_chunk_has_a_topic,
+    every_citation_is_at_its_bytes,
+    every_topic_has_a_shade,
+    graph_holds_the_known_facts,
+)
+from twin_assets.checks.l1_memories import memory_holds_what_documents_say, one_voice_without_an_end
+from twin_assets.checks.l2 import (
+    adapter_is_finite,
+    gguf_matches_adapter,
+    no_golden_question_in_training,
+    no_held_out_text_in_training,
+    pack_holds_nine_facts_of_ten,
+    release_beats_base_with_retrieval,
+    rows_are_supported_by_their_sources,
+)
+from twin_assets.checks.release import release_names_what_is_there
+
+__all__ = [
+    "adapter_is_finite",
+    "biography_cites_every_shade",
+    "chunks_cover_every_byte",
+    "community_summaries_are_cited",
+    "every_chunk_has_a_community",
+    "every_chunk_has_a_salience",
+    "every_chunk_has_a_topic",
+    "every_citation_is_at_its_bytes",
+    "every_mention_is_at_its_bytes",
+    "every_topic_has_a_shade",
+    "gguf_matches_adapter",
+    "graph_holds_the_known_facts",
+    "memory_holds_what_documents_say",
+    "no_golden_question_in_training",
+    "no_held_out_text_in_training",
+    "no_word_is_of_two_entities",
+    "one_voice_without_an_end",
+    "pack_holds_nine_facts_of_ten",
+    "preferences_stand_in_the_users_own_text",
+    "release_beats_base_with_retrieval",
+    "release_names_what_is_there",
+    "rows_are_supported_by_their_sources",
+    "vectors_are_unit_and_searchable",
+]

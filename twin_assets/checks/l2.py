@@ -1,0 +1,140 @@
+"""L2 claims: about training rows, the adapter in both its forms, and the evaluation.
+
+Belongs here: one check a claim about memory in weights, named as the claim; those that block say so.
+Does not belong here: repairing anything.
+"""
+
+import tempfile
+from pathlib import Path
+
+import dagster as dg
+
+from lpm_kernel.L0.embed import chunk_texts
+from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L2.golden import load_golden
+from lpm_kernel.L2.synthesize import find_golden_rows, find_unsupported_rows, split_documents
+from lpm_kernel.records import Adapter, Chunk, Evaluation, GgufAdapter, TrainingRow
+from lpm_kernel.stores.blobs import TenantBlobs
+from twin_assets.assets import l2_model
+from twin_assets.checks.claim import claim
+from twin_assets.resources import StoresResource
+
+MATCH_PROMPTS = 4
+MATCH_TOKENS = 16
+
+
+@claim(l2_model.training_rows, reads=["chunks"])
+def rows_are_supported_by_their_sources(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, training_rows: list[TrainingRow], chunks: list[Chunk]
+) -> dg.AssetCheckResult:
+    """Each answer stands word for word in the chunk it names first; only a refusal says something else."""
+    items = chunk_texts(chunks, fetch_texts(chunks, stores.stores.blobs))
+    unsupported = find_unsupported_rows(training_rows, {item.chunk.chunk_id: item.text for item in items})
+    return dg.AssetCheckResult(passed=not unsupported, metadata={"rows": len(training_rows), "unsupported": unsupported[:10]})
+
+
+@claim(l2_model.training_rows)
+def no_golden_question_in_training(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, training_rows: list[TrainingRow]
+) -> dg.AssetCheckResult:
+    """No row asks a golden question or a paraphrase of one: near in meaning, or nearish and answered by the same fact."""
+    golden = load_golden(stores.stores.blobs, context.partition_key)
+    offending = find_golden_rows(training_rows, golden, stores.stores.embedder)
+    return dg.AssetCheckResult(
+        passed=not offending,
+        metadata={
+            "rows": len(training_rows),
+            "golden_questions": len(golden.questions) + len(golden.unanswerable) if golden else 0,
+            "offending": offending[:10],
+        },
+    )
+
+
+@claim(l2_model.training_rows, reads=["chunks"])
+def no_held_out_text_in_training(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, training_rows: list[TrainingRow], chunks: list[Chunk]
+) -> dg.AssetCheckResult:
+    """No train row was made from, or shows, a line of a document that was kept out."""
+    splits = split_documents([chunk.document_sha256 for chunk in chunks], stores.stores.settings.training.held_out_share)
+    held_out = {chunk.chunk_id for chunk in chunks if splits[chunk.document_sha256] == "held_out"}
+    leaking = [row.row_id for row in training_rows if row.split == "train" and held_out & set(row.source_chunk_ids)]
+    return dg.AssetCheckResult(passed=not leaking, metadata={"held_out_chunks": len(held_out), "leaking": leaking[:10]})
+
+
+@claim(l2_model.lora_adapter)
+def adapter_is_finite(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, lora_adapter: Adapter
+) -> dg.AssetCheckResult:
+    """Every weight of the adapter is a finite number, and not all of them are zero."""
+    import numpy as np
+    from safetensors.numpy import load
+
+    weights = load(TenantBlobs(stores.stores.blobs, context.partition_key).get(lora_adapter.key))
+    finite = all(bool(np.isfinite(tensor).all()) for tensor in weights.values())
+    moved = any(bool(np.any(tensor)) for name, tensor in weights.items() if ".lora_B." in name)
+    return dg.AssetCheckResult(passed=finite and moved, metadata={"tensors": len(weights), "finite": finite, "trained": moved})
+
+
+@claim(l2_model.gguf_adapter, reads=["lora_adapter", "training_rows"])
+def gguf_matches_adapter(
+    context: dg.AssetCheckExecutionContext,
+    stores: StoresResource,
+    gguf_adapter: GgufAdapter,
+    lora_adapter: Adapter,
+    training_rows: list[TrainingRow],
+) -> dg.AssetCheckResult:
+    """llama.cpp with the GGUF adapter says the same greedy tokens as PEFT with the adapter, on the same f16 base.
+
+    They may part where PEFT itself had two tokens within rounding of each other: a tie.
+    """
+    from lpm_kernel.L2.base_model import prepare_base
+    from lpm_kernel.L2.engine import cache_folder
+    from lpm_kernel.L2.match import greedy_tokens_match
+    from lpm_kernel.L2.prompt import render_chatml
+
+    blobs = TenantBlobs(stores.stores.blobs, context.partition_key)
+    base = prepare_base(stores.stores.settings.models, cache_folder(), lambda share, words: None)
+    prompts = [render_chatml(row.messages[:-1], open_answer=True) for row in training_rows[:MATCH_PROMPTS]]
+    with tempfile.TemporaryDirectory(prefix="twin-match-") as name:
+        folder = Path(name)
+        blobs.get_file(lora_adapter.key, folder / "adapter_model.safetensors")
+        blobs.get_file(lora_adapter.config_key, folder / "adapter_config.json")
+        blobs.get_file(gguf_adapter.key, folder / "adapter.gguf")
+        report = greedy_tokens_match(
+            folder / "adapter_model.safetensors",
+            folder / "adapter_config.json",
+            folder / "adapter.gguf",
+            base,
+            prompts,
+            MATCH_TOKENS,
+        )
+    return dg.AssetCheckResult(
+        passed=report.equal + report.ties == report.prompts,
+        metadata={"prompts": report.prompts, "equal": report.equal, "ties": report.ties},
+    )
+
+
+@claim(l2_model.evaluation, blocking=False)
+def release_beats_base_with_retrieval(context: dg.AssetCheckExecutionContext, evaluation: Evaluation) -> dg.AssetCheckResult:
+    """The adapter with retrieval answers at least as many questions as the bare base with the same retrieval.
+
+    Why it only warns: a person with few documents has few questions, and chance would then decide who gets a twin. Without a
+    question nothing is shown, and it warns too.
+    """
+    adapter, base = evaluation.correct["adapter+retrieval"], evaluation.correct["base+retrieval"]
+    return dg.AssetCheckResult(
+        passed=evaluation.questions > 0 and adapter >= base,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"adapter+retrieval": adapter, "base+retrieval": base, "questions": evaluation.questions},
+    )
+
+
+@claim(l2_model.evaluation, blocking=False)
+def pack_holds_nine_facts_of_ten(context: dg.AssetCheckExecutionContext, evaluation: Evaluation) -> dg.AssetCheckResult:
+    """At least 90 % of golden facts are in the retrieved lines. Held-out questions are made from their lines: no proof."""
+    share = evaluation.in_pack / max(1, evaluation.questions)
+    return dg.AssetCheckResult(
+        passed=share >= 0.9 or evaluation.question_source != "golden",
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"share_in_pack": share, "questions": evaluation.questions},
+    )

@@ -1,0 +1,32 @@
+"""Release claims: about the manifest that serving loads.
+
+Belongs here: one check a claim about a release, named as the claim; those that block say so.
+Does not belong here: repairing anything.
+"""
+
+import dagster as dg
+
+from lpm_kernel.errors import StoreError
+from lpm_kernel.L2.release import read_communities
+from lpm_kernel.records import Release
+from lpm_kernel.stores.blobs import TenantBlobs
+from twin_assets.assets import release
+from twin_assets.checks.claim import claim
+from twin_assets.resources import StoresResource
+
+
+@claim(release.twin_release)
+def release_names_what_is_there(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, twin_release: Release
+) -> dg.AssetCheckResult:
+    """The adapter and the communities that the manifest names lie where it says, the communities with the hash it says."""
+    blobs = stores.stores.blobs
+    missing = [] if TenantBlobs(blobs, twin_release.user_id).exists(twin_release.gguf_key) else ["gguf_adapter"]
+    try:
+        found = read_communities(blobs, twin_release)
+    except StoreError as error:
+        if error.retryable and error.code != "blob_not_found":
+            raise
+        found = None
+    missing += ["communities"] if found is None else []
+    return dg.AssetCheckResult(passed=not missing, metadata={"release_id": twin_release.release_id, "missing": missing})
