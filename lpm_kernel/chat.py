@@ -17,6 +17,7 @@ from pathlib import Path
 from lpm_kernel.errors import IngestionError, LlmError, StoreError, UserInputError
 from lpm_kernel.L2.adapter_files import fetch_adapter
 from lpm_kernel.L2.prompt import DECLINE, fit_messages
+from lpm_kernel.L2.release import read_communities
 from lpm_kernel.recall.plan import Line, Part, recall_lines
 from lpm_kernel.recall.turn_preferences import preference_memories
 from lpm_kernel.recall.write_gate import remember_turn, write_memories
@@ -94,7 +95,16 @@ def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id
         append_message(connection, asked)
         number = count_questions(connection, user_id, session_id)
     said = [message.content for message in history]
-    recalled = recall_lines(stores, user_id, release.memory_generation, question, now=asked.ts, already_said=said)
+    recalled = recall_lines(
+        stores,
+        user_id,
+        release.memory_generation,
+        question,
+        now=asked.ts,
+        fingerprint=release.embedding_fingerprint,
+        read_communities=lambda: read_communities(stores.blobs, release),
+        already_said=said,
+    )
     talk = [Message("user" if message.sender == "user" else "assistant", message.content) for message in history]
     messages, kept = fit_messages(user, question, recalled.lines, talk, llm, stores.settings.models.answer_tokens)
     # a remembered line is left out: said again it is a repetition, which prolongs it, and no echo of the twin

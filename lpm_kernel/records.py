@@ -305,17 +305,6 @@ class ChatMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class UploadResult:
-    """What became of one file of an upload."""
-
-    filename: str
-    status: Literal["stored", "duplicate", "refused"]
-    sha256: str | None
-    size_bytes: int
-    refusal: Refusal | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Mention:
     document_sha256: str
     chunk_id: str

@@ -74,6 +74,7 @@ class RecallSettings(Section):
     fact_days: int = Field(ge=1)
     pack_tokens: int = Field(ge=32)
     preference_tokens: int = Field(ge=0)
+    salience_weight: float = Field(ge=0, le=1)
     answer_confidence: float = Field(ge=0, le=1)
     store_timeout_s: float = Field(gt=0)
 

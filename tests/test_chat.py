@@ -12,6 +12,7 @@ import pytest
 from lpm_kernel.chat import MAX_QUESTION_CHARACTERS, answer, begin_turn, stream_turn
 from lpm_kernel.errors import LlmError, UserInputError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
+from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.records import User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.conversations import last_messages
@@ -38,6 +39,7 @@ def release(stores: Stores, user_id: str, generation: str, number: int, base_sha
     made = replace(
         make_release(user_id, number),
         memory_generation=generation,
+        embedding_fingerprint=stores.embedder.fingerprint,
         gguf_key=f"tenant/{user_id}/lora/{sha256_hex(adapter)}.gguf",
         gguf_sha256=sha256_hex(adapter),
         base_sha256=base_sha256,
@@ -185,3 +187,23 @@ def test_a_memory_store_that_fails_keeps_nobody_from_an_answer(
     assert "cat" not in caplog.text.replace(twin, "")
     assert "".join(stream_turn(stores, llm, turn, tmp_path)) == "Pilchard."
     gone.close()
+
+
+def test_preferences_that_a_person_tells_become_memories_of_their_own(
+    stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path
+) -> None:
+    llm.answers.extend(["Noted.", "Noted."])
+    answer(stores, llm, twin, "I never eat meat, it makes me ill.", tmp_path, "s")
+    answer(stores, llm, twin, "The tram was late today.", tmp_path, "s")
+    held = stores.memories.current(twin, as_of=datetime.now(UTC), kinds=["preference"])
+    assert [(memory.text, memory.source, memory.expiration_date) for memory in held] == [
+        ("I never eat meat, it makes me ill.", "chat", None)
+    ]
+
+
+def test_what_nobody_knows_is_said_so_and_the_model_is_not_asked(
+    stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path
+) -> None:
+    reply = answer(stores, llm, twin, "Which newspaper does your dentist read?", tmp_path, "s")
+    assert (reply.text, reply.turn.answerable, llm.calls) == (DECLINE, False, [])
+    assert said(stores, twin, "s")[-1] == ("twin", DECLINE)

@@ -14,9 +14,10 @@ import dagster as dg
 
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.L0.intake import receive_file
+from lpm_kernel.L0.records import UploadResult
 from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.layout import golden_key
-from lpm_kernel.records import Refusal, UploadResult, User, check_user_id
+from lpm_kernel.records import Refusal, User, check_user_id
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.users import add_user

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, BinaryIO
 from lpm_kernel.errors import IngestionError, UserInputError
 from lpm_kernel.L0.quarantine import LIVE, drop_useless_copies, keep_refused, save_whole, within_limit
 from lpm_kernel.L0.read import mime_of
+from lpm_kernel.L0.records import UploadResult
 from lpm_kernel.layout import raw_key
-from lpm_kernel.records import Document, Refusal, Source, UploadResult, User, check_user_id
+from lpm_kernel.records import Document, Refusal, Source, User, check_user_id
 from lpm_kernel.settings import LimitSettings
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.documents import add_name, list_documents, lock_documents, mark_replaced, put_document

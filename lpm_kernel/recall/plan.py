@@ -9,16 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
 from lpm_kernel.errors import LlmError, RetrievalError, StoreError
 from lpm_kernel.L0.chunk import count_tokens
+from lpm_kernel.L1.records import Community
+from lpm_kernel.recall.broad import broad_lines, community_vectors, is_broad
 from lpm_kernel.recall.confidence import LINES, FoundLine, judge, seeks_knowledge
 from lpm_kernel.recall.preferences import choose_preferences
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Evidence, Fact, Memory, MemoryKind
+from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.stems import stems_of
 from lpm_kernel.stores.text_index import asks
@@ -26,10 +29,11 @@ from lpm_kernel.stores.text_index import asks
 if TYPE_CHECKING:
     import numpy as np
 
-Part = Literal["documents", "memories", "preferences", "facts"]
+Part = Literal["documents", "communities", "memories", "preferences", "facts"]
 PARTS: tuple[Part, ...] = get_args(Part)
 REMEMBERED: tuple[MemoryKind, ...] = ("fact", "summary", "turn")
 """Kinds that are found by the question; preferences are chosen by rules of their own."""
+MEMORY_HALF_LIFE_DAYS = 90
 _LOG = logging.getLogger(__name__)
 
 
@@ -70,30 +74,44 @@ def recall_lines(
     question: str,
     *,
     now: datetime,
+    fingerprint: str | None = None,
+    read_communities: Callable[[], Sequence[Community] | None] | None = None,
     already_said: Collection[str] = (),
     parts: Collection[Part] = PARTS,
 ) -> Recalled:
     """What the twin knows of a question: of one generation of its documents, and of all that was said and held until `now`.
 
+    `fingerprint`: of the model that this generation was embedded with, where it may be another than that of the settings.
+    `read_communities` is called for a question about the person as a whole only, which no single line answers.
     `already_said`: texts that stand in the prompt anyway, such as the last turns. All parts are asked at once.
     Raises: RetrievalError `memory_empty`; StoreError or LlmError of the documents, when no other part found anything either.
     """
     recall = stores.settings.recall
-    vector = stores.embedder.embed([question])[0]
+    embedder = stores.embedder_of(fingerprint or stores.embedder.fingerprint)
+    asked = embedder.embed([question])[0]
+    vector = asked if embedder is stores.embedder else stores.embedder.embed([question])[0]
     questions: dict[Part, Callable[[], list[Line]]] = {
-        "documents": lambda: _ask_documents(stores, user_id, generation, question, vector),
+        "documents": lambda: _ask_documents(stores, embedder, user_id, generation, question, asked),
         "memories": lambda: _ask_memories(stores, user_id, question, vector, now),
         "preferences": lambda: _ask_preferences(stores, user_id, question, vector, now),
         "facts": lambda: _ask_facts(stores, user_id, question, vector, now),
     }
-    found, failed = ask_all({part: questions[part] for part in PARTS if part in parts}, recall.store_timeout_s)
+    if read_communities and is_broad(question):
+        questions["communities"] = lambda: _ask_communities(read_communities() or (), asked, max(LINES, recall.lines))
+    wanted: dict[Part, Callable[[], list[Line]]] = {
+        part: questions[part] for part in PARTS if part in parts and part in questions
+    }
+    found, failed = ask_all(wanted, recall.store_timeout_s)
     if isinstance(failed.get("documents"), RetrievalError):
         raise failed["documents"]
     said = {_sign(text) for text in already_said}
-    told = [line for part in ("documents", "memories") for line in found.get(part, ()) if _sign(line.text) not in said]
+    broad = found.get("communities", [])
+    told = [*(broad or found.get("documents", ())), *found.get("memories", ())]
+    told = [line for line in told if _sign(line.text) not in said]
     confidence = judge(question, [FoundLine(line.text, line.cosine, line.score) for line in told])
     facts = [line for line in found.get("facts", ()) if line.cosine >= recall.fact_cosine][: recall.facts]
-    remembered = [line for line in told if line.memory and line.cosine >= recall.memory_cosine][: recall.memories]
+    near = [line for line in told if line.memory and line.cosine >= recall.memory_cosine]
+    remembered = [weigh(line, now, recall.salience_weight) for line in near][: recall.memories]
     documents = [line for line in told if line.evidence][: recall.lines]
     preferred = [line for line in found.get("preferences", ()) if _sign(line.text) not in said]
     room = recall.pack_tokens - sum(count_tokens(line.text) for line in preferred)
@@ -103,7 +121,8 @@ def recall_lines(
         raise failed["documents"]
     for part, error in failed.items():
         _LOG.warning("%s of user %s could not be asked: %s", part, user_id, error.code)
-    unknown = seeks_knowledge(question) and confidence < recall.answer_confidence and not any(line.fact for line in lines)
+    known = bool(broad) or any(line.fact for line in lines)
+    unknown = not known and seeks_knowledge(question) and confidence < recall.answer_confidence
     return Recalled(tuple(lines), tuple(part for part in PARTS if part in failed), confidence, answerable=not unknown)
 
 
@@ -142,11 +161,30 @@ def _sign(text: str) -> tuple[str, ...]:
     return tuple(stems_of(text)) or (text,)
 
 
-def _ask_documents(stores: Stores, user_id: str, generation: str, question: str, vector: np.ndarray) -> list[Line]:
+def weigh(line: Line, now: datetime, weight: float) -> Line:
+    """A memory's score times its salience: how much it was said to matter, less with each half-life since.
+
+    Units: `weight`, 0 to 1, is the share of the score that salience decides on.
+    """
+    if line.memory is None:
+        return line
+    days = max(0.0, (now - line.memory.created_at).total_seconds() / 86_400)
+    salience = line.memory.importance * 0.5 ** (days / MEMORY_HALF_LIFE_DAYS)
+    return replace(line, score=line.score * (1 - weight + weight * salience))
+
+
+def _ask_communities(communities: Sequence[Community], vector: np.ndarray, k: int) -> list[Line]:
+    found = broad_lines(vector, communities, community_vectors(communities), k)
+    return [Line(item.text, item.score, item.cosine, evidence=item) for item in found]
+
+
+def _ask_documents(
+    stores: Stores, embedder: Embedder, user_id: str, generation: str, question: str, vector: np.ndarray
+) -> list[Line]:
     """More than the prompt shows, since the confidence is judged on more."""
     recall = stores.settings.recall
     found = recall_evidence(
-        *(user_id, generation, question, stores.vectors, stores.embedder, recall),
+        *(user_id, generation, question, stores.vectors, embedder, recall),
         lines=max(LINES, recall.lines),
         vector=vector,
     )

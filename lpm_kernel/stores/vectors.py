@@ -242,10 +242,11 @@ select :user_id, :entry_id, array[cast(:generation as text)], :chunk_id, :finger
 from (select setweight(to_tsvector('english', :text), 'A') || setweight(to_tsvector('english', :near), 'B') as lexemes) entry
 """
 
+# Materialized: what the planner writes into the query in their place is computed anew for each row.
 _SEARCH = """
 with asked as (
     select lexeme from unnest(to_tsvector('english', :question))
-), tenant as (
+), tenant as materialized (
     select entry_id, chunk_id, lexemes, own_lexemes + :neighbour_weight * near_lexemes as length,
            1 - (embedding <=> cast(:vector as vector)) as cosine
     from chunk_vector
@@ -258,17 +259,17 @@ with asked as (
            + :neighbour_weight * cardinality(array_positions(entry.weights, 'B')) as times
     from tenant, unnest(tenant.lexemes) entry
     where entry.lexeme in (select lexeme from asked)
-), rarity as (
+), rarity as materialized (
     select lexeme, ln(1 + (chunks - count(*) + 0.5) / (count(*) + 0.5)) as weight
     from frequency, size where times > 0 group by lexeme, chunks
-), keywords as (
+), keywords as materialized (
     select frequency.entry_id,
            sum(rarity.weight * times * 2.2 / (times + 1.2 * (0.25 + 0.75 * length / mean_length))) as bm25
     from frequency join rarity using (lexeme), size
     group by frequency.entry_id
 ), both_ranks as (
     select entry_id, chunk_id, cosine, coalesce(bm25, 0) as bm25 from tenant left join keywords using (entry_id)
-), bounds as (
+), bounds as materialized (
     select min(cosine) as low, max(cosine) as high, min(bm25) as least, max(bm25) as most from both_ranks
 ), best as (
     select entry_id, cosine, bm25,

@@ -10,8 +10,9 @@ import pytest
 
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L0.intake import check_filename, receive_document, receive_file
+from lpm_kernel.L0.records import UploadResult
 from lpm_kernel.layout import raw_key
-from lpm_kernel.records import Document, UploadResult, sha256_hex
+from lpm_kernel.records import Document, sha256_hex
 from lpm_kernel.settings import LimitSettings
 from lpm_kernel.stores.blobs import Blobs
 from lpm_kernel.stores.documents import list_documents, pending_change

@@ -12,8 +12,9 @@ from lpm_kernel.L0.intake import receive_document, receive_file
 from lpm_kernel.L0.library import read_documents
 from lpm_kernel.L0.quarantine import discard_refused
 from lpm_kernel.L0.read import MIME_OF_EXTENSION, reader_fingerprint
+from lpm_kernel.L0.records import UploadResult
 from lpm_kernel.layout import document_keys, quarantine_key, raw_key, tenant_prefix, text_key
-from lpm_kernel.records import Document, UploadResult, sha256_hex
+from lpm_kernel.records import Document, sha256_hex
 from lpm_kernel.settings import LimitSettings
 from lpm_kernel.stores.documents import list_documents, pending_change
 from lpm_kernel.stores.open import Stores

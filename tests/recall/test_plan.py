@@ -11,10 +11,13 @@ import pytest
 
 from lpm_kernel.errors import RetrievalError, StoreError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
-from lpm_kernel.recall.plan import PARTS, Line, ask_all, fill_pack, recall_lines, source_of
-from lpm_kernel.records import Fact, GraphEntity
+from lpm_kernel.L1.records import CitedLine, Community
+from lpm_kernel.recall.plan import PARTS, Line, ask_all, fill_pack, recall_lines, source_of, weigh
+from lpm_kernel.records import Citation, Fact, GraphEntity
+from lpm_kernel.stores.embedder import Embedder
+from lpm_kernel.stores.embedders import Embedders
 from lpm_kernel.stores.open import Stores
-from tests.fakes import no_progress
+from tests.fakes import FakeEmbedder, no_progress
 from tests.samples import NOON, make_items, make_memory_of
 
 NOTE = "Our one-eyed cat is called Pilchard."
@@ -110,6 +113,64 @@ def test_a_question_far_from_everything_is_not_answerable(stores: Stores, rememb
     assert ask(stores, remembered, "Hello there", parts=["documents"]).answerable
 
 
+def test_a_question_about_the_person_as_a_whole_is_answered_from_communities(
+    stores: Stores, remembered: tuple[str, str]
+) -> None:
+    """The nearest lines to "tell me about yourself" were whatever sentence began with "I"."""
+    place = Citation("c", "d", "cats.md", 0, 10)
+    centre = tuple(stores.embedder.embed(["cats and the sea"])[0].tolist())
+    line = CitedLine("I have kept cats all my life.", place, None)
+    kept = [Community("k", "cats", ("Pilchard",), ("c",), (line,), 0.5, centre)]
+    found = ask(stores, remembered, "Tell me about yourself", read_communities=lambda: kept)
+    assert "I have kept cats all my life." in [line.text for line in found.lines]
+    assert NOTE not in [line.text for line in found.lines]
+    narrow = ask(stores, remembered, read_communities=lambda: pytest.fail("asked for without need"))
+    assert NOTE in [line.text for line in narrow.lines]
+
+
+def test_communities_that_cannot_be_read_are_named_and_the_notes_answer(stores: Stores, remembered: tuple[str, str]) -> None:
+    def gone() -> None:
+        raise StoreError("blobs_unavailable", "S3 did not answer")
+
+    found = ask(stores, remembered, "Tell me about yourself", read_communities=gone)
+    assert found.degraded == ("communities",)
+    assert any(line.evidence for line in found.lines)
+
+
+def test_notes_of_another_model_are_searched_with_that_model(stores: Stores, user_id: str) -> None:
+    """After a change of the model every chat ended in `memory_empty` until a new release was built."""
+    old = FakeEmbedder("old-model/64")
+    items = make_items(user_id, {"cats.md": NOTE})
+    table, _ = embed_chunks(items, old, None, no_progress)
+    stores.vectors.sync(user_id, generation_of(table), vector_entries(items, table), old.fingerprint)
+
+    class Known(Embedders):
+        def of(self, fingerprint: str) -> Embedder:
+            return {old.fingerprint: old}[fingerprint]
+
+    knows = replace(stores, embedders=Known(stores.settings, {}))
+    found = ask(knows, (user_id, generation_of(table)), fingerprint=old.fingerprint)
+    assert [line.text for line in found.lines] == [NOTE]
+
+
+def test_what_mattered_and_was_said_lately_counts_for_more() -> None:
+    memory = make_memory_of("1", "I moved to Porto", importance=1.0)
+    line = Line(memory.text, 0.8, 0.5, memory=memory)
+    assert weigh(line, NOON, 0.5).score == pytest.approx(0.8)
+    assert weigh(line, NOON + timedelta(days=90), 0.5).score == pytest.approx(0.8 * 0.75)
+    assert weigh(replace(line, memory=replace(memory, importance=0.0)), NOON, 0.5).score == pytest.approx(0.4)
+    assert weigh(line, NOON + timedelta(days=900), 0.0) == line
+    note = Line("a", 0.8, 0.5)
+    assert weigh(note, NOON, 1.0) is note
+
+
+def test_preferences_are_on_board_whatever_is_asked(stores: Stores, remembered: tuple[str, str]) -> None:
+    stores.memories.add_batch(remembered[0], [make_memory_of(remembered[0], "I never eat meat", kind="preference")])
+    found = ask(stores, remembered)
+    assert found.lines[-1].text == "I never eat meat"
+    assert "I never eat meat" not in [line.text for line in ask(stores, remembered, parts=["documents", "memories"]).lines]
+
+
 def test_parts_can_be_asked_for_alone(stores: Stores, remembered: tuple[str, str]) -> None:
     assert all(line.evidence for line in ask(stores, remembered, parts=["documents"]).lines)
     assert len(ask(stores, remembered, parts=["documents"]).evidence) >= 1
@@ -147,4 +208,4 @@ def test_the_pack_takes_the_best_that_fit_and_nothing_twice() -> None:
     assert [line.text for line in fill_pack(lines, 20)] == ["the kiln is red", "bees"]
     assert len(fill_pack(lines, 1000)) == 3
     assert fill_pack(lines, 0) == []
-    assert PARTS == ("documents", "memories", "preferences", "facts")
+    assert PARTS == ("documents", "communities", "memories", "preferences", "facts")

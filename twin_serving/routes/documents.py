@@ -12,7 +12,8 @@ from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import JSONResponse
 
 from lpm_kernel.L0.intake import receive_file
-from lpm_kernel.records import UploadResult, check_user_id
+from lpm_kernel.L0.records import UploadResult
+from lpm_kernel.records import check_user_id
 from twin_serving.deps import Services, ServicesDep
 from twin_serving.errors import error_body, status_of
 from twin_serving.schemas import FileOut, UploadAnswer
