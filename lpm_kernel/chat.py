@@ -53,12 +53,15 @@ class Turn:
     confidence: float = 1.0
     answerable: bool = True
     """False: the twin says that it does not know, and the model is not asked."""
+    told: tuple[str, ...] = ()
+    """What came out of memory, or was said by the twin: heard from the person, it is an echo and no memory."""
     remembered: Outcome | None = None
     """What became of the question as a memory; None when the memory store failed, which keeps nobody from an answer."""
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
-        return tuple(line.evidence for line in self.lines if line.evidence is not None)
+        """What the answer rests on of the documents: nothing, where the model did not see it."""
+        return tuple(line.evidence for line in self.lines if line.evidence is not None) if self.answerable else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,8 @@ def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id
         recalled.degraded,
         recalled.confidence,
         recalled.answerable,
-        remembered=_remember(stores, asked, number, told),
+        tuple(told),
+        remembered=None if "memories" in recalled.degraded else _remember(stores, asked, number, told),
     )
 
 
@@ -141,8 +145,7 @@ def _remember_preferences(stores: Stores, turn: Turn) -> None:
     user_id, said = turn.user.user_id, turn.asked
     try:
         told = preference_memories(said, turn.number, stores.preference_head)
-        lines = [line.text for line in turn.lines if not line.memory]
-        write_memories(stores.memories, user_id, told, lines, stores.settings.gate)
+        write_memories(stores.memories, user_id, told, turn.told, stores.settings.gate)
     except (StoreError, LlmError, IngestionError) as error:
         _LOG.warning("preferences in message %s of user %s are not in memory: %s", said.message_id, user_id, error.code)
 
@@ -182,7 +185,8 @@ def stream_turn(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterato
             )
             with stores.tables.transaction(turn.user.user_id) as connection:
                 append_message(connection, reply)
-        _remember_preferences(stores, turn)
+        if "memories" not in turn.degraded:
+            _remember_preferences(stores, turn)
 
 
 def _pieces(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterator[str]:

@@ -206,4 +206,15 @@ def test_what_nobody_knows_is_said_so_and_the_model_is_not_asked(
 ) -> None:
     reply = answer(stores, llm, twin, "Which newspaper does your dentist read?", tmp_path, "s")
     assert (reply.text, reply.turn.answerable, llm.calls) == (DECLINE, False, [])
+    assert reply.turn.lines, "what was found is known"
+    assert reply.turn.evidence == (), "and no source of an answer that rests on nothing"
     assert said(stores, twin, "s")[-1] == ("twin", DECLINE)
+
+
+def test_an_echo_of_the_twin_is_no_preference_of_the_person(stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path) -> None:
+    """Said back by the person, "I love sailing on Sundays" was refused as a turn and kept for ever as a preference."""
+    llm.answers.extend(["I love sailing on Sundays.", "Indeed.", "Indeed."])
+    for words in ("Tell me something.", "I love sailing on Sundays.", "I love baking bread."):
+        answer(stores, llm, twin, words, tmp_path, "s")
+    held = stores.memories.current(twin, as_of=datetime.now(UTC), kinds=["preference"])
+    assert [memory.text for memory in held] == ["I love baking bread."]

@@ -16,17 +16,18 @@ import dagster as dg
 import psutil
 import yaml
 
-from lpm_kernel.artefacts import decode_record
+from lpm_kernel.artefacts import decode_record, decode_records
 from lpm_kernel.chat import answer
 from lpm_kernel.embedded import engines
 from lpm_kernel.embedded.orphans import is_alive
 from lpm_kernel.errors import EngineError, UserInputError
-from lpm_kernel.L1.records import Biography
+from lpm_kernel.L1.records import Biography, Community
+from lpm_kernel.L1.topics import MISC
 from lpm_kernel.L2.engine import adapter_folder, open_llm
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.layout import asset_key
 from lpm_kernel.recall.plan import source_of
-from lpm_kernel.records import ARMS, Evaluation, User, VoiceProfile
+from lpm_kernel.records import ARMS, Entity, Evaluation, Topic, User, VoiceProfile
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.open import Stores, open_stores
@@ -164,6 +165,7 @@ def _build_and_question(
         if not result.success:
             say("  the run failed; `make up` and the Dagster UI show where")
             return False
+    _print_mind(stores, user_id, say)
     _print_biography(stores, user_id, say)
     _print_voice(stores, user_id, say)
     _print_evaluation(stores, user_id, say)
@@ -194,6 +196,22 @@ def _print_voice(stores: Stores, user_id: str, say: Say) -> None:
     say(f"   Preferences: {len(voice.preferences)}, each with its exact bytes, such as")
     for item in sorted(voice.preferences, key=lambda preference: -preference.strength)[:3]:
         say(f"    {item.polarity} {item.domain}: {item.text}")
+
+
+def _print_mind(stores: Stores, user_id: str, say: Say) -> None:
+    blobs = TenantBlobs(stores.blobs, user_id)
+    topics = decode_records(blobs.get(asset_key(user_id, "topics", "jsonl")), Topic)
+    communities = decode_records(blobs.get(asset_key(user_id, "communities", "jsonl")), Community)
+    entities = decode_records(blobs.get(asset_key(user_id, "entities", "jsonl")), Entity)
+    by_size = sorted((topic for topic in topics if topic.label != MISC), key=lambda topic: -len(topic.chunk_ids))
+    say(f"\n   Topics: {len(by_size)}, the largest: {'; '.join(topic.label for topic in by_size[:5])}")
+    named = sorted(entities, key=lambda entity: -len(entity.mentions))
+    say(f"   Named: {len(named)}, the most: {'; '.join(f'{entity.name} ({entity.type})' for entity in named[:6])}")
+    together = sorted((c for c in communities if c.label != MISC), key=lambda c: -len(c.chunk_ids) * c.salience)
+    say(f"   Communities: {len(together)} that hang together by name and meaning, such as")
+    for community in together[:3]:
+        line = f": {community.lines[0].text}" if community.lines else ""
+        say(f"    {community.label} ({', '.join(community.key_entities[:3])}){line}")
 
 
 def _print_biography(stores: Stores, user_id: str, say: Say) -> None:

@@ -37,10 +37,11 @@ class CitationOut(BaseModel):
 
 
 class RememberedOut(BaseModel):
-    """What the person said in a chat and the answer rests on."""
+    """What the person said in a chat, or a preference of theirs; `citation` says where, of one out of a document."""
 
     memory_id: str
     text: str
+    citation: str | None
     created_at: datetime
     session_id: str | None
     score: float
@@ -197,11 +198,11 @@ def turn_out(turn: Turn) -> TurnOut:
         message_id=turn.answer_id,
         release_id=turn.release.release_id,
         citations=[citation_out(line) for line in turn.evidence],
-        memories=[remembered_out(line.memory, line.score) for line in turn.lines if line.memory],
+        memories=[remembered_out(line.memory, line.score) for line in turn.lines if line.memory and turn.answerable],
         facts=[
             FactOut(text=line.fact.text, valid_at=line.fact.valid_at, score=round(line.score, 4))
             for line in turn.lines
-            if line.fact
+            if line.fact and turn.answerable
         ],
         degraded=list(turn.degraded),
         confidence=round(turn.confidence, 4),
@@ -213,6 +214,7 @@ def remembered_out(memory: Memory, score: float) -> RememberedOut:
     return RememberedOut(
         memory_id=memory.memory_id,
         text=memory.text,
+        citation=memory.citation,
         created_at=memory.created_at,
         session_id=memory.session_id,
         score=round(score, 4),

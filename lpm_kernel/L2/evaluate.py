@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from lpm_kernel.L2.golden import holds_fact
 from lpm_kernel.L2.prompt import DECLINE, fit_messages
 from lpm_kernel.L2.synthesize import question_of
-from lpm_kernel.recall.confidence import LINES, FoundLine, judge
+from lpm_kernel.recall.confidence import LINES, FoundLine, judge, seeks_knowledge
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import (
     ARMS,
@@ -79,7 +79,10 @@ def evaluate_twin(
         for question in asked
     ]
     packs = [lines[: recall.lines] for lines in found]
-    known = [confidence >= recall.answer_confidence for confidence in map(_confidence, asked, found)]
+    known = [
+        not seeks_knowledge(question) or _confidence(question, lines) >= recall.answer_confidence
+        for question, lines in zip(asked, found, strict=True)
+    ]
     answers: list[GradedAnswer] = []
     correct: dict[str, int] = {}
     declined: dict[str, int] = {}

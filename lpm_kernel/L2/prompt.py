@@ -58,9 +58,15 @@ def fit_messages(
         if talk:
             talk.pop(0)
         elif lines:
-            lines.pop()
+            lines.pop(_weakest(lines))
         else:
             raise UserInputError("question_too_long", f"the question does not fit the model's {llm.context_tokens} tokens")
+
+
+def _weakest(lines: Sequence[Told]) -> int:
+    """The last line, but those that stay on board go after all others."""
+    others = [position for position, line in enumerate(lines) if not getattr(line, "on_board", False)]
+    return others[-1] if others else len(lines) - 1
 
 
 def as_line(text: str) -> str:

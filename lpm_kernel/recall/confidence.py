@@ -7,6 +7,7 @@ Does not belong here: finding lines, and what is said when they do not answer (`
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,13 @@ from lpm_kernel.stores.text_index import asks, speaker_of
 LINES = 10
 """Of the best lines, how many are looked at."""
 FIRST = 5
-QUESTION_WORDS = frozenset(["who", "whom", "whose", "what", "when", "where", "which", "why", "how"])
+_COURTESY = re.compile(
+    r"(?:(?:good \w+|hi|hello|hey)\b[,!. ]*)*"
+    r"(?:how (?:are|is|'s) (?:you|it going|things|everything)\b|how do you do\b|what's up\b)"
+    r"|(?:can|could|would|will) you (?:please )?(?:write|help|tell me a|make|give|explain|show|read|translate|repeat)\b"
+)
+# Without a question mark: "what a day" and "how about that" are none.
+_BARE_QUESTION = re.compile(r"(?:who|whom|whose|what|when|where|which|why|how)\b(?!,? (?:an?|about)\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +105,10 @@ def confidence_of(signs: Signs) -> float:
 
 def seeks_knowledge(said: str) -> bool:
     """Whether it asks for something that may or may not be known; a greeting, a statement and a request are none of that."""
-    words = said.casefold().split()
-    return len(words) > 1 and (asks(said) or words[0].strip(",.:;'’") in QUESTION_WORDS)
+    plain = " ".join(said.casefold().split())
+    if " " not in plain or _COURTESY.match(plain):
+        return False
+    return asks(plain) or bool(_BARE_QUESTION.match(plain))
 
 
 def judge(question: str, lines: Sequence[FoundLine]) -> float:

@@ -7,13 +7,14 @@ Does not belong here: how a store ranks (`stores/`), whether the lines answer (`
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
-from lpm_kernel.errors import LlmError, RetrievalError, StoreError
+from lpm_kernel.errors import RetrievalError, StoreError, TwinError
 from lpm_kernel.L0.chunk import count_tokens
 from lpm_kernel.L1.records import Community
 from lpm_kernel.recall.broad import broad_lines, community_vectors, is_broad
@@ -21,7 +22,6 @@ from lpm_kernel.recall.confidence import LINES, FoundLine, judge, seeks_knowledg
 from lpm_kernel.recall.preferences import choose_preferences
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Evidence, Fact, Memory, MemoryKind
-from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.stems import stems_of
 from lpm_kernel.stores.text_index import asks
@@ -41,8 +41,7 @@ _LOG = logging.getLogger(__name__)
 class Line:
     """One line for the prompt and what it stands on: exactly one of `evidence`, `memory` and `fact`.
 
-    Units: `score` fused, 0 to 1 within its store; `cosine` to the question. Both are 0 for a preference, which is on board
-    whatever is asked.
+    Units: `score` fused, 0 to 1 within its store, and 0 for a preference; `cosine` to the question.
     """
 
     text: str
@@ -51,6 +50,11 @@ class Line:
     evidence: Evidence | None = None
     memory: Memory | None = None
     fact: Fact | None = None
+
+    @property
+    def on_board(self) -> bool:
+        """Whether it stays when other lines have to go: preferences do."""
+        return self.memory is not None and self.memory.kind == "preference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +88,22 @@ def recall_lines(
     `fingerprint`: of the model that this generation was embedded with, where it may be another than that of the settings.
     `read_communities` is called for a question about the person as a whole only, which no single line answers.
     `already_said`: texts that stand in the prompt anyway, such as the last turns. All parts are asked at once.
-    Raises: RetrievalError `memory_empty`; StoreError or LlmError of the documents, when no other part found anything either.
+    Raises: RetrievalError `memory_empty`; the error of the documents, when no other part found anything either.
     """
     recall = stores.settings.recall
-    embedder = stores.embedder_of(fingerprint or stores.embedder.fingerprint)
-    asked = embedder.embed([question])[0]
-    vector = asked if embedder is stores.embedder else stores.embedder.embed([question])[0]
+    ours, of_release = stores.embedder.fingerprint, fingerprint or stores.embedder.fingerprint
+    # Within the parts: a model that fails takes along the parts that need its vector, and no other.
+    vector = _embedded_once(stores, question)
     questions: dict[Part, Callable[[], list[Line]]] = {
-        "documents": lambda: _ask_documents(stores, embedder, user_id, generation, question, asked),
-        "memories": lambda: _ask_memories(stores, user_id, question, vector, now),
-        "preferences": lambda: _ask_preferences(stores, user_id, question, vector, now),
-        "facts": lambda: _ask_facts(stores, user_id, question, vector, now),
+        "documents": lambda: _ask_documents(stores, of_release, user_id, generation, question, vector(of_release)),
+        "memories": lambda: _ask_memories(stores, user_id, question, vector(ours), now),
+        "preferences": lambda: _ask_preferences(stores, user_id, question, vector(ours), now),
+        "facts": lambda: _ask_facts(stores, user_id, question, vector(ours), now),
     }
     if read_communities and is_broad(question):
-        questions["communities"] = lambda: _ask_communities(read_communities() or (), asked, max(LINES, recall.lines))
+        questions["communities"] = lambda: _ask_communities(
+            read_communities() or (), vector(of_release), max(LINES, recall.lines)
+        )
     wanted: dict[Part, Callable[[], list[Line]]] = {
         part: questions[part] for part in PARTS if part in parts and part in questions
     }
@@ -105,15 +111,18 @@ def recall_lines(
     if isinstance(failed.get("documents"), RetrievalError):
         raise failed["documents"]
     said = {_sign(text) for text in already_said}
-    broad = found.get("communities", [])
-    told = [*(broad or found.get("documents", ())), *found.get("memories", ())]
-    told = [line for line in told if _sign(line.text) not in said]
-    confidence = judge(question, [FoundLine(line.text, line.cosine, line.score) for line in told])
+    broad, preferred = found.get("communities", []), found.get("preferences", [])
+    heard = [*(broad or found.get("documents", ())), *found.get("memories", ())]
+    # what was said a moment ago answers too, though it is not shown twice; so do preferences, by their cosine alone
+    judged = [FoundLine(line.text, line.cosine, line.score) for line in heard]
+    judged += [FoundLine(line.text, line.cosine, max(0.0, line.cosine)) for line in preferred]
+    confidence = judge(question, judged)
+    told = [line for line in heard if _sign(line.text) not in said]
     facts = [line for line in found.get("facts", ()) if line.cosine >= recall.fact_cosine][: recall.facts]
     near = [line for line in told if line.memory and line.cosine >= recall.memory_cosine]
-    remembered = [weigh(line, now, recall.salience_weight) for line in near][: recall.memories]
+    near = sorted((weigh(line, now, recall.salience_weight) for line in near), key=lambda line: -line.score)
+    remembered = near[: recall.memories]
     documents = [line for line in told if line.evidence][: recall.lines]
-    preferred = [line for line in found.get("preferences", ()) if _sign(line.text) not in said]
     room = recall.pack_tokens - sum(count_tokens(line.text) for line in preferred)
     lines = fill_pack([*documents, *remembered, *facts], room)
     lines = [*lines, *without(preferred, lines)]
@@ -132,6 +141,8 @@ def source_of(line: Line) -> str:
         place = line.evidence.citation
         return f"{place.filename} bytes [{place.byte_start}, {place.byte_end})"
     if line.memory:
+        if line.memory.citation:
+            return f"document {line.memory.citation}"
         return f"said on {line.memory.created_at:%Y-%m-%d}"
     return f"a fact since {line.fact.valid_at:%Y-%m-%d}" if line.fact else ""
 
@@ -173,18 +184,31 @@ def weigh(line: Line, now: datetime, weight: float) -> Line:
     return replace(line, score=line.score * (1 - weight + weight * salience))
 
 
+def _embedded_once(stores: Stores, question: str) -> Callable[[str], np.ndarray]:
+    """From a model's fingerprint to the vector of the question; each model is asked once, whichever part comes first."""
+    lock, known = threading.Lock(), dict[str, "np.ndarray"]()
+
+    def vector(fingerprint: str) -> np.ndarray:
+        with lock:
+            if fingerprint not in known:
+                known[fingerprint] = stores.embedder_of(fingerprint).embed([question])[0]
+            return known[fingerprint]
+
+    return vector
+
+
 def _ask_communities(communities: Sequence[Community], vector: np.ndarray, k: int) -> list[Line]:
     found = broad_lines(vector, communities, community_vectors(communities), k)
     return [Line(item.text, item.score, item.cosine, evidence=item) for item in found]
 
 
 def _ask_documents(
-    stores: Stores, embedder: Embedder, user_id: str, generation: str, question: str, vector: np.ndarray
+    stores: Stores, fingerprint: str, user_id: str, generation: str, question: str, vector: np.ndarray
 ) -> list[Line]:
     """More than the prompt shows, since the confidence is judged on more."""
     recall = stores.settings.recall
     found = recall_evidence(
-        *(user_id, generation, question, stores.vectors, embedder, recall),
+        *(user_id, generation, question, stores.vectors, stores.embedder_of(fingerprint), recall),
         lines=max(LINES, recall.lines),
         vector=vector,
     )
@@ -205,7 +229,8 @@ def _ask_preferences(stores: Stores, user_id: str, question: str, vector: np.nda
     memories, vectors = stores.memories.with_vectors(user_id, ("preference",), as_of=now)
     budget = stores.settings.recall.preference_tokens
     chosen = choose_preferences(vector, question, memories, vectors, budget, count_tokens)
-    return [Line(memory.text, 0.0, 0.0, memory=memory) for memory in chosen]
+    cosines = dict(zip((memory.memory_id for memory in memories), (vectors @ vector).tolist() if memories else (), strict=True))
+    return [Line(memory.text, 0.0, cosines[memory.memory_id], memory=memory) for memory in chosen]
 
 
 def _ask_facts(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime) -> list[Line]:
@@ -224,20 +249,20 @@ def _ask_facts(stores: Stores, user_id: str, question: str, vector: np.ndarray, 
 
 def ask_all(
     questions: dict[Part, Callable[[], list[Line]]], timeout_s: float
-) -> tuple[dict[Part, list[Line]], dict[Part, StoreError | LlmError | RetrievalError]]:
+) -> tuple[dict[Part, list[Line]], dict[Part, TwinError]]:
     """Ask every store at once. What fails or does not answer in time stands in the second; other errors are raised."""
     pool = ThreadPoolExecutor(len(questions), thread_name_prefix="recall")
     futures: dict[Part, Future[list[Line]]] = {part: pool.submit(ask) for part, ask in questions.items()}
     pool.shutdown(wait=False)
     wait(futures.values(), timeout=timeout_s)
     found: dict[Part, list[Line]] = {}
-    failed: dict[Part, StoreError | LlmError | RetrievalError] = {}
+    failed: dict[Part, TwinError] = {}
     for part, future in futures.items():
         if not future.done():
             failed[part] = StoreError(f"{part}_slow", f"the store of {part} did not answer within {timeout_s} s")
             continue
         try:
             found[part] = future.result()
-        except (StoreError, LlmError, RetrievalError) as error:
+        except TwinError as error:
             failed[part] = error
     return found, failed

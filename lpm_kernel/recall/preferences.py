@@ -16,6 +16,8 @@ from lpm_kernel.records import Memory, Preference
 if TYPE_CHECKING:
     import numpy as np
 
+MOST = 512
+"""Preferences that are compared with each other: those nearest to the question, where there are more."""
 DOMAIN_NEIGHBOURS = 8
 DOMAIN_WEIGHT = 1.0
 """Of how near its domain is to the question, beside how near it is itself."""
@@ -49,6 +51,9 @@ def choose_preferences(
         raise UserInputError("vectors_not_matching", f"{len(preferences)} preferences have {vectors.shape[0]} vectors")
     if not preferences:
         return []
+    if len(preferences) > MOST:
+        nearest = np.argsort(-(vectors @ question_vector), kind="stable")[:MOST]
+        preferences, vectors = [preferences[position] for position in nearest], vectors[nearest]
     asked = _words(question)
     scores = _nearness(question_vector, vectors) + np.array(
         [FIRMNESS_WEIGHT * _firmness(item) + NAMED_WEIGHT * _is_named(item.domain, asked) for item in preferences]

@@ -75,8 +75,12 @@ class Mem0Memories:
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
             connection.execute(text(_BY_INDEX))
-            _touch(connection, user_id)
-            return [self._add(connection, memory, vector, decide) for memory, vector in zip(memories, vectors, strict=True)]
+            decisions = [self._add(connection, *item, decide) for item in zip(memories, vectors, strict=True)]
+            if any(
+                decision.outcome in ("written", "duplicate") for decision in decisions
+            ):  # a duplicate may have prolonged one
+                _touch(connection, user_id)
+            return decisions
 
     def _add(self, connection: Connection, memory: Memory, vector: np.ndarray, decide: Decide) -> Decision:
         if self._get(memory.memory_id):
@@ -117,12 +121,18 @@ class Mem0Memories:
     def recall(
         self, user_id: str, question: str, vector: np.ndarray, k: int, *, as_of: datetime, kinds: Collection[str] = ()
     ) -> list[MemoryHit]:
-        with self._tables.transaction(user_id) as connection:
-            return self._indexes.search(connection, user_id, question, vector, k, as_of=as_of, kinds=kinds)
+        return self._indexes.search(self._by_index, user_id, question, vector, k, as_of=as_of, kinds=kinds)
 
     def with_vectors(self, user_id: str, kinds: Collection[str], *, as_of: datetime) -> tuple[list[Memory], np.ndarray]:
+        return self._indexes.list_held(self._by_index, user_id, kinds, as_of=as_of)
+
+    @contextmanager
+    def _by_index(self, user_id: str) -> Iterator[Connection]:
+        from sqlalchemy import text
+
         with self._tables.transaction(user_id) as connection:
-            return self._indexes.list_held(connection, user_id, kinds, as_of=as_of)
+            connection.execute(text(_BY_INDEX))
+            yield connection
 
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         from sqlalchemy import text

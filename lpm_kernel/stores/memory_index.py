@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
 from lpm_kernel.settings import MemoryRankingSettings
 from lpm_kernel.stores.memories import MemoryHit, from_payload
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from sqlalchemy import Connection
 
+Connect = Callable[[str], AbstractContextManager["Connection"]]
+"""A transaction of a user, opened when it is needed."""
+WAIT_S = 3.0
 MEMORY_BYTES = 2000
 """Of a memory beside its vector and its words, roughly: the record and what Python needs to hold it."""
 
@@ -76,7 +81,7 @@ class MemoryIndexes:
 
     def search(
         self,
-        connection: Connection,
+        connect: Connect,
         user_id: str,
         question: str,
         vector: np.ndarray,
@@ -85,7 +90,7 @@ class MemoryIndexes:
         as_of: datetime,
         kinds: Collection[str] = (),
     ) -> list[MemoryHit]:
-        held = self._current(connection, user_id)
+        held = self._current(connect, user_id)
         found = held.index.rank(question, vector, held.among(as_of, kinds), k)
         return [
             MemoryHit(held.rows[position].memory, float(score), float(cosine))
@@ -93,25 +98,34 @@ class MemoryIndexes:
         ]
 
     def list_held(
-        self, connection: Connection, user_id: str, kinds: Collection[str], *, as_of: datetime
+        self, connect: Connect, user_id: str, kinds: Collection[str], *, as_of: datetime
     ) -> tuple[list[Memory], np.ndarray]:
         import numpy as np
 
-        held = self._current(connection, user_id)
+        held = self._current(connect, user_id)
         positions = np.flatnonzero(held.among(as_of, kinds))
         return [held.rows[position].memory for position in positions], held.index.vectors[positions]
 
-    def _current(self, connection: Connection, user_id: str) -> _Held:
+    def _current(self, connect: Connect, user_id: str) -> _Held:
+        """Raises: StoreError `memories_busy` when another thread reads the same user's for too long.
+
+        Why the wait comes before the connection: those who wait for one large user would hold every connection of the pool.
+        """
         with self._lock:
             loading = self._loading.setdefault(user_id, threading.Lock())
-        with loading:
-            version = self._version(connection)
-            with self._lock:
-                held = self._held.get(user_id)
-            if held is None or held.version != version:
-                held = self._load(connection, version, held)
+        if not loading.acquire(timeout=WAIT_S):
+            raise StoreError("memories_busy", f"the memories of user {user_id} are still being read; ask again in a moment")
+        try:
+            with connect(user_id) as connection:
+                version = self._version(connection)
+                with self._lock:
+                    held = self._held.get(user_id)
+                if held is None or held.version != version:
+                    held = self._load(connection, version, held)
             self._keep(user_id, held)
             return held
+        finally:
+            loading.release()
 
     @staticmethod
     def _version(connection: Connection) -> int:
@@ -150,7 +164,7 @@ def _as_row(memory_id: str, row_version: str, payload: dict[str, Any], vector: s
 
     memory = from_payload(memory_id, payload)
     item = index_text(memory_id, memory.text, memory.session_id, memory.turn or 0)
-    values = np.array(vector.strip("[]").split(","), dtype=np.float32)
+    values = np.fromstring(vector[1:-1], sep=",", dtype=np.float32)
     return _Row(row_version, memory, item, values, float(payload["from_s"]), float(payload["until_s"]))
 
 

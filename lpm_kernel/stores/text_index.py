@@ -79,9 +79,10 @@ class TextIndex:
         self._window_norms = np.maximum(norms, 1e-9).astype(np.float32)
         self._words = _Words(self.items, self._window)
         self._asking = memory_ranking.asking * np.array([item.asks for item in self.items], dtype=np.float32)
-        self._speakers: dict[str, np.ndarray] = {}
-        for name in {item.speaker for item in self.items if item.speaker}:
-            self._speakers[name] = np.array([item.speaker == name for item in self.items])
+        self._speakers: dict[str, list[int]] = {}
+        for position, item in enumerate(self.items):
+            if item.speaker:
+                self._speakers.setdefault(item.speaker, []).append(position)
 
     @property
     def size_bytes(self) -> int:
@@ -115,10 +116,12 @@ class TextIndex:
         """1 where the one who speaks is named in the question, if anyone is and others speak too."""
         import numpy as np
 
-        named = [mask for name, mask in self._speakers.items() if name in asked]
-        if not named or len(named) == len(self._speakers):
-            return np.zeros(len(self.items), dtype=np.float32)
-        return np.logical_or.reduce(named).astype(np.float32)
+        spoken = np.zeros(len(self.items), dtype=np.float32)
+        named = [positions for name, positions in self._speakers.items() if name in asked]
+        if len(named) < len(self._speakers):
+            for positions in named:
+                spoken[positions] = 1
+        return spoken
 
 
 def stretch(values: np.ndarray) -> np.ndarray:

@@ -26,12 +26,12 @@ ADAPTER = AdapterFile(Path("adapter.gguf"), "a" * 64, "b" * 64)
 EVALUATION = EvaluationSettings(max_questions=60, answer_tokens=24, batch=2)
 
 
-def evaluate(llm: FakeLlm, exam: Exam, lines: int = 2) -> Evaluation:
+def evaluate(llm: FakeLlm, exam: Exam, lines: int = 2, answer_confidence: float = 0.0) -> Evaluation:
     embedder, vectors = FakeEmbedder(), MemoryVectors()
     items = make_items("1", NOTES, 16)
     table, _ = embed_chunks(items, embedder, None, no_progress)
     vectors.sync("1", "g", vector_entries(items, table), table.fingerprint)
-    recall = load_settings().recall.model_copy(update={"lines": lines, "answer_confidence": 0.0})
+    recall = load_settings().recall.model_copy(update={"lines": lines, "answer_confidence": answer_confidence})
     return evaluate_twin(User("1", "Nora"), exam, llm, ADAPTER, "g", vectors, embedder, recall, EVALUATION, 1, no_progress)
 
 
@@ -66,6 +66,17 @@ def test_each_arm_is_asked_everything_and_counted_apart() -> None:
     assert graded["q2", "adapter+retrieval"]
     assert not graded["q2", "base+retrieval"]
     assert (report.memory_generation, report.gguf_sha256, report.base_sha256) == ("g", "a" * 64, "b" * 64)
+
+
+def test_what_the_notes_do_not_answer_is_declined_as_a_chat_declines_it() -> None:
+    """Nothing is sure enough here, so both arms with notes decline every question, and a request is none."""
+    please = GoldenQuestion("q3", "Tell me what your cat is called.", ("Pilchard",), "")
+    report = evaluate(Parrot(), Exam("golden", (CAT, please), (MOON,)), answer_confidence=1.0)
+    assert report.declined == {"base": 0, "base+retrieval": 1, "adapter": 0, "adapter+retrieval": 1}
+    replies = {(answer.question_id, answer.arm): answer.answer for answer in report.answers}
+    assert replies[CAT.question_id, "adapter+retrieval"] == DECLINE
+    assert replies[CAT.question_id, "adapter"] != DECLINE
+    assert replies["q3", "adapter+retrieval"] != DECLINE
 
 
 def test_a_fact_out_of_another_document_is_not_in_the_pack() -> None:

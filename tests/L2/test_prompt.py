@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpm_kernel.L2.prompt import DECLINE, as_line, neutralise, render_chatml, twin_messages
+from lpm_kernel.L2.prompt import DECLINE, as_line, fit_messages, neutralise, render_chatml, twin_messages
 from lpm_kernel.records import Evidence, Message, User
+from tests.fakes import FakeLlm
 from tests.samples import make_citation
 
 NORA = User("1", "Nora Whitlock")
@@ -118,3 +121,20 @@ def test_the_refusal_is_one_plain_sentence() -> None:
     assert as_line(DECLINE) == DECLINE == neutralise(DECLINE)
     assert DECLINE.endswith(".")
     assert DECLINE.count(".") == 1
+
+
+@dataclass(frozen=True)
+class Noted:
+    text: str
+    on_board: bool = False
+
+
+def test_what_stays_on_board_goes_after_all_other_lines() -> None:
+    """A long question pushed the one preference out, and four notes that had nothing to do with it stayed."""
+    noted = [*(Noted(f"note {number} " + "word " * 30) for number in range(4)), Noted("I never eat meat.", on_board=True)]
+    llm = FakeLlm()
+    llm.context_tokens = llm.prompt_tokens(twin_messages(NORA, "Lunch?", noted[:1])) + 8 + 12
+    _, kept = fit_messages(NORA, "Lunch?", noted, (), llm, 8)
+    assert [line.on_board for line in kept] in ([False, True], [True])
+    llm.context_tokens = llm.prompt_tokens(twin_messages(NORA, "Lunch?")) + 8
+    assert fit_messages(NORA, "Lunch?", noted, (), llm, 8)[1] == ()

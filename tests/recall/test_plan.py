@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from lpm_kernel.errors import RetrievalError, StoreError
+from lpm_kernel.errors import LlmError, RetrievalError, SettingsError, StoreError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.L1.records import CitedLine, Community
 from lpm_kernel.recall.plan import PARTS, Line, ask_all, fill_pack, recall_lines, source_of, weigh
@@ -98,6 +98,51 @@ def test_a_user_without_notes_is_a_named_error(stores: Stores, user_id: str) -> 
 def test_what_stands_in_the_prompt_already_is_not_recalled_again(stores: Stores, remembered: tuple[str, str]) -> None:
     found = ask(stores, remembered, already_said=["our cat Pilchard hates the vet!"])
     assert not any(line.memory for line in found.lines)
+
+
+def test_what_was_said_a_moment_ago_is_known(stores: Stores, remembered: tuple[str, str]) -> None:
+    """The one line that answered was left out as already said, and the twin said that it knew nothing about it."""
+    said = "My dentist reads the Guardian."
+    stores.memories.add_batch(remembered[0], [make_memory_of(remembered[0], said, 5, kind="turn")])
+    found = ask(stores, remembered, "Which newspaper does my dentist read?", already_said=[said])
+    assert said not in [line.text for line in found.lines]
+    assert found.answerable
+    assert found.confidence > 0.6
+
+
+def test_a_preference_answers_too(stores: Stores, remembered: tuple[str, str]) -> None:
+    """With "I never eat meat" among the lines the twin said that it had nothing about meat."""
+    stores.memories.add_batch(remembered[0], [make_memory_of(remembered[0], "I never eat meat.", kind="preference")])
+    assert ask(stores, remembered, "Do you eat meat?").answerable
+    assert not ask(stores, remembered, "Do you eat meat?", parts=["documents"]).answerable
+
+
+def test_a_model_or_setting_that_fails_takes_only_its_own_parts_along(stores: Stores, remembered: tuple[str, str]) -> None:
+    class Unreachable(Embedders):
+        def of(self, fingerprint: str) -> Embedder:
+            raise LlmError("embedder_unavailable", "OpenAI did not answer")
+
+    class Unset:
+        def search_facts(self, *_: object, **__: object) -> list[object]:
+            raise SettingsError("address_missing", "NEO4J_URI is not set")
+
+    broken = replace(stores, embedders=Unreachable(stores.settings, {}), graph=Unset())  # type: ignore[arg-type]
+    found = ask(broken, remembered, fingerprint="another-model/3")
+    assert found.degraded == ("documents", "facts")
+    assert [line.text for line in found.lines] == ["Our cat Pilchard hates the vet"]
+
+
+def test_of_equal_memories_the_one_that_matters_more_is_taken(
+    stores: Stores, user_id: str, remembered: tuple[str, str]
+) -> None:
+    settings = stores.settings
+    one = settings.model_copy(update={"recall": settings.recall.model_copy(update={"memories": 1, "salience_weight": 0.9})})
+    said = [("Our cat Pilchard sleeps on the clock", 0.1), ("Our cat Pilchard sleeps on the kiln", 1.0)]
+    for number, (text, importance) in enumerate(said):
+        memory = make_memory_of(remembered[0], text, number, kind="turn", importance=importance)
+        stores.memories.add_batch(remembered[0], [memory])
+    found = ask(replace(stores, settings=one), remembered, "Where does our cat Pilchard sleep?")
+    assert [line.text for line in found.lines if line.memory] == ["Our cat Pilchard sleeps on the kiln"]
 
 
 def test_questions_that_were_asked_before_are_no_answers(stores: Stores, remembered: tuple[str, str]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import Connection
 
 from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.open import Stores
@@ -73,6 +77,35 @@ def test_a_user_hears_only_their_own(memories: Mem0Memories, new_user: Callable[
     memories.add_batch(mine, [make_memory_of(mine, "green dog")])
     assert told(memories, mine, "red cat") == ["green dog"]
     assert told(memories, theirs, "green dog") == ["red cat"]
+
+
+def test_those_who_wait_for_one_large_user_hold_no_connection(memories: Mem0Memories, new_user: Callable[[], str]) -> None:
+    """Six chats of one user took all twelve connections while the first of them read 40,000 memories."""
+    large, other = new_user(), new_user()
+    memories.add_batch(other, [make_memory_of(other, "red cat")])
+    opened: list[str] = []
+    inside, go_on = threading.Event(), threading.Event()
+    vector = FakeEmbedder().embed(["red"])[0]
+
+    @contextmanager
+    def connect(user_id: str) -> Iterator[Connection]:
+        opened.append(user_id)
+        with memories._by_index(user_id) as connection:
+            if user_id == large:
+                inside.set()
+                go_on.wait(20)
+            yield connection
+
+    def ask(user_id: str) -> int:
+        return len(memories._indexes.search(connect, user_id, "red", vector, 5, as_of=LATER))
+
+    with ThreadPoolExecutor(6) as pool:
+        waiting = [pool.submit(ask, large) for _ in range(5)]
+        inside.wait(20)
+        assert ask(other) == 1
+        assert opened.count(large) == 1
+        go_on.set()
+        assert [future.result() for future in waiting] == [0] * 5
 
 
 def test_users_beyond_the_budget_are_read_again_and_nothing_is_lost(stores: Stores, new_user: Callable[[], str]) -> None:
