@@ -32,6 +32,7 @@ ASKING = (0.0, 0.03, 0.06)
 NEIGHBOURS = (1, 2, 3)
 K = 10
 REGULARISATION = 0.1
+WRONGLY_DECLINED = 0.03
 PERSON = "2"
 
 
@@ -123,6 +124,17 @@ def fit_confidence(sets: Sequence[Labelled]) -> tuple[dict[str, float], float]:
     return dict(zip(Signs.__dataclass_fields__, weights.tolist(), strict=True)), float(model.intercept_[0] - weights @ mean)
 
 
+def choose_threshold(sets: Sequence[Labelled], weights: dict[str, float], bias: float) -> float:
+    """The highest confidence, in steps of 0.05, under which no set has more than so many of its answerable questions."""
+
+    def declined(rows: list[list[float]], answerable: list[bool], threshold: float) -> float:
+        totals = np.array(rows) @ np.array(list(weights.values())) + bias
+        return float(np.mean((1 / (1 + np.exp(-totals)) < threshold)[np.array(answerable)]))
+
+    steps = [step / 20 for step in range(1, 20)]
+    return max(step for step in steps if all(declined(*one, step) <= WRONGLY_DECLINED for one in sets))
+
+
 def run(stores: Stores) -> None:
     if not DATA.exists():
         print(f"  {DATA} is not there: nothing chosen")
@@ -130,5 +142,7 @@ def run(stores: Stores) -> None:
     searched = [Searched(item, stores.embedder) for item in read_conversations() if item.name in CHOSEN_ON]
     ranking = choose_shares(searched, stores.settings.memory_ranking)
     print(" ", {name: getattr(ranking, name) for name in [*SHARES, "asking", "neighbours"]})
-    weights, bias = fit_confidence([signs_of_talk(searched, ranking), signs_of_notes(stores, PERSON)])
+    talk, notes = signs_of_talk(searched, ranking), signs_of_notes(stores, PERSON)
+    weights, bias = fit_confidence([talk, notes])
     print(" ", {name: round(value, 1) for name, value in weights.items()}, round(bias, 1))
+    print(f"  answer_confidence {choose_threshold([talk, notes], weights, bias):.2f}")

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from lpm_kernel.recall.confidence import FoundLine, confidence_of, read_signs
+from bench.people import take_in
+from lpm_kernel.recall.confidence import LINES, FoundLine, Signs, confidence_of, judge, read_signs
+from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Memory, User
 from lpm_kernel.stores.memories import MemoryHit, make_memory
 from lpm_kernel.stores.open import Stores
@@ -123,8 +125,11 @@ def run(stores: Stores) -> None:
         hits = stores.memories.search(user_id, question, KS[-1], as_of=as_of, vector=vector)
         return [ids[user_id][hit.memory.memory_id] for hit in hits]
 
-    _compare(stores, conversations, {"meaning alone": dense, "stock Mem0 OSS": StockMem0(stores, conversations), "ours": ours})
-    _refusal(conversations, found)
+    _compare(
+        stores, conversations, {"meaning alone": dense, "Mem0 OSS, no words": StockMem0(stores, conversations), "ours": ours}
+    )
+    _refusal(conversations, found, stores.settings.recall.answer_confidence)
+    _golden_refusal(stores)
 
 
 def _compare(stores: Stores, conversations: Sequence[Conversation], ways: dict[str, Ask]) -> None:
@@ -132,7 +137,7 @@ def _compare(stores: Stores, conversations: Sequence[Conversation], ways: dict[s
     head = "".join(f"{f'recall@{k}':>10}" for k in KS)
     print(
         "  evidence recall in %, and milliseconds a search without the question's embedding\n"
-        f"  {'':28}{head}{'any@10':>8} {titles}"
+        f"  {'':32}{head}{'any@10':>8} {titles}"
         f"{'p50 ms':>9}{'p95 ms':>9}"
     )
     for way, ask in ways.items():
@@ -155,7 +160,7 @@ def _compare(stores: Stores, conversations: Sequence[Conversation], ways: dict[s
             row = "".join(f"{100 * np.mean(shares[k]):10.1f}" for k in KS)
             kinds = " ".join(f"{100 * np.mean(by_category[kind]):14.1f}" for kind in CATEGORIES)
             p50, p95 = np.percentile(times_ms, [50, 95])
-            print(f"  {way:16}{name:12}{row}{100 * np.mean(hit_any):8.1f} {kinds}{p50:9.1f}{p95:9.1f}")
+            print(f"  {way:20}{name:12}{row}{100 * np.mean(hit_any):8.1f} {kinds}{p50:9.1f}{p95:9.1f}")
 
 
 def _halves(conversations: Sequence[Conversation]) -> dict[str, list[Conversation]]:
@@ -164,7 +169,7 @@ def _halves(conversations: Sequence[Conversation]) -> dict[str, list[Conversatio
     return {"chosen on": chosen, "held back": others}
 
 
-def _refusal(conversations: Sequence[Conversation], found: dict[tuple[str, str], list[MemoryHit]]) -> None:
+def _refusal(conversations: Sequence[Conversation], found: dict[tuple[str, str], list[MemoryHit]], threshold: float) -> None:
     from sklearn.metrics import roc_auc_score
 
     print("  telling answerable questions from unanswerable ones, area under the ROC curve")
@@ -179,14 +184,44 @@ def _refusal(conversations: Sequence[Conversation], found: dict[tuple[str, str],
         by_rule = roc_auc_score(answerable, [confidence_of(signs[key]) for key in asked])
         by_cosine = roc_auc_score(answerable, [signs[key].closest for key in asked])
         print(f"  {name:12} {len(asked)} questions: the highest cosine alone {by_cosine:.3f}, ours {by_rule:.3f}")
+        unsure = [confidence_of(signs[key]) < threshold for key in asked]
+        print(f"  {'':12} declined at {threshold}: {_declined(unsure, answerable)}")
 
 
-def signs_of(question: str, hits: Sequence[MemoryHit]):
+def _golden_refusal(stores: Stores) -> None:
+    """The same of the demo people's notes. The weights were fitted with those of person 2."""
+    recall = stores.settings.recall
+    for user_id in ("1", "2"):
+        person = take_in(stores, user_id)
+        asked = [question.question for question in person.golden.questions]
+        questions = [*asked, *person.golden.unanswerable]
+        unsure: list[bool] = []
+        for question in questions:
+            found = recall_evidence(
+                *(user_id, person.generation, question, stores.vectors, stores.embedder, recall), lines=LINES
+            )
+            lines = [FoundLine(line.text, line.cosine, line.score) for line in found]
+            unsure.append(judge(question, lines) < recall.answer_confidence)
+        answerable = [number < len(asked) for number in range(len(questions))]
+        of = "chosen on" if user_id == "2" else "held back"
+        print(f"  {person.user.name}'s golden questions ({of}), declined: {_declined(unsure, answerable)}")
+
+
+def _declined(unsure: Sequence[bool], answerable: Sequence[bool]) -> str:
+    wrong = sum(one for one, known in zip(unsure, answerable, strict=True) if known)
+    right = sum(one for one, known in zip(unsure, answerable, strict=True) if not known)
+    return f"{right}/{answerable.count(False)} of the unanswerable, {wrong}/{answerable.count(True)} of the answerable"
+
+
+def signs_of(question: str, hits: Sequence[MemoryHit]) -> Signs:
     return read_signs(question, [FoundLine(hit.memory.text, hit.cosine or 0.0, hit.score) for hit in hits])
 
 
 class StockMem0:
-    """Mem0's own `Memory` with its local Qdrant and our embedder: each turn added as it is (`infer=False`), its own search."""
+    """Mem0's own `Memory` with its local Qdrant and our embedder: each turn added as it is (`infer=False`), its own search.
+
+    Its search by words is off: it needs fastembed and a spaCy model, which download their data when they are first used.
+    """
 
     def __init__(self, stores: Stores, conversations: Sequence[Conversation]) -> None:
         from lpm_kernel.stores.memories import prepare_mem0

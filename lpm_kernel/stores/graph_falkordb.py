@@ -50,15 +50,12 @@ class FalkorServer:
         return self._drivers[group]
 
     def _build(self, group: str) -> GraphDriver:
-        from falkordb.asyncio import FalkorDB
         from graphiti_core.driver.falkordb_driver import FalkorDriver
 
         # the two halves of a search come here at once; the client of the first would never be closed
         with server_errors(), self._building:
             if self._client is None:
-                self._client = FalkorDB.from_url(
-                    self._url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S
-                )
+                self._client = _open_client(self._url)
             return FalkorDriver(falkor_db=self._client, database=group)
 
     async def prepare(self, group: str, dim: int) -> None:
@@ -111,3 +108,22 @@ class FalkorServer:
             await self._client.connection.aclose()
             # the pool came ready-made, so the client leaves it open
             await self._client.connection.connection_pool.aclose()
+
+
+def _open_client(url: str) -> Any:
+    """Why with limits of their own: the client asks the server what it is when it is made, four times over and each time for as
+    long as an answer may take. A server that took connections and said nothing held whoever closed the graph for two minutes.
+    """
+    from falkordb.asyncio import FalkorDB
+    from redis.asyncio import from_url
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    limits = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": CONNECT_TIMEOUT_S}
+    pool = from_url(url, decode_responses=True, **limits).connection_pool
+    usual = {**pool.connection_kwargs, "socket_timeout": ANSWER_TIMEOUT_S}
+    pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)  # of the plain client that asks; ours takes another kind
+    client = FalkorDB(connection_pool=pool)
+    pool.connection_kwargs.clear()
+    pool.connection_kwargs.update(usual)
+    return client

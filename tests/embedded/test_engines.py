@@ -42,12 +42,15 @@ def test_starting_twice_is_one_set(engine_home: EngineHome) -> None:
     assert pids(engine_home) == before
 
 
+CLOUD = ("neo4j_", "weaviate_", "mem0_", "openai_", "gemini_")
+
+
 def test_the_addresses_are_left_for_others_in_a_private_file(engine_home: EngineHome) -> None:
     found = connection_environment({"TWIN_HOME": str(engine_home.path)})
     assert engine_home.environment.items() <= found.items()
     assert read_addresses(engine_home.settings, {"TWIN_HOME": str(engine_home.path)}).s3_bucket == "twin"
     names = engine_home.settings.stores.model_dump()
-    of_other_servers = {name for key, name in names.items() if key.startswith(("neo4j_", "weaviate_", "mem0_", "openai_"))}
+    of_other_servers = {name for key, name in names.items() if key.startswith(CLOUD)}
     assert set(engine_home.environment) == set(names.values()) - of_other_servers
     for path in (engine_home.path / "connection.env", engine_home.path / "engines" / "state.json"):
         assert path.stat().st_mode & 0o777 == 0o600
