@@ -25,7 +25,7 @@ bench: setup      ## performance and quality beside baselines
 	@$(BIN)/python -m bench
 
 bench-recall: setup  ## what recall finds, how fast, and that users never meet
-	@$(BIN)/python -m bench recall locomo preferences recall_latency
+	@$(BIN)/python -m bench recall locomo prefeval recall_latency
 
 bench-ner: setup  ## named entities: each extractor on four labelled sets; needs no engines
 	@$(BIN)/python -m bench.ner

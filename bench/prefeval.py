@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.people import DATA
@@ -23,6 +24,7 @@ from lpm_kernel.recall.preferences import choose_preferences
 from lpm_kernel.recall.turn_preferences import own_sentences, preference_memories
 from lpm_kernel.recall.write_gate import words_of
 from lpm_kernel.records import ChatMessage, Memory
+from lpm_kernel.settings import load_settings as read_settings
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
 from lpm_kernel.stores.open import Stores
 
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 FOLDER = DATA.parent.parent / "shared" / "data" / "prefeval"
 PACK_TOKENS = (600, 200)
-PREFERENCE_SHARE = 2 / 3
+WITH_MORE = 2 / 3
+"""Of the pack for preferences, beside the share that the product gives them."""
 DRAWS = 20
 MANY = 20  # preferences of a topic, of a user who told many
 HALVES = ("topics looked at", "topics not looked at")
@@ -54,6 +57,8 @@ class Asked:
     question: str
     vector: np.ndarray
 
+
+load_settings = cache(read_settings)
 
 Way = Callable[[Asked, list[Said], int], list[str]]
 
@@ -109,7 +114,12 @@ def _show_packs(topics: list[list[Asked]], filler: list[Said]) -> None:
     print(f"  {'tokens':>6}  {'way':28} {HALVES[0]:>20} {HALVES[1]:>22}")
     times_ms: list[float] = []
     for budget in PACK_TOKENS:
-        ways: dict[str, Way] = {"dense only, turns": _dense, "typed alone": _typed, "typed, then turns (ours)": _pack}
+        ways: dict[str, Way] = {
+            "dense only, turns": _dense,
+            "typed alone": _typed,
+            "two thirds typed, then turns": partial(_shared, share=WITH_MORE),
+            "typed, then turns (ours)": _pack,
+        }
         held = {way: [0, 0] for way in ways}
         count = [0, 0]
         for seed in range(DRAWS):
@@ -156,7 +166,13 @@ def _show_many(topics: list[list[Asked]]) -> None:
 
 
 def _pack(asked: Asked, said: list[Said], budget: int) -> list[str]:
-    typed = _typed(asked, said, int(budget * PREFERENCE_SHARE))
+    """As the product shares its pack."""
+    recall = load_settings().recall
+    return _shared(asked, said, budget, recall.preference_tokens / recall.pack_tokens)
+
+
+def _shared(asked: Asked, said: list[Said], budget: int, share: float) -> list[str]:
+    typed = _typed(asked, said, int(budget * share))
     left = budget - sum(count_tokens(line) + 1 for line in typed)
     return [*typed, *_dense(asked, [item for item in said if not (item.told and item.told[0].text in typed)], left)]
 
