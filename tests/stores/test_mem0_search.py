@@ -93,7 +93,7 @@ def test_a_search_reads_the_index_and_only_the_rows_it_gives(stores: Stores, use
     with stores.tables.transaction(user_id) as connection:
         connection.execute(text(_BY_INDEX))
         plan = "\n".join(connection.execute(text(asked), values).scalars())
-    assert "Index Only Scan using memory_search" in plan
+    assert "using memory_search" in plan, "only rows that no vacuum has seen yet are looked at beside it"
     assert "Seq Scan" not in plan
 
 
