@@ -30,7 +30,7 @@ SMALL = {
     "evaluation": {"max_questions": 3, "answer_tokens": 8},
     "models": {"answer_tokens": 16},
     "retries": {"max_retries": 3, "delay_s": 0.0},
-    "topics": {"min_chunks": 1},
+    "topics": {"min_chunks": 1, "rebuild_share": 0.3},
 }
 
 
