@@ -198,6 +198,9 @@ def _print_voice(stores: Stores, user_id: str, say: Say) -> None:
         say(f"    {item.polarity} {item.domain}: {item.text}")
 
 
+NUMBERS = {"CARDINAL", "ORDINAL", "DATE", "TIME", "QUANTITY", "PERCENT", "MONEY"}
+
+
 def _print_mind(stores: Stores, user_id: str, say: Say) -> None:
     blobs = TenantBlobs(stores.blobs, user_id)
     topics = decode_records(blobs.get(asset_key(user_id, "topics", "jsonl")), Topic)
@@ -205,7 +208,8 @@ def _print_mind(stores: Stores, user_id: str, say: Say) -> None:
     entities = decode_records(blobs.get(asset_key(user_id, "entities", "jsonl")), Entity)
     by_size = sorted((topic for topic in topics if topic.label != MISC), key=lambda topic: -len(topic.chunk_ids))
     say(f"\n   Topics: {len(by_size)}, the largest: {'; '.join(topic.label for topic in by_size[:5])}")
-    named = sorted(entities, key=lambda entity: -len(entity.mentions))
+    names = [entity for entity in entities if entity.type not in NUMBERS]
+    named = sorted(names, key=lambda entity: -len(entity.mentions))
     say(f"   Named: {len(named)}, the most: {'; '.join(f'{entity.name} ({entity.type})' for entity in named[:6])}")
     together = sorted((c for c in communities if c.label != MISC), key=lambda c: -len(c.chunk_ids) * c.salience)
     say(f"   Communities: {len(together)} that hang together by name and meaning, such as")
