@@ -10,10 +10,11 @@ import json
 import re
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.json_server import JsonServer
 
 Texts = dict[str, str]
 Named = list[dict[str, str]]
@@ -48,7 +49,7 @@ def answer_well(question: Question) -> tuple[int, Any]:
     return say([{"id": text_id, "entities": read_capitals(text)} for text_id, text in question.texts.items()])
 
 
-class GeminiServer:
+class GeminiServer(JsonServer):
     """Start with `with`. Answers come from `queue` first, then from `reply`; `history` holds what was asked."""
 
     def __init__(self, api_key: str = KEY) -> None:
@@ -56,30 +57,16 @@ class GeminiServer:
         self.reply: Reply = answer_well
         self.history: list[Question] = []
         self._lock = threading.Lock()
-        server = self
+        self.api_key = api_key
+        super().__init__()
 
-        class Answers(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                match = re.fullmatch(r"/v1beta/models/([\w.-]+):generateContent", self.path)
-                if self.headers.get("x-goog-api-key") != api_key:
-                    status, answer = 400, {"error": {"code": 400, "details": [{"reason": "API_KEY_INVALID"}]}}
-                elif match is None or "responseSchema" not in body["generationConfig"]:
-                    status, answer = 404, {"error": {"code": 404, "message": "not found"}}
-                else:
-                    status, answer = server._answer(match[1], body)
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+    def respond(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> tuple[int, Any]:
+        match = re.fullmatch(r"/v1beta/models/([\w.-]+):generateContent", path)
+        if headers.get("x-goog-api-key") != self.api_key:
+            return 400, {"error": {"code": 400, "details": [{"reason": "API_KEY_INVALID"}]}}
+        if match is None or "responseSchema" not in body["generationConfig"]:
+            return 404, {"error": {"code": 404, "message": "not found"}}
+        return self._answer(match[1], body)
 
     def _answer(self, model: str, body: dict[str, Any]) -> tuple[int, Any]:
         texts = {item["id"]: item["text"] for item in json.loads(body["contents"][0]["parts"][0]["text"])}
@@ -88,11 +75,3 @@ class GeminiServer:
             self.history.append(question)
             reply = self.queue.popleft() if self.queue else self.reply
         return reply(question)
-
-    def __enter__(self) -> GeminiServer:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()

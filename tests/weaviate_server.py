@@ -8,7 +8,6 @@ Does not belong here: tests; they are in `contracts/test_vectors.py` and `stores
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import threading
@@ -17,8 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import grpc
 import numpy as np
@@ -33,6 +31,8 @@ from weaviate.proto.v1 import (  # noqa: TID253 - whoever imports this server wa
     search_get_pb2,
     weaviate_pb2_grpc,
 )
+
+from tests.json_server import JsonServer
 
 VERSION = "1.34.0"
 HYBRID_LEAST = 100
@@ -60,7 +60,7 @@ class Collection:
     objects: dict[str, dict[str, Stored]]
 
 
-class WeaviateServer:
+class WeaviateServer(JsonServer):
     """Start with `with`. What it was asked lies in `calls`: the name of the call and its consistency level."""
 
     def __init__(self, api_key: str = "wv-key", maximum_results: int = 10_000) -> None:
@@ -75,23 +75,29 @@ class WeaviateServer:
         """A word, and what a batch is told of each object whose text holds it."""
         self.explains = True
         self.lock = threading.RLock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _answers(self))
+        super().__init__()
         self._grpc = grpc.server(ThreadPoolExecutor(4))
         weaviate_pb2_grpc.add_WeaviateServicer_to_server(_Service(self), self._grpc)
         self._grpc.add_generic_rpc_handlers((_health(),))
         port = self._grpc.add_insecure_port("127.0.0.1:0")
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
         self.grpc_url = f"http://127.0.0.1:{port}"
 
-    def __enter__(self) -> WeaviateServer:
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+    def __enter__(self) -> Self:
         self._grpc.start()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
         self._grpc.stop(0).wait()
-        self._http.shutdown()
-        self._http.server_close()
+        super().__exit__()
+
+    def respond(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> tuple[int, Any]:
+        with self.lock:
+            known = headers.get("Authorization") == f"Bearer {self.api_key}"
+            if not known and "/.well-known/" not in path:
+                return 401, _error("anonymous access not enabled")
+            if self.failing_http and "schema" in path:
+                return self.failing_http, _error("told to")
+            return self.rest(method, path.partition("?")[0], body)
 
     def rest(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         match method, path.strip("/").split("/"):
@@ -358,34 +364,3 @@ def _health() -> grpc.GenericRpcHandler:
             )
         },
     )
-
-
-def _answers(server: WeaviateServer) -> type[BaseHTTPRequestHandler]:
-    class Answers(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # head and body in one packet: in two, each answer waits for an acknowledgement
-
-        def do_GET(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length) or b"null")
-            with server.lock:
-                known = self.headers.get("Authorization") == f"Bearer {server.api_key}"
-                if not known and "/.well-known/" not in self.path:
-                    status, answer = 401, _error("anonymous access not enabled")
-                elif server.failing_http and "schema" in self.path:
-                    status, answer = server.failing_http, _error("told to")
-                else:
-                    status, answer = server.rest(self.command, self.path.partition("?")[0], body)
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_POST = do_PUT = do_DELETE = do_GET
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    return Answers

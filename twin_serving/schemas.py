@@ -24,14 +24,19 @@ class ChatRequest(BaseModel):
     session_id: str | None = None
 
 
-class CitationOut(BaseModel):
-    """Bytes [byte_start, byte_end) of the stored text of a document, and those words."""
+class PlaceOut(BaseModel):
+    """Bytes [byte_start, byte_end) of the stored text of a document."""
 
     document_sha256: str
     filename: str
     byte_start: int
     byte_end: int
     chunk_id: str
+
+
+class CitationOut(PlaceOut):
+    """Those words, and the score they were ranked by."""
+
     text: str
     score: float
 
@@ -134,16 +139,6 @@ class VoiceOut(BaseModel):
     absent: str | None
 
 
-class PlaceOut(BaseModel):
-    """Bytes [byte_start, byte_end) of the stored text of a document."""
-
-    document_sha256: str
-    filename: str
-    byte_start: int
-    byte_end: int
-    chunk_id: str
-
-
 class BiographyLineOut(BaseModel):
     """A sentence of the user's own; `date` as exact as the document is."""
 
@@ -222,16 +217,7 @@ def remembered_out(memory: Memory, score: float) -> RememberedOut:
 
 
 def citation_out(line: Evidence) -> CitationOut:
-    citation: Citation = line.citation
-    return CitationOut(
-        document_sha256=citation.document_sha256,
-        filename=citation.filename,
-        byte_start=citation.byte_start,
-        byte_end=citation.byte_end,
-        chunk_id=citation.chunk_id,
-        text=line.text,
-        score=round(line.score, 4),
-    )
+    return CitationOut(**place_out(line.citation).model_dump(), text=line.text, score=round(line.score, 4))
 
 
 def preference_out(item: Preference) -> PreferenceOut:
