@@ -85,8 +85,14 @@ def by_model(model: str, *, rules: bool, labels: Mapping[str, str] | None = None
 
 def by_ner(ner: Ner, labels: Mapping[str, str] | None = None) -> Extract:
     def extract(texts: Sequence[str]) -> list[list[Span]]:
-        results = [() if isinstance(result, NerError) else result.spans for result in ner.extract(texts)]
-        return [[replace(span, type=(labels or {}).get(span.type, span.type)) for span in spans] for spans in results]
+        rows: list[list[Span]] = []
+        for result in ner.extract(texts):
+            if isinstance(result, NerError):
+                raise result
+            if result.instead_of is not None:
+                raise result.instead_of  # a row of another extractor would be no figure of this one
+            rows.append([replace(span, type=(labels or {}).get(span.type, span.type)) for span in result.spans])
+        return rows
 
     return extract
 

@@ -30,6 +30,7 @@ from lpm_kernel.recall.plan import source_of
 from lpm_kernel.records import ARMS, Entity, Evaluation, Topic, User, VoiceProfile
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.ner import NUMERIC
 from lpm_kernel.stores.open import Stores, open_stores
 from twin_assets.definitions import build_defs
 from twin_assets.home import bring_up
@@ -198,9 +199,6 @@ def _print_voice(stores: Stores, user_id: str, say: Say) -> None:
         say(f"    {item.polarity} {item.domain}: {item.text}")
 
 
-NUMBERS = {"CARDINAL", "ORDINAL", "DATE", "TIME", "QUANTITY", "PERCENT", "MONEY"}
-
-
 def _print_mind(stores: Stores, user_id: str, say: Say) -> None:
     blobs = TenantBlobs(stores.blobs, user_id)
     topics = decode_records(blobs.get(asset_key(user_id, "topics", "jsonl")), Topic)
@@ -208,7 +206,7 @@ def _print_mind(stores: Stores, user_id: str, say: Say) -> None:
     entities = decode_records(blobs.get(asset_key(user_id, "entities", "jsonl")), Entity)
     by_size = sorted((topic for topic in topics if topic.label != MISC), key=lambda topic: -len(topic.chunk_ids))
     say(f"\n   Topics: {len(by_size)}, the largest: {'; '.join(topic.label for topic in by_size[:5])}")
-    names = [entity for entity in entities if entity.type not in NUMBERS]
+    names = [entity for entity in entities if entity.type not in NUMERIC]
     named = sorted(names, key=lambda entity: -len(entity.mentions))
     say(f"   Named: {len(named)}, the most: {'; '.join(f'{entity.name} ({entity.type})' for entity in named[:6])}")
     together = sorted((c for c in communities if c.label != MISC), key=lambda c: -len(c.chunk_ids) * c.salience)

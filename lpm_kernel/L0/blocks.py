@@ -26,6 +26,7 @@ class Block(NamedTuple):
     start: int
     end: int
     stops: tuple[int, ...]
+    is_code: bool
 
 
 def find_blocks(text: str) -> Iterator[Block]:
@@ -47,7 +48,7 @@ def find_blocks(text: str) -> Iterator[Block]:
             after += 1
         inner = range(first + 1, last - 1) if fence else range(first + 2, last)
         stops = [edges[line + 1] for line in inner if lines[line + 1].strip()]
-        yield Block(edges[first], edges[after], (*stops, edges[after]))
+        yield Block(edges[first], edges[after], (*stops, edges[after]), fence is not None)
         first = after
 
 

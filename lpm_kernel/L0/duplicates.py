@@ -24,7 +24,7 @@ from lpm_kernel.stores.tables import Tables
 
 SKETCHES = "sketches"
 """What is compared of each document: a file beside `raw_documents`, read by nobody else."""
-SKETCH_RECIPE = "words-3/mix-48/512"
+SKETCH_RECIPE = "words-3/mix-48/512/none-empty"
 WORDS_TOGETHER = 3
 SKETCH_SIZE = 512
 _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
@@ -68,6 +68,8 @@ def sketch_text(document_sha256: str, text: str) -> Sketch:
     known: dict[str, int] = {}
     words = (match.group() for match in _WORD.finditer(unicodedata.normalize("NFC", text.casefold())))
     hashes = np.fromiter((known.get(word) or _hash_into(known, word) for word in words), dtype=np.uint64)
+    if not len(hashes):
+        return Sketch(document_sha256, SKETCH_RECIPE, ())  # nothing to compare: like no other
     if len(hashes) < WORDS_TOGETHER:
         hashes = np.pad(hashes, (0, WORDS_TOGETHER - len(hashes)))
     triples = hashes[:-2] * np.uint64(_ODD[0]) + hashes[1:-1] * np.uint64(_ODD[1]) + hashes[2:] * np.uint64(_ODD[2])
@@ -86,7 +88,7 @@ def shared_share(one: Sketch, other: Sketch) -> float:
     """Word triples in both texts, of those in either (Jaccard), by their sketches."""
     first, second = set(one.hashes), set(other.hashes)
     smallest = nsmallest(SKETCH_SIZE, first | second)
-    return sum(item in first and item in second for item in smallest) / len(smallest)
+    return sum(item in first and item in second for item in smallest) / max(1, len(smallest))
 
 
 def find_near_duplicates(

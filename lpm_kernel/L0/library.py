@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lpm_kernel.errors import IngestionError
+from lpm_kernel.errors import IngestionError, TwinError
 from lpm_kernel.L0.chunk import chunk_document, chunker_fingerprint
 from lpm_kernel.L0.quarantine import refuse_read, take_out_of_quarantine
 from lpm_kernel.L0.read import pdf_bounds, read_document, reader_fingerprint
@@ -113,7 +113,7 @@ def _read_one(data: bytes, mime: str, limits: LimitSettings) -> tuple[bytes, str
     try:
         text, encoding = read_document(data, mime, pdf_bounds(limits))
         return text.encode(), encoding
-    except IngestionError:
+    except TwinError:
         raise
     except Exception as error:
         raise IngestionError(

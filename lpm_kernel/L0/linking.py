@@ -69,9 +69,10 @@ def _join_spellings(totals: Mapping[Key, int]) -> dict[Key, Key]:
     by_initials: dict[tuple[str, ...], list[Key]] = defaultdict(list)
     for key in sorted(totals, key=lambda key: (-totals[key], key)):
         kind, name = key
-        first, *others = name.split()
-        if kind != "PERSON" or not others or len(others[-1]) < MIN_LETTERS_FOR_TYPO:
+        words = name.split()  # none, of a mention that is an apostrophe alone
+        if kind != "PERSON" or len(words) < 2 or len(words[-1]) < MIN_LETTERS_FOR_TYPO:
             continue
+        first, *others = words
         better = by_initials[first, *(word[0] for word in others)]
         right = next((other for other in better if _one_letter_apart(name, other[1])), None)
         if right and totals[key] <= max(1, MOST_TYPOS * totals[right]):

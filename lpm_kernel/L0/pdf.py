@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lpm_kernel.errors import IngestionError
+from lpm_kernel.errors import EngineError, IngestionError
 from lpm_kernel.L0 import pdf_child
 
 WALL_PER_CPU = 5
@@ -37,7 +37,8 @@ class PdfBounds:
 def read_pdf(data: bytes, bounds: PdfBounds | None) -> str:
     """The text of all pages. Without bounds it is read in this process: for files that we made ourselves.
 
-    Raises: IngestionError `pdf_broken`, `pdf_encrypted`, `pdf_too_slow`, `pdf_too_heavy`, `pdf_fonts_unreadable`.
+    Raises: IngestionError `pdf_broken`, `pdf_encrypted`, `pdf_too_slow`, `pdf_too_heavy`, `pdf_fonts_unreadable`,
+    `reader_failed`; EngineError `pdf_reader_not_started` (retryable).
     """
     if not data.lstrip().startswith(b"%PDF-"):
         raise IngestionError("pdf_broken", "the file is named .pdf but does not begin like a PDF")
@@ -61,9 +62,19 @@ def _extract_apart(data: bytes, bounds: PdfBounds) -> tuple[str, str]:
             command, input=data, capture_output=True, env=environment, timeout=bounds.seconds * WALL_PER_CPU, check=False
         )
     except subprocess.TimeoutExpired:
+        waited_s = bounds.seconds * WALL_PER_CPU
+        return "pdf_too_slow", f"the PDF was not read within {waited_s} s of waiting; export it anew, or split it"
+    except OSError as error:
+        # of the machine, not of the file: the run is tried again
+        raise EngineError(
+            "pdf_reader_not_started", f"no process could be started to read a PDF ({type(error).__name__})", retryable=True
+        ) from error
+    if ended.returncode == -signal.SIGXCPU:
         return too_slow
-    if -ended.returncode in (signal.SIGXCPU, signal.SIGKILL):
-        return too_slow
+    if ended.returncode == -signal.SIGKILL:
+        return "pdf_too_heavy", "the reader of the PDF was ended from outside, as a machine does that runs out of memory"
+    if ended.returncode > 0:
+        return "reader_failed", f"our reader of PDFs ended with {ended.returncode}; a later version may not"
     if ended.returncode != 0:
         return "pdf_broken", f"the reader of the PDF ended with {ended.returncode}; try to save it again"
     code, _, words = ended.stdout.partition(b"\n")

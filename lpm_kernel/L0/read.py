@@ -44,7 +44,8 @@ def mime_of(filename: str) -> str:
 def reader_fingerprint(limits: LimitSettings) -> str:
     """What a refusal depends on besides the file: a file that one reader refused is tried again by another."""
     packages = (f"{name}-{importlib.metadata.version(name)}" for name in ("pdfminer.six", "chardet"))
-    return "/".join((f"v{READER_VERSION}", *packages, f"{limits.pdf_seconds}s", f"{limits.pdf_memory_mb}MB"))
+    bounds = (f"{limits.pdf_seconds}s", f"{limits.pdf_memory_mb}MB", f"{limits.document_size_mb}MB of text")
+    return "/".join((f"v{READER_VERSION}", *packages, *bounds))
 
 
 def pdf_bounds(limits: LimitSettings) -> PdfBounds:

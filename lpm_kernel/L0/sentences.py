@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lpm_kernel.L0.blocks import find_blocks
 from lpm_kernel.L0.chunk import sentence_ends, text_blocks
 
 MAX_TITLE_CHARACTERS = 45  # a wrapped line of a PDF or a letter is longer
@@ -24,7 +25,6 @@ _TITLE_LINE = re.compile(
 _QUOTED = re.compile(r"“[^”]*”|\"[^\"]*\"|«[^»]*»")
 _DATED = re.compile(r"\b(?:19|20)\d\d$")  # of a letter or an entry, and not what it is about
 _QUOTED_LINE = re.compile(r"\n*(?<![^\n])[ \t]*>[ \t>]*")  # of a letter that is answered, or of a book
-_FENCED = re.compile(r"^[ \t]*(```|~~~)(?:(?!\1)[^\n])*\n(?:.*?^[ \t]*\1[^\n]*|.*)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,13 @@ def read_parts(text: str) -> Iterator[Heading | Sentence]:
 
 def without_code(text: str) -> str:
     """Fenced code made blank, each line break in its place, so that offsets stay."""
-    return _FENCED.sub(lambda fenced: re.sub(r"[^\n]", " ", fenced[0]), text)
+    pieces: list[str] = []
+    done = 0
+    for block in find_blocks(text):
+        if block.is_code:
+            pieces += [text[done : block.start], re.sub(r"[^\n]", " ", text[block.start : block.end])]
+            done = block.end
+    return "".join([*pieces, text[done:]])
 
 
 def _sentence(

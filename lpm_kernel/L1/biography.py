@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lpm_kernel.L1.dates import days_between
 from lpm_kernel.L1.records import Biography, BiographyLine, Shade
-from lpm_kernel.records import Chunk, Citation
+from lpm_kernel.records import Chunk, Citation, Document
 
 STATUS_DAYS = 45
 STATUS_LINES = 6
@@ -66,6 +66,13 @@ def cited_texts(shades: Sequence[Shade], biography: Biography) -> Iterable[tuple
         yield from ((line.text, line.citations) for line in shade.lines)
         yield from ((event.text, (event.citation,)) for event in shade.timeline)
     yield from ((line.text, line.citations) for line in (*biography.lines, *biography.status))
+
+
+def find_foreign(texts: Iterable[tuple[str, tuple[Citation, ...]]], documents: Sequence[Document]) -> list[str]:
+    """Citations of documents that the user did not make, as places."""
+    own = {document.sha256 for document in documents if document.created_by == "user"}
+    places = (place for _, citations in texts for place in citations)
+    return [f"{p.filename} [{p.byte_start}, {p.byte_end})" for p in places if p.document_sha256 not in own]
 
 
 def find_misplaced(

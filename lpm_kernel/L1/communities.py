@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from lpm_kernel.artefacts import encode_records
 from lpm_kernel.L0.embed import ChunkText
 from lpm_kernel.L1.chunk_graph import ChunkGraph, build_graph
 from lpm_kernel.L1.community_words import gather_material, make_community, tell_community
@@ -18,7 +19,7 @@ from lpm_kernel.L1.lasting_ids import KnownGroup, keep_ids
 from lpm_kernel.L1.records import ChunkSalience, Community
 from lpm_kernel.L1.salience import documents_of
 from lpm_kernel.L1.topics import MISC, Groups, check_table, class_keywords
-from lpm_kernel.records import Document, EmbeddingTable, Entity, content_id
+from lpm_kernel.records import Document, EmbeddingTable, Entity, content_id, sha256_hex
 from lpm_kernel.settings import CommunitySettings
 
 SEED = 7
@@ -32,6 +33,8 @@ class CommunityHistory:
     """Of the model whose centres they have."""
     used_ids: tuple[str, ...]
     """Every id there ever was; none is given twice."""
+    communities_sha256: str = ""
+    """Of the communities that it goes with: centres of a run that died before it stored them are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ def find_communities(
     user_id = items[0].chunk.user_id if items else ""
     known = [KnownGroup(c.community_id, frozenset(c.chunk_ids), c.centroid) for c in previous if c.label != MISC]
     used = {*(history.used_ids if history else ()), *(group.group_id for group in known)}
-    same_model = history is not None and history.fingerprint == table.fingerprint
+    goes_with_them = history is not None and history.communities_sha256 == sha256_hex(encode_records(previous))
+    same_model = goes_with_them and history is not None and history.fingerprint == table.fingerprint
     ids = keep_ids(table, groups.topics, known, used, partial(_community_id, user_id), by_centre=same_model)
     material = gather_material(items, table, entities, salience, by_sha)
     keywords = class_keywords([" ".join(items[i].text for i in members) for members in groups.topics])
@@ -84,7 +88,7 @@ def find_communities(
         found.append(make_community(_community_id(user_id, [MISC]), MISC, groups.misc, material))
     assert sum(len(community.chunk_ids) for community in found) == len(items)
     kept = len({group.group_id for group in known} & set(ids))
-    state = CommunityHistory(table.fingerprint, tuple(sorted({*used, *ids})))
+    state = CommunityHistory(table.fingerprint, tuple(sorted({*used, *ids})), sha256_hex(encode_records(found)))
     return found, state, CommunityCount(graph.entities, len(graph.edges), modularity, joined, kept)
 
 

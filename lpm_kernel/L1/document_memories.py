@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from lpm_kernel.L1.voice_words import describe_voice
-from lpm_kernel.recall.write_gate import write_memories
+from lpm_kernel.recall.write_gate import adds_nothing, words_of, write_memories
 from lpm_kernel.records import Citation, Document, Memory, VoiceProfile
 from lpm_kernel.settings import GateSettings
 from lpm_kernel.stores.memories import Memories, make_memory
@@ -33,6 +33,8 @@ class DocumentMemoryCount:
     superseded: int
     removed: int
     """What no document says any longer."""
+    refused: int
+    """What the gate took for no memory."""
 
 
 def preference_memories(profile: VoiceProfile, documents: Sequence[Document]) -> list[Memory]:
@@ -97,6 +99,7 @@ def sync_document_memories(
         repeated=sum(decision.outcome == "duplicate" for decision in decided),
         superseded=int(voice is not None and bool(voices)),
         removed=removed,
+        refused=sum(decision.outcome not in ("written", "duplicate") for decision in decided),
     )
 
 
@@ -111,6 +114,16 @@ def _new_voice(profile: VoiceProfile, before: Memory | None, at: datetime) -> Me
         at = max(at, before.created_at + timedelta(microseconds=1))  # the newer one holds, whatever the clocks say
     return make_memory(
         profile.user_id, "voice", words, domain="voice", source="upload", importance=1.0, created_at=at, key=VOICE_KEY
+    )
+
+
+def unsaid(memories: Memories, profile: VoiceProfile, documents: Sequence[Document]) -> list[str]:
+    """Ids of the preferences that no memory holds, in these words or in more of them."""
+    known = [words_of(held.text) for held in memories.current(profile.user_id, as_of=FOR_EVER, kinds=["preference"])]
+    return sorted(
+        memory.memory_id
+        for memory in preference_memories(profile, documents)
+        if not any((words := words_of(memory.text)) == other or adds_nothing(words, other) for other in known)
     )
 
 

@@ -6,7 +6,7 @@
     recurrence   mean of two shares of the person's other documents, each log(1 + n) / log(documents): those that name the
                  most recurring thing the chunk names, and those that mean the like of it somewhere
     trust        of the source; 0 for what the twin wrote
-    weight       what somebody set by hand; 1 for all others
+    weight       what somebody set by hand, where the caller knows of any; 1 for all others
 
 Belongs here: the number and its parts.
 Does not belong here: who uses it (training rows, communities, recall).

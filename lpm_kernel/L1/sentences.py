@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from itertools import accumulate, groupby
 
 from lpm_kernel.L0.embed import ChunkText
-from lpm_kernel.L0.sentences import TITLE_LEVEL, Heading, read_parts
+from lpm_kernel.L0.sentences import TITLE_LEVEL, Heading, read_parts, split_sentences
 from lpm_kernel.L1.dates import date_of_title, find_date, first_day
 from lpm_kernel.L1.records import DatedBy
 from lpm_kernel.records import Citation, Document
@@ -120,6 +120,12 @@ def read_sentences(items: Sequence[ChunkText], documents: Sequence[Document] = (
                     start, end = max(part.start - first, 0), min(part.end - first, len(item.text))
                     if item.text[start:end].strip():
                         yield _sentence(item, start, end, dateline)
+
+
+def is_all_of_others(text: str) -> bool:
+    """Whether every sentence in it is somebody else's: a quoted mail, a poem in quotation marks."""
+    said = split_sentences(text)
+    return bool(said) and all(sentence.is_of_another for sentence in said)
 
 
 def whole_chunk(item: ChunkText) -> Sentence:

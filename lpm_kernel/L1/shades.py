@@ -14,9 +14,9 @@ from lpm_kernel.L0.embed import ChunkText
 from lpm_kernel.L1.central import by_centrality, said_once, sentences_by_chunk, tellable
 from lpm_kernel.L1.linkage import join_nearest
 from lpm_kernel.L1.records import BiographyLine, Shade, TimelineEvent
-from lpm_kernel.L1.sentences import Sentence, whole_chunk
+from lpm_kernel.L1.sentences import Sentence, is_all_of_others, whole_chunk
 from lpm_kernel.L1.topics import MISC, check_table, not_just_once
-from lpm_kernel.records import Chunk, Document, EmbeddingTable, Topic, content_id
+from lpm_kernel.records import Document, EmbeddingTable, Topic, content_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,8 @@ def make_shades(
     """One shade for each aspect, largest first; every topic but `misc` is in exactly one.
 
     Topics are one aspect while the cosine of their centres, by average linkage, is at least `shade_similarity`. A shade's id is
-    that of its largest topic, so it stays as topics do. `documents` say who wrote and when: no word of the twin's counts.
+    that of its largest topic, so it stays as topics do. `documents` say who wrote and when: no word of the twin's counts, nor a
+    chunk in which others alone speak.
     Source: sentences are ranked by how central they are, by words within the shade and by the meaning of their chunk.
     Deterministic. Raises: RetrievalError `embeddings_do_not_match`.
     """
@@ -46,18 +47,18 @@ def make_shades(
     shades: list[Shade] = []
     for group in _aspects([topic for topic in topics if topic.label != MISC], shade_similarity):
         places = sorted(position[chunk_id] for topic in group for chunk_id in topic.chunk_ids)
-        own = [i for i in places if items[i].chunk.document_sha256 not in twin_made]
+        own = [i for i in places if items[i].chunk.document_sha256 not in twin_made and not is_all_of_others(items[i].text)]
         if own:
             shades.append(_shade(group, [items[i] for i in own], table.vectors[own], spoken))
     return sorted(shades, key=lambda shade: (-len(shade.chunk_ids), shade.shade_id))
 
 
 def topics_without_a_shade(
-    topics: Sequence[Topic], shades: Sequence[Shade], chunks: Sequence[Chunk], documents: Sequence[Document]
+    topics: Sequence[Topic], shades: Sequence[Shade], items: Sequence[ChunkText], documents: Sequence[Document]
 ) -> list[str]:
     """Topics that are not in exactly one shade, though the user wrote something in them."""
     own = {document.sha256 for document in documents if document.created_by == "user"}
-    mine = {chunk.chunk_id for chunk in chunks if chunk.document_sha256 in own}
+    mine = {item.chunk.chunk_id for item in items if item.chunk.document_sha256 in own and not is_all_of_others(item.text)}
     wanted = [topic.topic_id for topic in topics if topic.label != MISC and not mine.isdisjoint(topic.chunk_ids)]
     known = {*wanted}
     return not_just_once((topic_id for shade in shades for topic_id in shade.topic_ids if topic_id in known), wanted)

@@ -85,7 +85,7 @@ def about_asks(communities: Sequence[Community], items: Sequence[ChunkText], all
 
 
 def usable_chunks(items: Sequence[ChunkText], scored: Sequence[ChunkSalience]) -> set[str]:
-    """Chunks that may be learnt from and shown: neither written by the twin nor muted. Without scores, all."""
+    """Chunks that may be learnt from and shown: neither written by the twin nor of weight 0. Without scores, all."""
     silent = {row.chunk_id for row in scored if row.trust * row.weight == 0}
     return {item.chunk.chunk_id for item in items} - silent
 

@@ -61,7 +61,7 @@ def synthesize_rows(
     communities: Sequence[Community] = (),
 ) -> tuple[list[TrainingRow], SynthesisCount]:
     """Rows of a user's own sentences: asked for alone, asked for among retrieved lines, and asked for where no line answers;
-    of `max_rows` at most `about_rows` ask about what hangs together. What the twin wrote, or somebody muted, is in none.
+    of `max_rows` at most `about_rows` ask about what hangs together. What the twin wrote is in none.
 
     The same input gives the same rows. Documents are split into `train` and `held_out`; no train row holds a held-out line.
     Raises: TrainingError `no_training_rows` when no sentence can be asked for.

@@ -35,7 +35,13 @@ class FallbackNer:
             results += [error] * len(texts)
         missing = {i: result for i, result in enumerate(results) if isinstance(result, NerError)}
         if missing:
-            instead = self._second.extract([texts[i] for i in missing])
+            instead: list[Reading | NerError]
+            try:
+                instead = self._second.extract([texts[i] for i in missing])
+            except NerError as error:
+                if len(missing) == len(texts):
+                    raise
+                instead = [error] * len(missing)  # what the first one read is kept
             for (i, error), result in zip(missing.items(), instead, strict=True):
                 results[i] = _both_failed(error, result) if isinstance(result, NerError) else replace(result, instead_of=error)
         return results

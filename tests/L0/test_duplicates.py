@@ -57,7 +57,9 @@ def share_of(one: str, other: str) -> float:
     return shared_share(sketch_text("1", one), sketch_text("2", other))
 
 
-WORDS = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "saw", "two", "dogs"]), max_size=60).map(" ".join)
+WORDS = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "saw", "two", "dogs"]), min_size=1, max_size=60).map(
+    " ".join
+)
 
 
 @given(WORDS, WORDS)
@@ -99,6 +101,12 @@ def links_between(rows: list[Document], *contents: str) -> dict[int, int | None]
 def test_an_edited_note_is_linked_to_the_older_one_and_to_nothing_else() -> None:
     contents = (NOTE, OTHER, EDITED)
     assert links_between(documents(*contents), *contents) == {0: None, 1: None, 2: 0}
+
+
+def test_texts_without_a_word_repeat_nothing() -> None:
+    """A row of dashes and a smile were one and the same text."""
+    contents = ("-----", "😀😀", NOTE)
+    assert links_between(documents(*contents), *contents) == {0: None, 1: None, 2: None}
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:

@@ -100,6 +100,11 @@ def test_one_person_in_other_spellings_is_one_entity() -> None:
     ]
 
 
+def test_an_odd_mention_stands_alone_and_fails_no_other() -> None:
+    """An apostrophe that was answered as a name ended the linking of all documents."""
+    assert {"Nora Whitlock"} in linked(("GPE", "’s", "d"), ("PERSON", "'", "d"), ("PERSON", "Nora Whitlock", "d"))
+
+
 def test_initials_middle_names_and_foreign_letters_are_spellings_too() -> None:
     assert len(people("Nora Jane Whitlock", "Nora Whitlock", "N. Whitlock", "N Whitlock", "Nora J. Whitlock", "Nora")) == 1
     assert len(people("Søren Ødegård", "Soren Odegard", "Łukasz", "Lukasz")) == 2

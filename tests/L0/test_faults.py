@@ -128,6 +128,9 @@ def test_each_document_has_what_it_would_have_alone(
         chunks, table, entities = build_until_it_holds(stores, flaky, user_id, FlakyEmbedder(embed_call), ner)
     except NerError as error:
         assert error.code == "nothing_extracted"  # noqa: PT017
+        # it is told of all only where each of them fails
+        assert ner_fails_on
+        assert all(ner_fails_on in SOUND[name] for name in sound)
         return
     assert [chunk.filename for chunk in chunks] == sorted(chunk.filename for chunk in chunks)
     assert {chunk.filename for chunk in chunks} == set(sound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lpm_kernel.errors import IngestionError
+from lpm_kernel.errors import EngineError, IngestionError
 from lpm_kernel.L0 import pdf, pdf_child
 from lpm_kernel.L0.pdf import PdfBounds, read_pdf
 from lpm_kernel.L0.read import PDF, pdf_bounds, read_document, reader_fingerprint
@@ -117,8 +118,38 @@ def test_that_process_needs_nothing_of_ours() -> None:
     assert ended.stdout.startswith(b"\nOur cat is called Pilchard.")
 
 
-def test_bounds_come_from_the_settings_and_are_part_of_the_reader(settings: Settings) -> None:
+@pytest.mark.parametrize("bound", ["pdf_seconds", "pdf_memory_mb", "document_size_mb"])
+def test_bounds_come_from_the_settings_and_are_part_of_the_reader(settings: Settings, bound: str) -> None:
+    """A raised limit of size never freed a PDF that had unpacked to more text than was allowed."""
     limits = settings.limits
     assert pdf_bounds(limits) == PdfBounds(limits.pdf_seconds, limits.pdf_memory_mb, limits.document_size_mb * 1_000_000)
-    raised = limits.model_copy(update={"pdf_seconds": limits.pdf_seconds + 1})
+    raised = limits.model_copy(update={bound: getattr(limits, bound) + 1})
     assert reader_fingerprint(raised) != reader_fingerprint(limits) == reader_fingerprint(limits.model_copy())
+
+
+@pytest.mark.parametrize(
+    ("returncode", "code"),
+    [
+        (-signal.SIGXCPU, "pdf_too_slow"),
+        (-signal.SIGKILL, "pdf_too_heavy"),
+        (1, "reader_failed"),
+        (-signal.SIGABRT, "pdf_broken"),
+    ],
+)
+def test_how_the_reader_ended_is_not_told_of_the_file(monkeypatch: pytest.MonkeyPatch, returncode: int, code: str) -> None:
+    """A reader that could not import its parser told the person to save the file again."""
+    ended = subprocess.CompletedProcess([], returncode, b"", b"")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(IngestionError) as caught:
+        read_pdf(b"%PDF-1.7", PdfBounds(1, 100, 1000))
+    assert caught.value.code == code
+
+
+def test_a_machine_that_starts_no_process_refuses_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError("no process left")
+
+    monkeypatch.setattr(subprocess, "run", full)
+    with pytest.raises(EngineError) as caught:
+        read_pdf(b"%PDF-1.7", PdfBounds(1, 100, 1000))
+    assert caught.value.retryable

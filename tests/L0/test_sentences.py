@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,3 +106,10 @@ def test_headings_come_with_their_level_between_the_sentences() -> None:
         (3, "Tea"),
         (TITLE_LEVEL, "Shopping"),
     ]
+
+
+@pytest.mark.parametrize("fence", ["````", "``````", "~~~~"])
+def test_a_longer_fence_holds_shorter_ones(fence: str) -> None:
+    """Of code about code the inner fence closed the outer one, and "I love tabs." became a preference of the writer."""
+    text = f"I keep bees.\n\n{fence}md\n```\nI love tabs.\n```\nI hate spaces.\n{fence}\n"
+    assert [sentence.text for sentence in split_sentences(text)] == ["I keep bees."]

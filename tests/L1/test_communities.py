@@ -117,6 +117,18 @@ def test_equal_chunks_give_equal_communities_and_nothing_changed_changes_nothing
     assert count.ids_kept == len([community for community in first if community.label != MISC])
 
 
+def test_communities_of_another_model_than_their_history_are_not_measured_against_each_other() -> None:
+    items, table = make_groups([20, 8])
+    documents = documents_of(items)
+    before, _, _ = find_communities(documents, items, table, [], [], RULES)
+    narrow = replace(table, vectors=table.vectors[:, :3] / np.linalg.norm(table.vectors[:, :3], axis=1, keepdims=True))
+    narrow = replace(narrow, fingerprint="another/3")
+    _, died, _ = find_communities(documents, items, narrow, [], [], RULES)
+    others = [replace(community, community_id=f"gone-{i}", chunk_ids=("gone",)) for i, community in enumerate(before)]
+    after, _, _ = find_communities(documents, items, narrow, [], [], RULES, others, died)
+    assert sorted(c for community in after for c in community.chunk_ids) == sorted(table.chunk_ids)
+
+
 @pytest.mark.parametrize("new", [1, 7, 21])
 def test_an_id_stays_with_most_of_its_chunks(new: int) -> None:
     items, table = make_groups([40, 25, 20, 20])

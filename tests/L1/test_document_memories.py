@@ -9,7 +9,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.L1.document_memories import DocumentMemoryCount, differences, preference_memories, sync_document_memories
+from lpm_kernel.L1.document_memories import (
+    DocumentMemoryCount,
+    differences,
+    preference_memories,
+    sync_document_memories,
+    unsaid,
+)
 from lpm_kernel.L1.voice_words import describe_voice
 from lpm_kernel.recall.write_gate import write_memories
 from lpm_kernel.records import Citation, Document, Memory, Preference, VoiceProfile
@@ -170,3 +176,17 @@ def test_a_check_tells_what_is_lacking_and_what_should_be_gone(memories: Memorie
     assert differences(memories, user_id, held, []) == ([], [tea]), "its document is gone"
     memories.delete(user_id, [tea])
     assert differences(memories, user_id, held, [diary]) == ([tea], [])
+
+
+def test_a_preference_that_no_memory_tells_is_found(memories: Memories, stores: Stores, user_id: str) -> None:
+    """What a store had lost was read back as all there ever was, and the two sides of the check were one."""
+    diary = make_document(user_id)
+    profile = profile_of(user_id, preference_of(diary, "I prefer tea."), preference_of(diary, "I never drink milk.", 40))
+    held, count = sync(memories, stores, profile, [diary])
+    assert count.refused == 0
+    assert unsaid(memories, profile, [diary]) == []
+    [tea] = [memory for memory in held if memory.text == "I prefer tea."]
+    memories.delete(user_id, [tea.memory_id])
+    assert unsaid(memories, profile, [diary]) == [tea.memory_id]
+    memories.add_batch(user_id, [make_memory_of(user_id, "I really prefer tea.", kind="preference")])
+    assert unsaid(memories, profile, [diary]) == [], "said in a chat, in more words"

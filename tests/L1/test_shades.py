@@ -14,6 +14,7 @@ from lpm_kernel.artefacts import decode_record, decode_records, encode_record, e
 from lpm_kernel.L0.embed import ChunkText, embed_chunks
 from lpm_kernel.L1.biography import cited_texts, find_misplaced, find_untold_shades, write_biography
 from lpm_kernel.L1.records import Biography, Shade
+from lpm_kernel.L1.sentences import is_all_of_others
 from lpm_kernel.L1.shades import make_shades, topics_without_a_shade
 from lpm_kernel.L1.topics import MISC, find_topics
 from lpm_kernel.records import EmbeddingTable, Topic, sha256_hex
@@ -70,7 +71,8 @@ def test_whatever_was_written_each_line_is_at_its_bytes_and_each_shade_is_told(n
     assert sorted(c for topic in topics for c in topic.chunk_ids) == sorted(table.chunk_ids)
     shades = make_shades(items, table, topics, 0.6)
     biography = write_biography("1", shades)
-    assert sorted(c for shade in shades for c in shade.chunk_ids) == sorted(table.chunk_ids)
+    own = sorted(item.chunk.chunk_id for item in items if not is_all_of_others(item.text))
+    assert sorted(c for shade in shades for c in shade.chunk_ids) == own
     assert all(shade.lines for shade in shades)
     assert find_untold_shades(shades, biography) == []
     assert misplaced(items, shades, biography, notes) == []
@@ -79,12 +81,27 @@ def test_whatever_was_written_each_line_is_at_its_bytes_and_each_shade_is_told(n
 def test_a_topic_that_no_shade_holds_is_found() -> None:
     items, table, topics = made_from(NOTES)
     documents = [make_document("1", name, text.encode(), "read") for name, text in NOTES.items()]
-    chunks, shades = [item.chunk for item in items], make_shades(items, table, topics, 0.6, documents)
-    assert topics_without_a_shade(topics, shades, chunks, documents) == []
-    assert topics_without_a_shade(topics, shades[1:], chunks, documents) == sorted(shades[0].topic_ids)
-    assert topics_without_a_shade(topics, [*shades, shades[0]], chunks, documents) == sorted(shades[0].topic_ids)
+    shades = make_shades(items, table, topics, 0.6, documents)
+    assert topics_without_a_shade(topics, shades, items, documents) == []
+    assert topics_without_a_shade(topics, shades[1:], items, documents) == sorted(shades[0].topic_ids)
+    assert topics_without_a_shade(topics, [*shades, shades[0]], items, documents) == sorted(shades[0].topic_ids)
     twins = [replace(document, created_by="twin") for document in documents]
-    assert topics_without_a_shade(topics, [], chunks, twins) == [], "of the twin's own words there is none"
+    assert topics_without_a_shade(topics, [], items, twins) == [], "of the twin's own words there is none"
+
+
+def test_what_others_wrote_is_no_aspect_of_the_person() -> None:
+    """A topic of quoted mails had no sentence of the person's, so the whole quotation was told as theirs."""
+    notes = {
+        "mail.txt": "> I adore opera.\n> I sing in the choir of the opera.\n",
+        "bees.txt": "I keep bees behind the shed.\n",
+    }
+    items = make_items("1", notes, 56)
+    table, _ = embed_chunks(items, FakeEmbedder(), None, no_progress)
+    topics = find_topics(items, table, RULES)
+    documents = [make_document("1", name, text.encode(), "read") for name, text in notes.items()]
+    shades = make_shades(items, table, topics, 1.0, documents)
+    assert [line.text for shade in shades for line in shade.lines] == ["I keep bees behind the shed."]
+    assert topics_without_a_shade(topics, shades, items, documents) == []
 
 
 def test_a_small_interest_is_told_beside_a_large_one() -> None:

@@ -28,8 +28,9 @@ ALL_PAIRS_OF_105 = 105 * 104 // 2
 
 
 def part(items: Sequence[ChunkText], table: EmbeddingTable, keep: Sequence[int]) -> tuple[list[ChunkText], EmbeddingTable]:
+    """Of the same model: an update with a table of another one is a full grouping, and agrees with it whatever it does."""
     own = [items[i] for i in keep]
-    return own, table_of(own, table.vectors[list(keep)])
+    return own, replace(table_of(own, table.vectors[list(keep)]), fingerprint=table.fingerprint)
 
 
 def agreement(one: Sequence[Topic], other: Sequence[Topic]) -> float:
@@ -75,8 +76,10 @@ def test_on_a_real_persons_notes_an_update_equals_a_full_grouping_up_to_names(re
         known = [i for i, item in enumerate(items) if item.chunk.filename != name]
         before, history, _ = update_topics(*part(items, table, known), rules, [], None)
         after, _, count = update_topics(items, table, rules, before, history)
-        assert count.pairs_compared < len(items) * (len(items) - 1) // 2 or count.rebuilt
-        found.append(agreement(after, full))
+        if count.rebuilt is None:  # grouped anew it agrees by itself
+            assert count.pairs_compared < len(items) * (len(items) - 1) // 2
+            found.append(agreement(after, full))
+    assert len(found) > len(notes) / 2
     assert min(found) >= 0.9
 
 
@@ -201,6 +204,20 @@ def test_what_cannot_be_built_on_is_grouped_anew(change: str) -> None:
     assert count.rebuilt
     assert after[0].topic_id == before[0].topic_id
     assert sizes_of(after) == [20, 8]
+
+
+def test_topics_of_another_model_than_their_history_are_not_measured_against_each_other() -> None:
+    """A run wrote its history and died before its topics were stored; each run after it then multiplied centres of 64 numbers
+    with centres of 3 and failed, and nothing would ever have written another history."""
+    items, table = make_groups([20, 8])
+    before, _, _ = update_topics(items, table, RULES, [], None)
+    narrow = replace(table, vectors=table.vectors[:, :3] / np.linalg.norm(table.vectors[:, :3], axis=1, keepdims=True))
+    narrow = replace(narrow, fingerprint="another/3")
+    _, died, _ = update_topics(items, narrow, RULES, [], None)
+    others = [replace(topic, topic_id=f"gone-{i}", chunk_ids=("gone",)) for i, topic in enumerate(before)]
+    after, _, count = update_topics(items, narrow, RULES, others, died)
+    assert count.rebuilt
+    assert sorted(c for topic in after for c in topic.chunk_ids) == sorted(table.chunk_ids)
 
 
 def test_too_many_loose_chunks_are_grouped_by_a_sample() -> None:

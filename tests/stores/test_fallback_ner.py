@@ -108,3 +108,13 @@ def test_what_spacy_had_to_read_is_read_by_gemini_the_next_time() -> None:
         assert (again.chunks_extracted, again.chunks_reused, again.fallbacks) == (1, len(items) - 1, ())
         assert [text for question in server.history for text in question.texts.values()] == [NOTES["3.md"]]
     assert "gemini" in sources(entities, "PERSON")
+
+
+def test_what_the_first_one_read_is_kept_when_the_second_one_fails() -> None:
+    """Of 64 texts one was not read, the second extractor was not installed, and all 64 were lost."""
+    read, failed = FallbackNer(FakeNer(fails_on="Bev"), DeadNer()).extract(["Nora", "Bev"])
+    assert isinstance(read, Reading)
+    assert isinstance(failed, NerError)
+    assert "gemini_key_missing" in str(failed)
+    with pytest.raises(NerError):
+        FallbackNer(FakeNer(fails_on="Bev"), DeadNer()).extract(["Bev"])

@@ -12,7 +12,8 @@ from lpm_kernel.L1.records import Biography, ChunkSalience, Community, Shade
 from lpm_kernel.L1.salience import score_salience
 from lpm_kernel.L1.shades import make_shades
 from lpm_kernel.L1.topics import find_topics
-from lpm_kernel.records import Document, Topic
+from lpm_kernel.records import Document, Topic, VoiceProfile
+from tests.samples import make_memory_of
 from tests.twin_assets.workbench import USER, Workbench
 from twin_assets import checks
 
@@ -44,7 +45,7 @@ def test_a_topic_that_no_shade_tells_is_found(bench: Workbench, shades: list[Sha
 
     def told(of: list[Shade]) -> bool:
         inputs = {"shades": of, "topics": topics, "chunks": bench.chunks, "raw_documents": bench.documents}
-        return bench.passes(checks.every_topic_has_a_shade, stores=False, **inputs)
+        return bench.passes(checks.every_topic_has_a_shade, **inputs)
 
     assert told(shades)
     assert not told(shades[1:])
@@ -67,12 +68,13 @@ def test_a_shade_that_the_biography_does_not_tell_is_found(bench: Workbench, sha
 
 
 def test_a_line_that_does_not_stand_at_its_bytes_is_found(bench: Workbench, shades: list[Shade]) -> None:
-    def placed(biography: Biography, of: list[Shade]) -> bool:
-        inputs = {"biography": biography, "shades": of, "chunks": bench.chunks}
+    def placed(biography: Biography, of: list[Shade], documents: list[Document] = bench.documents) -> bool:
+        inputs = {"biography": biography, "shades": of, "chunks": bench.chunks, "raw_documents": documents}
         return bench.passes(checks.every_citation_is_at_its_bytes, **inputs)
 
     whole = write_biography(USER, shades)
     assert placed(whole, shades)
+    assert not placed(whole, shades, [replace(document, created_by="twin") for document in bench.documents])
     invented = replace(whole.lines[0], text="I am a software engineer.")
     assert not placed(replace(whole, lines=(invented,)), shades)
     assert not placed(replace(whole, status=(invented,)), shades)
@@ -122,3 +124,23 @@ def test_a_line_of_a_community_that_the_user_did_not_write_there_is_found(
     assert not cited([replace(first, lines=(beside,))])
     assert not cited([replace(first, chunk_ids=("another",))]), "a line from outside the community"
     assert not cited([first], [replace(document, created_by="twin") for document in bench.documents])
+
+
+@pytest.mark.parametrize(
+    ("voices", "measured", "sound"),
+    [
+        ([1.0], True, True),
+        ([], False, True),
+        ([], True, False),
+        ([1.0], False, False),
+        ([0.9], True, False),
+        ([1.0, 1.0], True, False),
+    ],
+)
+def test_a_voice_that_is_missing_doubled_or_of_little_weight_is_found(
+    bench: Workbench, voices: list[float], measured: bool, sound: bool
+) -> None:
+    profile = VoiceProfile(USER, {}, {"words": 1.0} if measured else None, None if measured else "too little", ())
+    held = [make_memory_of(USER, f"Writes {i}", kind="voice", importance=importance) for i, importance in enumerate(voices)]
+    inputs = {"memories": held, "voice_profile": profile}
+    assert bench.passes(checks.one_voice_without_an_end, stores=False, **inputs) is sound

@@ -24,14 +24,11 @@ from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.ner import NUMERIC
 from twin_assets.resources import StoresResource, embedding_cost
 from twin_assets.stages import Made, progress_of, stage
+from twin_assets.tables import table
 
 MENTIONS = "mentions"
 """What the extractor said of each chunk: a file beside the entities, read by nobody else."""
-
-
-REFUSED_COLUMNS = dg.TableSchema(
-    [dg.TableColumn("file"), dg.TableColumn("code"), dg.TableColumn("reason"), dg.TableColumn("kept", "bool")]
-)
+SAMPLE = 5
 
 
 @stage(group="l0", io_manager_key="jsonl", code_version="2", kinds={"s3", "postgres"}, automatic=False)
@@ -56,15 +53,9 @@ def raw_documents(context: dg.AssetExecutionContext, stores: StoresResource) -> 
             "taken_out_of_quarantine": count.taken_out,
             "in_quarantine": sum(row.quarantined for row in refused),
             "quarantine_size_bytes": sum(row.size_bytes for row in refused if row.quarantined),
-            "refused": dg.MetadataValue.table(
-                [
-                    dg.TableRecord(
-                        {"file": row.filename, "code": row.refusal.code, "reason": row.refusal.reason, "kept": row.quarantined}
-                    )
-                    for row in refused[:20]
-                    if row.refusal
-                ],
-                schema=REFUSED_COLUMNS,
+            "refused": table(
+                ("file", "code", "reason", "kept"),
+                [(row.filename, row.refusal.code, row.refusal.reason, row.quarantined) for row in refused[:20] if row.refusal],
             ),
             "encodings": dg.MetadataValue.json(dict(Counter(document.encoding or "pdf" for document in documents))),
             "text_size_bytes": sum(document.text_size_bytes or 0 for document in documents),
@@ -74,7 +65,7 @@ def raw_documents(context: dg.AssetExecutionContext, stores: StoresResource) -> 
     )
 
 
-@stage(group="l0", io_manager_key="jsonl", code_version="1", kinds={"s3", "python"})
+@stage(group="l0", io_manager_key="jsonl", code_version="2", kinds={"s3", "python"})
 def chunks(context: dg.AssetExecutionContext, stores: StoresResource, raw_documents: list[Document]) -> Made:
     """Pointers to exact bytes of the stored texts, one row a chunk, cut at headings, paragraphs and sentences. Documents that
     did not change keep the chunks they had. Read by `embeddings`, `topics` and `training_rows`."""
@@ -95,7 +86,7 @@ def chunks(context: dg.AssetExecutionContext, stores: StoresResource, raw_docume
     )
 
 
-@stage(group="l0", io_manager_key="parquet", code_version="1", kinds={"s3", "postgres"})
+@stage(group="l0", io_manager_key="parquet", code_version="2", kinds={"s3", "postgres"})
 def embeddings(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk]) -> Made:
     """One unit vector a chunk, in chunk order, and the same vectors in the search store, as a generation of their own: chats go
     on searching the one of the live release. A text that was embedded before is not embedded again; another model embeds all of
@@ -157,8 +148,9 @@ def entities(context: dg.AssetExecutionContext, stores: StoresResource, chunks: 
             ),
             **{f"entities_{kind.lower()}": number for kind, number in sorted(by_type.items())},
             "recipe": extraction_recipe(port.ner),
-            "sample": dg.MetadataValue.md(
-                "\n".join(f"- {e.name} ({e.type}), {len(e.mentions)} mentions, also {e.aliases}" for e in most_named[:3])
+            "sample": table(
+                ("name", "type", "mentions", "also"),
+                [(e.name, e.type, len(e.mentions), ", ".join(e.aliases)) for e in most_named[:SAMPLE]],
             ),
         },
         version=sha256_hex(encode_records(found)),

@@ -26,6 +26,7 @@ from lpm_kernel.stores.releases import list_releases
 from lpm_kernel.stores.users import get_user
 from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, stage
+from twin_assets.tables import place, table
 
 HISTORY = "community_history"
 """Ids that were ever given: a file beside the communities, read by nobody else."""
@@ -47,19 +48,15 @@ def salience(
     scored = score_salience(raw_documents, items, embeddings, entities, port.settings.salience)
     of = {item.chunk.chunk_id: item.chunk for item in items}
     highest = sorted(scored, key=lambda row: (-row.salience, row.chunk_id))
-    rows = [
-        f"| {of[row.chunk_id].filename} [{of[row.chunk_id].byte_start}, {of[row.chunk_id].byte_end}) | {row.salience:.2f} "
-        f"| {row.recency:.2f} | {row.recurrence:.2f} | {row.trust:.1f} |"
-        for row in highest[:3]
-    ]
     return Made(
         scored,
         metadata={
             "mean_salience": sum(row.salience for row in scored) / max(1, len(scored)),
             "undated_chunks": sum(row.written is None for row in scored),
             "newest": max((row.written for row in scored if row.written), default="no date"),
-            "sample": dg.MetadataValue.md(
-                "\n".join(["| chunk | salience | recency | recurrence | trust |", "|---|---|---|---|---|", *rows])
+            "sample": table(
+                ("chunk", "salience", "recency", "recurrence", "trust"),
+                [(place(of[row.chunk_id]), row.salience, row.recency, row.recurrence, row.trust) for row in highest[:3]],
             ),
         },
         version=sha256_hex(encode_records(scored)),
@@ -90,9 +87,6 @@ def communities(
     seconds = time.monotonic() - began
     TenantBlobs(port.blobs, user_id).put(asset_key(user_id, HISTORY, "json"), encode_record(state))
     named = [community for community in found if community.label != MISC]
-    rows = [
-        f"| {row.label} | {', '.join(row.key_entities[:3])} | {len(row.chunk_ids)} | {row.salience:.2f} |" for row in named[:3]
-    ]
     return Made(
         found,
         metadata={
@@ -106,8 +100,12 @@ def communities(
             "joined_to_stay_below_the_limit": count.joined,
             "ids_kept": count.ids_kept,
             "documents_per_second": len({chunk.document_sha256 for chunk in chunks}) / max(seconds, 1e-3),
-            "sample": dg.MetadataValue.md(
-                "\n".join(["| community | key entities | chunks | salience |", "|---|---|---|---|", *rows])
+            "sample": table(
+                ("community", "key entities", "chunks", "salience", "line"),
+                [
+                    (row.label, ", ".join(row.key_entities[:3]), len(row.chunk_ids), row.salience, _first_line(row))
+                    for row in named[:3]
+                ],
             ),
         },
         version=sha256_hex(encode_records(found)),
@@ -145,3 +143,7 @@ def memory_graph(
         },
         version=sha256_hex(encode_records(facts)),
     )
+
+
+def _first_line(community: Community) -> str:
+    return community.lines[0].text if community.lines else ""

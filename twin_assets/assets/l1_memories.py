@@ -12,6 +12,7 @@ from lpm_kernel.L1.document_memories import sync_document_memories
 from lpm_kernel.records import Document, VoiceProfile, content_id
 from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, stage
+from twin_assets.tables import table
 
 SAMPLE = 5
 
@@ -33,13 +34,10 @@ def memories(
             "memories_repeated": count.repeated,
             "memories_superseded": count.superseded,
             "memories_removed": count.removed,
+            "memories_refused": count.refused,
             "no_voice_because": voice_profile.absent or "",
-            "sample": dg.MetadataValue.table(
-                [
-                    dg.TableRecord({"kind": m.kind, "domain": m.domain, "importance": m.importance, "text": m.text})
-                    for m in shown
-                ],
-                schema=dg.TableSchema([dg.TableColumn(name) for name in ("kind", "domain", "importance", "text")]),
+            "sample": table(
+                ("kind", "domain", "importance", "text"), [(m.kind, m.domain, m.importance, m.text) for m in shown]
             ),
         },
         version=content_id(*(memory.memory_id for memory in held)),

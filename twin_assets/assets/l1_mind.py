@@ -21,6 +21,7 @@ from lpm_kernel.records import Chunk, Document, EmbeddingTable, Topic, sha256_he
 from lpm_kernel.stores.blobs import TenantBlobs
 from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, stage
+from twin_assets.tables import place, table
 
 SAMPLE = 6
 
@@ -47,7 +48,10 @@ def topics(context: dg.AssetExecutionContext, stores: StoresResource, chunks: li
             "topics_touched": count.topics_touched,
             "ids_kept": count.ids_kept,
             "pairs_compared": count.pairs_compared,
-            "largest": dg.MetadataValue.md("\n".join(f"- {topic.label}: {len(topic.chunk_ids)} chunks" for topic in found[:3])),
+            "sample": table(
+                ("topic", "keywords", "chunks"),
+                [(topic.label, ", ".join(topic.keywords), len(topic.chunk_ids)) for topic in found[:SAMPLE]],
+            ),
         },
         version=sha256_hex(encode_records(found)),
     )
@@ -75,8 +79,9 @@ def shades(
             "topics_merged": sum(len(shade.topic_ids) - 1 for shade in found),
             "events": len(events),
             "shades_without_a_date": sum(not shade.timeline for shade in found),
-            "sample": dg.MetadataValue.md(
-                "\n".join(f"- {event.date}, {shade.name}: {event.text}" for shade, event in events[:SAMPLE])
+            "sample": table(
+                ("date", "shade", "event", "cited"),
+                [(event.date, shade.name, event.text, place(event.citation)) for shade, event in events[:SAMPLE]],
             ),
         },
         version=sha256_hex(encode_records(found)),
@@ -96,7 +101,10 @@ def biography(context: dg.AssetExecutionContext, stores: StoresResource, shades:
             "as_of": written.as_of or "no date",
             "skipped": written.skipped or "no",
             "status_skipped": written.status_skipped or "no",
-            "sample": dg.MetadataValue.md("\n".join(f"- *{line.shade}*: {line.text}" for line in written.lines[:SAMPLE])),
+            "sample": table(
+                ("shade", "line", "cited"),
+                [(line.shade, line.text, "; ".join(map(place, line.citations))) for line in written.lines[:SAMPLE]],
+            ),
         },
         version=sha256_hex(encode_record(written)),
     )

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from lpm_kernel.L0.embed import chunk_texts
 from lpm_kernel.L0.library import fetch_texts
-from lpm_kernel.L1.biography import cited_texts, find_misplaced, find_untold_shades
+from lpm_kernel.L1.biography import cited_texts, find_foreign, find_misplaced, find_untold_shades
 from lpm_kernel.L1.communities import foreign_lines
 from lpm_kernel.L1.memory_graph import differences
 from lpm_kernel.L1.records import Biography, ChunkSalience, Community, Shade
@@ -32,13 +33,15 @@ def every_chunk_has_a_topic(
 @claim(l1_mind.shades, reads=["topics", "chunks", "raw_documents"])
 def every_topic_has_a_shade(
     context: dg.AssetCheckExecutionContext,
+    stores: StoresResource,
     shades: list[Shade],
     topics: list[Topic],
     chunks: list[Chunk],
     raw_documents: list[Document],
 ) -> dg.AssetCheckResult:
     """Each topic in which the user wrote something is in exactly one shade."""
-    wrong = topics_without_a_shade(topics, shades, chunks, raw_documents)
+    items = chunk_texts(chunks, fetch_texts(chunks, stores.stores.blobs))
+    wrong = topics_without_a_shade(topics, shades, items, raw_documents)
     return dg.AssetCheckResult(
         passed=not wrong, metadata={"topics": len(topics), "shades": len(shades), "in_none_or_in_two": wrong[:10]}
     )
@@ -58,18 +61,24 @@ def biography_cites_every_shade(
     )
 
 
-@claim(l1_mind.biography, reads=["shades", "chunks"])
+@claim(l1_mind.biography, reads=["shades", "chunks", "raw_documents"])
 def every_citation_is_at_its_bytes(
     context: dg.AssetCheckExecutionContext,
     stores: StoresResource,
     biography: Biography,
     shades: list[Shade],
     chunks: list[Chunk],
+    raw_documents: list[Document],
 ) -> dg.AssetCheckResult:
-    """Each line of the shades and of the biography stands, word for word, at the bytes it cites, within the chunk it names."""
+    """Each line of the shades and of the biography stands, word for word, at the bytes it cites, within the chunk it names, and
+    in a document that the user made."""
     texts = list(cited_texts(shades, biography))
     misplaced = find_misplaced(texts, chunks, fetch_texts(chunks, stores.stores.blobs))
-    return dg.AssetCheckResult(passed=not misplaced, metadata={"lines": len(texts), "misplaced": misplaced[:10]})
+    foreign = find_foreign(texts, raw_documents)
+    return dg.AssetCheckResult(
+        passed=not misplaced and not foreign,
+        metadata={"lines": len(texts), "misplaced": misplaced[:10], "foreign": foreign[:10]},
+    )
 
 
 @claim(l1_graph.memory_graph)

@@ -6,22 +6,29 @@ Does not belong here: claims about the stages it is made from.
 
 import dagster as dg
 
-from lpm_kernel.L1.document_memories import differences
+from lpm_kernel.L1.document_memories import differences, unsaid
 from lpm_kernel.records import Document, Memory, VoiceProfile
 from twin_assets.assets import l1_memories
 from twin_assets.checks.claim import claim
 from twin_assets.resources import StoresResource
 
 
-@claim(l1_memories.memories, reads=["raw_documents"])
+@claim(l1_memories.memories, reads=["raw_documents", "voice_profile"])
 def memory_holds_what_documents_say(
-    context: dg.AssetCheckExecutionContext, stores: StoresResource, memories: list[Memory], raw_documents: list[Document]
+    context: dg.AssetCheckExecutionContext,
+    stores: StoresResource,
+    memories: list[Memory],
+    raw_documents: list[Document],
+    voice_profile: VoiceProfile,
 ) -> dg.AssetCheckResult:
-    """The store holds each of these memories, and none of a document that is gone."""
-    lacking, surplus = differences(stores.stores.memories, context.partition_key, memories, raw_documents)
+    """The store holds each of these memories and none of a document that is gone, and a memory tells each preference of the
+    voice profile."""
+    store = stores.stores.memories
+    lacking, surplus = differences(store, context.partition_key, memories, raw_documents)
+    lost = unsaid(store, voice_profile, raw_documents)
     return dg.AssetCheckResult(
-        passed=not lacking and not surplus,
-        metadata={"memories": len(memories), "lacking": lacking[:10], "surplus": surplus[:10]},
+        passed=not lacking and not surplus and not lost,
+        metadata={"memories": len(memories), "lacking": lacking[:10], "surplus": surplus[:10], "lost": lost[:10]},
     )
 
 

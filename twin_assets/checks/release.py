@@ -25,7 +25,7 @@ def release_names_what_is_there(
     try:
         found = read_communities(blobs, twin_release)
     except StoreError as error:
-        if error.retryable and error.code != "blob_not_found":
+        if error.code not in ("blob_not_found", "artefact_unreadable"):
             raise
         found = None
     missing += ["communities"] if found is None else []
