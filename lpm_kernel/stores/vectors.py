@@ -55,7 +55,8 @@ class Vectors(Protocol):
 
     def sync(self, user_id: str, generation: str, entries: Sequence[VectorEntry], fingerprint: str) -> SyncCount:
         """Make the generation hold exactly these entries; what other generations hold is shared, not written again. All or
-        nothing. In the count, `deleted` are those that left this generation."""
+        nothing, where the store has transactions; else what broke off is completed when it is sent again. In the count,
+        `deleted` are those that left this generation."""
         ...
 
     def drop_generations(self, user_id: str, keep: Collection[str]) -> int:
