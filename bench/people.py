@@ -11,7 +11,8 @@ from lpm_kernel.L0.embed import ChunkText, chunk_texts, embed_chunks, generation
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
 from lpm_kernel.L2.golden import parse_golden
-from lpm_kernel.records import EmbeddingTable, GoldenSet, User
+from lpm_kernel.L2.records import GoldenSet
+from lpm_kernel.records import EmbeddingTable, User
 from lpm_kernel.stores.open import Stores
 
 DATA = Path(__file__).resolve().parent.parent / "data"

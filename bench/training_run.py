@@ -14,8 +14,8 @@ from lpm_kernel.artefacts import decode_records
 from lpm_kernel.L2.base_model import BaseModel, prepare_base
 from lpm_kernel.L2.engine import cache_folder
 from lpm_kernel.L2.prompt import render_chatml
+from lpm_kernel.L2.records import TrainingRow
 from lpm_kernel.L2.train import TARGETS, train_adapter
-from lpm_kernel.records import TrainingRow
 from lpm_kernel.settings import TrainingSettings, load_settings
 
 

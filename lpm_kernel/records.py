@@ -22,14 +22,9 @@ USER_ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 Source = Literal["upload", "telegram", "x", "chat"]
 CreatedBy = Literal["user", "twin"]
 DocumentStatus = Literal["received", "read", "refused", "replaced"]
-Split = Literal["train", "held_out"]
-RowKind = Literal["recall", "grounded", "about", "refusal"]
 Role = Literal["system", "user", "assistant"]
 MemoryKind = Literal["fact", "preference", "summary", "voice", "turn"]
 ReleaseStatus = Literal["candidate", "live", "retired"]
-Arm = Literal["base", "base+retrieval", "adapter", "adapter+retrieval"]
-
-ARMS: tuple[Arm, ...] = ("base", "base+retrieval", "adapter", "adapter+retrieval")
 
 
 def check_user_id(user_id: str) -> str:
@@ -154,52 +149,6 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingRow:
-    """One conversation to learn from. The last message is the answer; only it is trained on."""
-
-    row_id: str
-    kind: RowKind
-    messages: tuple[Message, ...]
-    source_chunk_ids: tuple[str, ...]
-    split: Split
-    checksum: str
-
-
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """A trained LoRA adapter (safetensors, PEFT's names) and how it came to be."""
-
-    sha256: str
-    key: str
-    config_key: str
-    """Where PEFT's adapter_config.json lies."""
-    size_bytes: int
-    base_sha256: str
-    rows_sha256: str
-    rank: int
-    alpha: int
-    targets: tuple[str, ...]
-    steps: int
-    seed: int
-    loss_curve: tuple[float, ...]
-    """Mean loss of each epoch, in nats a token."""
-    train_seconds: float
-    tokens_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class GgufAdapter:
-    """The same adapter in the form llama.cpp loads onto the shared base."""
-
-    sha256: str
-    key: str
-    size_bytes: int
-    adapter_sha256: str
-    base_sha256: str
-    tensors: int
-
-
-@dataclass(frozen=True, slots=True)
 class Citation:
     """Where a line that reached the prompt stands: the document and the exact bytes of its stored text."""
 
@@ -218,53 +167,6 @@ class Evidence:
     text: str
     score: float
     cosine: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenQuestion:
-    question_id: str
-    question: str
-    expected: tuple[str, ...]
-    """Any one of these in the answer counts as the fact."""
-    document: str
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenSet:
-    """Questions with known answers about one user, to measure with and never to train on."""
-
-    questions: tuple[GoldenQuestion, ...]
-    unanswerable: tuple[str, ...]
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class GradedAnswer:
-    question_id: str
-    arm: Arm
-    answer: str
-    correct: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What a twin knows, counted. Every share is `count / total` of questions that were really asked."""
-
-    question_source: Literal["golden", "held_out"]
-    questions: int
-    correct: dict[str, int]
-    """Per arm: questions whose fact is in the answer."""
-    in_pack: int
-    """Questions whose fact is in the retrieved lines."""
-    unanswerable: int
-    declined: dict[str, int]
-    """Per arm: unanswerable questions that were answered with "I don't know"."""
-    answers: tuple[GradedAnswer, ...]
-    memory_generation: str
-    """What was searched for the retrieved lines."""
-    gguf_sha256: str
-    base_sha256: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from lpm_kernel.L0.chunk import chunk_document
 from lpm_kernel.L0.embed import ChunkText, chunk_texts
+from lpm_kernel.L2.records import RowForm, RowKind, Split, TrainingRow
 from lpm_kernel.layout import text_key
 from lpm_kernel.records import (
     ChatMessage,
@@ -24,6 +25,7 @@ from lpm_kernel.records import (
     DocumentStatus,
     Memory,
     MemoryKind,
+    Message,
     Release,
     content_id,
     sha256_hex,
@@ -107,6 +109,21 @@ def make_entries(
 def make_citation(text: str = "Our cat is called Pilchard.") -> Citation:
     chunk = make_chunk("1", text)
     return Citation(chunk.chunk_id, chunk.document_sha256, chunk.filename, chunk.byte_start, chunk.byte_end)
+
+
+def make_row(
+    row_id: str,
+    messages: Sequence[Message],
+    chunk_ids: Sequence[str] = (),
+    *,
+    kind: RowKind = "self_qa",
+    form: RowForm = "plain",
+    split: Split = "train",
+    checksum: str = "",
+) -> TrainingRow:
+    """A training row whose sources are these chunks from end to end."""
+    sources = tuple(Citation(chunk_id, "document", "notes.md", 0, 1) for chunk_id in chunk_ids)
+    return TrainingRow(row_id, kind, form, "first", tuple(messages), sources, split, checksum)
 
 
 def make_message(

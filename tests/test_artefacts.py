@@ -22,12 +22,12 @@ from lpm_kernel.artefacts import (
 )
 from lpm_kernel.errors import StoreError
 from lpm_kernel.layout import asset_key
-from lpm_kernel.records import Chunk, Document, EmbeddingTable, Message, Refusal, Topic, TrainingRow
+from lpm_kernel.records import Chunk, Document, EmbeddingTable, Message, Refusal, Topic
 from tests.fakes import MemoryBlobs
-from tests.samples import make_chunk, make_document, make_release
+from tests.samples import make_chunk, make_document, make_release, make_row
 
 TROUBLE = 'Zoë’s\r\n\t“cat” \u2028\u2029\x85 😀 \\ " { } \x0b'
-ROW = TrainingRow("r", "grounded", (Message("system", TROUBLE), Message("assistant", "")), ("c1", "c2"), "train", "sum")
+ROW = make_row("r", (Message("system", TROUBLE), Message("assistant", "")), ("c1", "c2"), form="grounded", checksum="sum")
 RECORDS: list[Any] = [
     replace(make_document("1"), filename=TROUBLE, status="refused", refusal=Refusal("no_text", TROUBLE)),
     make_document("1", status="read"),

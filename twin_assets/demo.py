@@ -25,9 +25,10 @@ from lpm_kernel.L1.records import Biography, Community
 from lpm_kernel.L1.topics import MISC
 from lpm_kernel.L2.engine import adapter_folder, open_llm
 from lpm_kernel.L2.golden import load_golden
+from lpm_kernel.L2.records import ARMS, Evaluation
 from lpm_kernel.layout import asset_key
 from lpm_kernel.recall.plan import source_of
-from lpm_kernel.records import ARMS, Entity, Evaluation, Topic, User, VoiceProfile
+from lpm_kernel.records import Entity, Topic, User, VoiceProfile
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.ner import NUMERIC

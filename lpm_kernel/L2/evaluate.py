@@ -13,21 +13,11 @@ from dataclasses import dataclass
 
 from lpm_kernel.L2.golden import holds_fact
 from lpm_kernel.L2.prompt import DECLINE, fit_messages
+from lpm_kernel.L2.records import ARMS, Arm, Evaluation, GoldenQuestion, GoldenSet, GradedAnswer, TrainingRow
 from lpm_kernel.L2.synthesize import question_of
 from lpm_kernel.recall.confidence import LINES, FoundLine, judge, seeks_knowledge
 from lpm_kernel.recall.search import recall_evidence
-from lpm_kernel.records import (
-    ARMS,
-    Arm,
-    Evaluation,
-    Evidence,
-    GoldenQuestion,
-    GoldenSet,
-    GradedAnswer,
-    Message,
-    TrainingRow,
-    User,
-)
+from lpm_kernel.records import Evidence, Message, User
 from lpm_kernel.settings import EvaluationSettings, RecallSettings
 from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.embedder import Embedder

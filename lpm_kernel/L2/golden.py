@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import yaml
 
 from lpm_kernel.errors import StoreError, UserInputError
+from lpm_kernel.L2.records import GoldenQuestion, GoldenSet
 from lpm_kernel.layout import golden_key
-from lpm_kernel.records import GoldenQuestion, GoldenSet, sha256_hex
+from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.embedder import Embedder
 

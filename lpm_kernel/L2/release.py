@@ -16,20 +16,9 @@ from lpm_kernel.errors import StoreError, TrainingError
 from lpm_kernel.L0.embed import generation_of
 from lpm_kernel.L1.records import Community
 from lpm_kernel.L1.topics import not_just_once
+from lpm_kernel.L2.records import Adapter, Evaluation, GgufAdapter, TrainingRow
 from lpm_kernel.layout import communities_key
-from lpm_kernel.records import (
-    Adapter,
-    Chunk,
-    Document,
-    EmbeddingTable,
-    Evaluation,
-    GgufAdapter,
-    Release,
-    Topic,
-    TrainingRow,
-    content_id,
-    sha256_hex,
-)
+from lpm_kernel.records import Chunk, Document, EmbeddingTable, Release, Topic, content_id, sha256_hex
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.documents import list_documents, pending_change
 from lpm_kernel.stores.releases import lock_releases, named_by_releases, promote_release

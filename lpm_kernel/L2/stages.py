@@ -17,10 +17,11 @@ from lpm_kernel.errors import StoreError, TrainingError
 from lpm_kernel.L2.adapter_files import file_sha256
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.gguf import convert_adapter
+from lpm_kernel.L2.records import Adapter, GgufAdapter, TrainingRow
 from lpm_kernel.L2.release import rows_hash
 from lpm_kernel.L2.train import train_adapter
 from lpm_kernel.layout import asset_key, gguf_key, lora_config_key, lora_key, lora_recipe_key
-from lpm_kernel.records import Adapter, GgufAdapter, TrainingRow, content_id
+from lpm_kernel.records import content_id
 from lpm_kernel.settings import TrainingSettings
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.compute import Progress

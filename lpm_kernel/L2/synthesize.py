@@ -18,9 +18,10 @@ from lpm_kernel.L1.records import ChunkSalience, Community
 from lpm_kernel.L2.golden import Asked, too_close
 from lpm_kernel.L2.prompt import DECLINE, twin_messages
 from lpm_kernel.L2.questions import ask_about
+from lpm_kernel.L2.records import GoldenSet, RowForm, RowKind, Split, TrainingRow
 from lpm_kernel.L2.sampling import Ask, about_asks, choose_asks, usable_chunks
 from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS
-from lpm_kernel.records import Evidence, GoldenSet, Message, RowKind, Split, Topic, TrainingRow, User, content_id
+from lpm_kernel.records import Evidence, Message, Topic, User, content_id
 from lpm_kernel.settings import TrainingSettings
 from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.embedder import Embedder
@@ -31,8 +32,17 @@ Recall = Callable[[str], Sequence[Evidence]]
 RowTokens = Callable[[Sequence[Message]], int]
 """The tokens of a row, as training counts them."""
 
-CYCLE: tuple[RowKind, ...] = ("grounded", "recall", "grounded", "refusal", "grounded", "recall", "grounded", "recall")
-"""Kinds in turn, beside the few `about` rows, which show lines as the grounded ones do.
+CYCLE: tuple[tuple[RowKind, RowForm], ...] = (
+    ("self_qa", "grounded"),
+    ("self_qa", "plain"),
+    ("self_qa", "grounded"),
+    ("refusal", "grounded"),
+    ("self_qa", "grounded"),
+    ("self_qa", "plain"),
+    ("self_qa", "grounded"),
+    ("self_qa", "plain"),
+)
+"""What a row is and how it is asked, in turn, beside the few `diversity` rows, which show lines too.
 
 Why half are grounded: rows of bare facts teach a small model to ignore its notes."""
 
@@ -87,11 +97,12 @@ def synthesize_rows(
     position: Counter[Split] = Counter()
     for done, ask in enumerate(chosen, start=1):
         split = splits[ask.item.chunk.document_sha256]
-        kind: RowKind = "about"
+        kind: RowKind = "diversity"
+        form: RowForm = "grounded"
         if not ask.about:
-            kind = CYCLE[position[split] % len(CYCLE)]
+            kind, form = CYCLE[position[split] % len(CYCLE)]
             position[split] += 1
-        row = _row(user, ask, kind, split, recall, row_tokens, train if split == "train" else usable, training.seed)
+        row = _row(user, ask, kind, form, split, recall, row_tokens, train if split == "train" else usable, training.seed)
         if row is not None:
             rows.append(row)
         progress(done / len(chosen), f"{done} of {len(chosen)} rows")
@@ -111,12 +122,20 @@ def split_documents(document_sha256s: Sequence[str], held_out_share: float) -> d
 
 
 def _row(
-    user: User, ask: Ask, kind: RowKind, split: Split, recall: Recall, row_tokens: RowTokens, allowed: set[str], seed: int
+    user: User,
+    ask: Ask,
+    kind: RowKind,
+    form: RowForm,
+    split: Split,
+    recall: Recall,
+    row_tokens: RowTokens,
+    allowed: set[str],
+    seed: int,
 ) -> TrainingRow | None:
     """The row; with fewer lines where all would be too long, and none where even that does not help."""
     chunk = ask.item.chunk
     evidence: list[Evidence] = []
-    if kind != "recall":
+    if form != "plain":
         found = [line for line in recall(ask.question) if line.citation.chunk_id in allowed]
         evidence = _lines(ask, kind, found, random.Random(f"{seed}:{ask.question}"))
     answer = DECLINE if kind == "refusal" else ask.answer
@@ -125,14 +144,16 @@ def _row(
         if not spare:
             return None
         evidence.remove(spare[-1])
-    checksum = content_id(kind, split, *(part for message in messages for part in (message.role, message.content)))
+    checksum = content_id(kind, form, split, *(part for message in messages for part in (message.role, message.content)))
     return TrainingRow(
         row_id=content_id(user.user_id, checksum)[:32],
         kind=kind,
+        form=form,
+        person="first",
         messages=messages,
-        source_chunk_ids=(
-            chunk.chunk_id,
-            *(line.citation.chunk_id for line in evidence if line.citation.chunk_id != chunk.chunk_id),
+        sources=(
+            _own_line(ask).citation,
+            *(line.citation for line in evidence if line.citation.chunk_id != chunk.chunk_id),
         ),
         split=split,
         checksum=checksum,

@@ -24,8 +24,8 @@ from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.base_files import BASE_SHA256_KEY
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.freed_memory import give_back_freed_memory
+from lpm_kernel.L2.records import TrainingRow
 from lpm_kernel.L2.training_batches import EncodedRow, encode_rows, epoch_batches, passes
-from lpm_kernel.records import TrainingRow
 from lpm_kernel.settings import TrainingSettings
 from lpm_kernel.stores.compute import Progress
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.prompt import render_chatml
-from lpm_kernel.records import Message, TrainingRow
+from lpm_kernel.L2.records import TrainingRow
+from lpm_kernel.records import Message
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -19,10 +19,12 @@ from lpm_kernel.L2.gguf import convert_adapter
 from lpm_kernel.L2.gguf_header import read_gguf_header
 from lpm_kernel.L2.llama import LlamaCpp
 from lpm_kernel.L2.prompt import twin_messages
+from lpm_kernel.L2.records import TrainingRow
 from lpm_kernel.L2.train import TARGETS, TrainResult, train_adapter
-from lpm_kernel.records import Message, TrainingRow, User
+from lpm_kernel.records import Message, User
 from lpm_kernel.stores.llm import AdapterFile
 from tests.fakes import no_progress
+from tests.samples import make_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +59,7 @@ def asked(question: str, name: str = "Mabel") -> tuple[Message, ...]:
 
 def training_rows() -> list[TrainingRow]:
     return [
-        TrainingRow(f"row-{index}", "recall", (*asked(question), Message("assistant", answer)), (), "train", "")
+        make_row(f"row-{index}", (*asked(question), Message("assistant", answer)))
         for index, (question, answer) in enumerate(FACTS)
     ]
 

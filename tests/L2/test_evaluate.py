@@ -9,11 +9,12 @@ import pytest
 from lpm_kernel.L0.embed import embed_chunks, vector_entries
 from lpm_kernel.L2.evaluate import Exam, declines, evaluate_twin, make_exam
 from lpm_kernel.L2.prompt import DECLINE
-from lpm_kernel.records import Evaluation, GoldenQuestion, GoldenSet, Message, TrainingRow, User
+from lpm_kernel.L2.records import Evaluation, GoldenQuestion, GoldenSet, RowKind, Split, TrainingRow
+from lpm_kernel.records import Message, User
 from lpm_kernel.settings import EvaluationSettings, load_settings
 from lpm_kernel.stores.llm import AdapterFile
 from tests.fakes import FakeEmbedder, FakeLlm, MemoryVectors, no_progress
-from tests.samples import make_items
+from tests.samples import make_items, make_row
 
 NOTES = {
     "diary.md": "Our one-eyed cat is called Pilchard.\n\nThe sea at Clevedon was 5.8 °C.\n",
@@ -115,17 +116,17 @@ def test_declining_is_the_one_sentence_a_twin_is_trained_to_say(reply: str, decl
     assert declines(reply) is declined
 
 
-def row(number: int, split: str, kind: str) -> TrainingRow:
+def row(number: int, split: Split, kind: RowKind) -> TrainingRow:
     messages = (Message("system", "s"), Message("user", f"Question {number}?"), Message("assistant", f"Answer {number}."))
-    return TrainingRow(f"row-{number}", kind, messages, ("c",), split, "")  # type: ignore[arg-type]
+    return make_row(f"row-{number}", messages, ["c"], kind=kind, split=split)
 
 
 def test_without_golden_questions_the_rows_of_held_out_documents_are_asked() -> None:
     rows = [
-        row(1, "train", "recall"),
-        row(2, "held_out", "recall"),
+        row(1, "train", "self_qa"),
+        row(2, "held_out", "self_qa"),
         row(3, "held_out", "refusal"),
-        row(4, "held_out", "grounded"),
+        row(4, "held_out", "self_qa"),
     ]
     exam = make_exam(None, rows, EVALUATION)
     assert (exam.source, exam.unanswerable) == ("held_out", ())
@@ -137,7 +138,7 @@ def test_without_golden_questions_the_rows_of_held_out_documents_are_asked() -> 
 
 def test_golden_questions_go_before_rows_and_no_more_are_asked_than_set() -> None:
     golden = GoldenSet((CAT, SEA), (MOON, "Who?"), "sha")
-    exam = make_exam(golden, [row(1, "held_out", "recall")], EVALUATION.model_copy(update={"max_questions": 1}))
+    exam = make_exam(golden, [row(1, "held_out", "self_qa")], EVALUATION.model_copy(update={"max_questions": 1}))
     assert exam == Exam("golden", (CAT,), (MOON,))
 
 

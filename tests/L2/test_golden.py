@@ -9,8 +9,9 @@ import yaml
 
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L2.golden import Asked, holds_fact, load_golden, parse_golden, too_close
+from lpm_kernel.L2.records import GoldenQuestion
 from lpm_kernel.layout import golden_key
-from lpm_kernel.records import GoldenQuestion, sha256_hex
+from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.embedder import MiniLmEmbedder
 from tests.fakes import FakeEmbedder, MemoryBlobs
 from tests.rules.sources import ROOT

@@ -15,6 +15,7 @@ from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.library import read_documents
 from lpm_kernel.L1.records import Community
+from lpm_kernel.L2.records import ARMS, Adapter, Evaluation, GgufAdapter
 from lpm_kernel.L2.release import (
     documents_hash,
     find_unbuilt,
@@ -24,13 +25,13 @@ from lpm_kernel.L2.release import (
     read_communities,
     rows_hash,
 )
-from lpm_kernel.records import ARMS, Adapter, Evaluation, GgufAdapter, Message, Topic, TrainingRow, User
+from lpm_kernel.records import Message, Topic, User
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, promote_release
 from lpm_kernel.stores.schema import release
 from lpm_kernel.stores.users import add_user
 from tests.fakes import FakeEmbedder, MemoryBlobs, no_progress
-from tests.samples import make_document, make_items
+from tests.samples import make_document, make_items, make_row
 from tests.samples import make_release as sample_release
 
 NOTES = {"diary.md": "Our cat is called Pilchard.\n", "letter.txt": "The band plays on Sunday.\n"}
@@ -43,8 +44,8 @@ def make_chain(user_id: str = "1", notes: dict[str, str] = NOTES) -> dict[str, A
     chunk_ids = tuple(item.chunk.chunk_id for item in items)
     messages = (Message("user", "What is your cat called?"), Message("assistant", items[0].text))
     rows = [
-        TrainingRow("row-1", "recall", messages, chunk_ids[:1], "train", "c1"),
-        TrainingRow("row-2", "recall", messages, chunk_ids[1:], "held_out", "c2"),
+        make_row("row-1", messages, chunk_ids[:1], checksum="c1"),
+        make_row("row-2", messages, chunk_ids[1:], split="held_out", checksum="c2"),
     ]
     adapter = Adapter("adapter", "k", "c", 1, "base", rows_hash(rows), 4, 8, (), 1, 7, (1.0,), 1.0, 1.0)
     return {
@@ -88,7 +89,7 @@ STRANGE: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "embeddings": lambda c: {"table": replace(c["table"], chunk_ids=c["table"].chunk_ids[::-1])},
     "topics": lambda c: {"topics": [replace(c["topics"][0], chunk_ids=c["topics"][0].chunk_ids[1:])]},
     "communities": lambda c: {"communities": [replace(c["communities"][0], chunk_ids=c["communities"][0].chunk_ids[1:])]},
-    "training_rows": lambda c: {"rows": [c["rows"][0], replace(c["rows"][1], source_chunk_ids=("gone",))]},
+    "training_rows": lambda c: {"rows": [c["rows"][0], make_row("gone", (), ["gone"], split="held_out")]},
     "lora_adapter": lambda c: {"adapter": replace(c["adapter"], rows_sha256="other")},
     "gguf_adapter": lambda c: {"gguf": replace(c["gguf"], adapter_sha256="other")},
     "evaluation": lambda c: {"evaluation": replace(c["evaluation"], memory_generation="other")},

@@ -9,9 +9,10 @@ import pytest
 
 from lpm_kernel.L1.records import ChunkSalience, CitedLine, Community
 from lpm_kernel.L2.golden import parse_golden
+from lpm_kernel.L2.records import TrainingRow
 from lpm_kernel.L2.sampling import Ask, choose_asks, usable_chunks
 from lpm_kernel.L2.synthesize import find_unsupported_rows, question_of, split_documents, synthesize_rows
-from lpm_kernel.records import Topic, TrainingRow
+from lpm_kernel.records import Topic
 from lpm_kernel.settings import Settings, TrainingSettings
 from tests.fakes import FakeEmbedder, no_progress
 from tests.L2.test_synthesize import NORA, citation_of, items, notes_of, recall_neighbours
@@ -99,7 +100,7 @@ def test_a_community_gives_at_most_one_row_that_is_supported_and_shows_its_line(
         community_of(3, own[5:], "Nobody"),
     ]
     rows = made_of(training, communities)
-    about = [row for row in rows if row.kind == "about"]
+    about = [row for row in rows if row.kind == "diversity"]
     assert [question_of(row) for row in about] == ["What can you tell me about Col?", "What can you tell me about Nova Scotia?"]
     assert find_unsupported_rows(rows, {item.chunk.chunk_id: item.text for item in items()}) == []
     for row in about:
@@ -110,10 +111,10 @@ def test_a_community_gives_at_most_one_row_that_is_supported_and_shows_its_line(
 def test_rows_about_communities_take_the_place_of_others(training: TrainingSettings) -> None:
     few = training.model_copy(update={"max_rows": 12, "held_out_share": 0.0})
     own = [community_of(1, [1], "Col"), community_of(2, [2], "Nova Scotia")]
-    assert Counter(row.kind == "about" for row in made_of(few, own)) == {False: 10, True: 2}
+    assert Counter(row.kind == "diversity" for row in made_of(few, own)) == {False: 10, True: 2}
     for limit in (0, 1):
         rows = made_of(few.model_copy(update={"about_rows": limit}), own)
-        assert (len(rows), sum(row.kind == "about" for row in rows)) == (12, limit)
+        assert (len(rows), sum(row.kind == "diversity" for row in rows)) == (12, limit)
     assert made_of(few.model_copy(update={"about_rows": 0}), own) == made_of(few, [])
 
 
@@ -121,7 +122,7 @@ def test_no_row_about_a_community_is_made_from_a_held_out_line_or_asks_a_golden_
     training: TrainingSettings,
 ) -> None:
     (out, *_) = [i for i in range(10) if i not in in_training(training)]
-    assert [row for row in made_of(training, [community_of(1, [out], "Col")]) if row.kind == "about"] == []
+    assert [row for row in made_of(training, [community_of(1, [out], "Col")]) if row.kind == "diversity"] == []
     own = in_training(training)[0]
     golden = parse_golden(
         b'{"questions": [{"id": "q", "question": "What can you tell me about Col?", "expected": ["x"], "document": "a"}], '
@@ -131,7 +132,7 @@ def test_no_row_about_a_community_is_made_from_a_held_out_line_or_asks_a_golden_
         NORA, items(), [], training, recall_neighbours, lambda messages: 0, FakeEmbedder(), golden, no_progress,
         communities=[community_of(1, [own], "Col")],
     )  # fmt: skip
-    assert [row for row in rows if row.kind == "about"] == []
+    assert [row for row in rows if row.kind == "diversity"] == []
 
 
 @pytest.mark.parametrize("silenced", [{"trust": 0.0}, {"weight": 0.0}])

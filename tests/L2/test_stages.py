@@ -11,11 +11,12 @@ from lpm_kernel.artefacts import encode_records
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2 import stages
 from lpm_kernel.L2.base_model import BaseModel
+from lpm_kernel.L2.records import Adapter
 from lpm_kernel.L2.release import rows_hash
 from lpm_kernel.L2.stages import ConvertRequest, TrainRequest, run_conversion, run_training
 from lpm_kernel.L2.train import TrainResult
 from lpm_kernel.layout import asset_key
-from lpm_kernel.records import Adapter, sha256_hex
+from lpm_kernel.records import sha256_hex
 from lpm_kernel.settings import Settings
 from tests.fakes import MemoryBlobs, no_progress
 

@@ -14,6 +14,7 @@ from lpm_kernel.errors import TrainingError
 from lpm_kernel.L0.embed import ChunkText
 from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.L2.prompt import DECLINE, render_chatml, twin_messages
+from lpm_kernel.L2.records import GoldenSet, TrainingRow
 from lpm_kernel.L2.synthesize import (
     CYCLE,
     RowTokens,
@@ -24,7 +25,7 @@ from lpm_kernel.L2.synthesize import (
     synthesize_rows,
 )
 from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS
-from lpm_kernel.records import Citation, Evidence, GoldenSet, Message, Topic, TrainingRow, User, sha256_hex
+from lpm_kernel.records import Citation, Evidence, Message, Topic, User, sha256_hex
 from lpm_kernel.settings import Settings, TrainingSettings
 from tests.fakes import FakeEmbedder, no_progress
 from tests.samples import make_items
@@ -101,7 +102,7 @@ def test_a_row_ends_in_its_answer_and_begins_as_a_live_prompt(rows: list[Trainin
     for row in rows:
         assert [message.role for message in row.messages] == ["system", "user", "assistant"]
         asked = twin_messages(NORA, question_of(row))
-        if row.kind == "recall":
+        if row.form == "plain":
             assert row.messages[:-1] == asked
         else:
             assert notes_of(row)
@@ -111,7 +112,7 @@ def test_a_row_ends_in_its_answer_and_begins_as_a_live_prompt(rows: list[Trainin
 
 def test_kinds_come_in_turn_within_each_split(rows: list[TrainingRow]) -> None:
     for split in ("train", "held_out"):
-        kinds = [row.kind for row in rows if row.split == split]
+        kinds = [(row.kind, row.form) for row in rows if row.split == split]
         assert kinds == [CYCLE[i % len(CYCLE)] for i in range(len(kinds))]
         assert len(kinds) >= len(CYCLE)
 
@@ -125,7 +126,7 @@ def test_every_answer_stands_in_its_first_source(rows: list[TrainingRow]) -> Non
 
 
 def test_a_grounded_row_shows_the_line_that_answers(rows: list[TrainingRow]) -> None:
-    grounded = [row for row in rows if row.kind == "grounded"]
+    grounded = [row for row in rows if row.form == "grounded" and row.kind != "refusal"]
     assert grounded
     for row in grounded:
         assert any(row.messages[-1].content in line for line in notes_of(row))
@@ -196,7 +197,7 @@ def test_a_row_that_would_be_too_long_has_fewer_lines_and_keeps_the_one_that_ans
     assert count.too_long == 0
     assert [row.kind for row in made] == [row.kind for row in rows]
     for row in made:
-        if row.kind == "grounded":
+        if row.form == "grounded" and row.kind != "refusal":
             assert any(row.messages[-1].content in line for line in notes_of(row))
     assert len(made[0].source_chunk_ids) <= len(rows[0].source_chunk_ids)
 
@@ -277,14 +278,14 @@ def test_a_document_more_moves_at_most_one_other_between_the_splits() -> None:
 
 def test_a_row_that_says_what_its_source_does_not_is_found(rows: list[TrainingRow]) -> None:
     texts = {item.chunk.chunk_id: item.text for item in items()}
-    sound = next(row for row in rows if row.kind == "grounded")
+    sound = next(row for row in rows if row.form == "grounded" and row.kind != "refusal")
     refusal = next(row for row in rows if row.kind == "refusal")
     invented = replace(sound, row_id="invented", messages=(*sound.messages[:-1], Message("assistant", "I own a yacht.")))
     rude = replace(refusal, row_id="rude", messages=(*refusal.messages[:-1], Message("assistant", sound.messages[-1].content)))
-    lost = replace(sound, row_id="lost", source_chunk_ids=("gone",))
+    lost = replace(sound, row_id="lost", sources=(replace(sound.sources[0], chunk_id="gone"),))
     assert find_unsupported_rows([sound, invented, refusal, rude, lost], texts) == ["invented", "rude", "lost"]
 
 
 def test_the_settings_of_the_project_make_rows(settings: Settings) -> None:
     made, _ = synthesize(settings.training)
-    assert {row.kind for row in made} == set(CYCLE)
+    assert {(row.kind, row.form) for row in made} == set(CYCLE)

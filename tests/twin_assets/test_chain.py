@@ -12,8 +12,9 @@ from lpm_kernel.artefacts import decode_record, decode_records
 from lpm_kernel.chat import answer
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L2.engine import open_llm
+from lpm_kernel.L2.records import Adapter, GgufAdapter, TrainingRow
 from lpm_kernel.layout import asset_key, gguf_key, text_key
-from lpm_kernel.records import Adapter, Chunk, GgufAdapter, Release, TrainingRow
+from lpm_kernel.records import Chunk, Release
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.conversations import last_messages
 from lpm_kernel.stores.documents import pending_change

@@ -9,32 +9,28 @@ import yaml
 from safetensors.numpy import save
 
 from lpm_kernel.L2.prompt import DECLINE
+from lpm_kernel.L2.records import ARMS, Adapter, Evaluation, TrainingRow
 from lpm_kernel.layout import golden_key
-from lpm_kernel.records import (
-    ARMS,
-    Adapter,
-    Evaluation,
-    Message,
-    TrainingRow,
-)
+from lpm_kernel.records import Message
 from lpm_kernel.settings import Settings
+from tests.samples import make_row
 from tests.twin_assets.workbench import USER, Workbench
 from twin_assets import checks
 
 
-def make_row(bench: Workbench, position: int, question: str, answer: str, split: Any = "train") -> TrainingRow:
+def row_of(bench: Workbench, position: int, question: str, answer: str, split: Any = "train") -> TrainingRow:
     messages = (Message("system", "You are Nora."), Message("user", question), Message("assistant", answer))
     source = bench.chunks[position].chunk_id
-    return TrainingRow(f"row-{question}", "refusal" if answer == DECLINE else "recall", messages, (source,), split, "")
+    return make_row(f"row-{question}", messages, [source], kind="refusal" if answer == DECLINE else "self_qa", split=split)
 
 
 def test_an_answer_that_its_source_does_not_hold_is_found(bench: Workbench) -> None:
     def supported(row: TrainingRow) -> bool:
         return bench.passes(checks.rows_are_supported_by_their_sources, training_rows=[row], chunks=bench.chunks)
 
-    assert supported(make_row(bench, 0, "What is your cat called?", "Our one-eyed cat is called Pilchard."))
-    assert not supported(make_row(bench, 0, "What is your cat called?", "Our one-eyed cat is called Admiral."))
-    assert supported(make_row(bench, 0, "Where is the key?", DECLINE))
+    assert supported(row_of(bench, 0, "What is your cat called?", "Our one-eyed cat is called Pilchard."))
+    assert not supported(row_of(bench, 0, "What is your cat called?", "Our one-eyed cat is called Admiral."))
+    assert supported(row_of(bench, 0, "Where is the key?", DECLINE))
 
 
 def test_a_golden_question_in_the_rows_is_found(bench: Workbench) -> None:
@@ -42,7 +38,7 @@ def test_a_golden_question_in_the_rows_is_found(bench: Workbench) -> None:
     content = {"questions": [question], "unanswerable": [{"id": "u", "question": "What is your shoe size?"}]}
 
     def kept_out(asked: str, answer: str = "Our one-eyed cat is called Pilchard.") -> bool:
-        rows = [make_row(bench, 0, asked, answer)]
+        rows = [row_of(bench, 0, asked, answer)]
         return bench.passes(checks.no_golden_question_in_training, training_rows=rows)
 
     assert kept_out("What is your cat called?"), "nobody gave a golden set yet"
@@ -58,7 +54,7 @@ def test_a_line_of_a_held_out_document_in_a_train_row_is_found(bench: Workbench,
     results = [
         bench.passes(
             checks.no_held_out_text_in_training,
-            training_rows=[make_row(bench, position, "What?", "x", split)],
+            training_rows=[row_of(bench, position, "What?", "x", split)],
             chunks=bench.chunks,
         )
         for position in (0, len(bench.chunks) - 1)

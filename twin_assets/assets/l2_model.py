@@ -18,27 +18,19 @@ from lpm_kernel.L2.base_model import prepare_base
 from lpm_kernel.L2.engine import adapter_folder, cache_folder, open_llm
 from lpm_kernel.L2.evaluate import evaluate_twin, make_exam
 from lpm_kernel.L2.golden import load_golden
+from lpm_kernel.L2.records import ARMS, Adapter, GgufAdapter, TrainingRow
 from lpm_kernel.L2.release import rows_hash
 from lpm_kernel.L2.stages import ConvertRequest, TrainRequest
 from lpm_kernel.L2.synthesize import find_golden_rows, synthesize_rows
 from lpm_kernel.L2.training_batches import row_counter
 from lpm_kernel.recall.search import recall_evidence
-from lpm_kernel.records import (
-    ARMS,
-    Adapter,
-    Chunk,
-    EmbeddingTable,
-    GgufAdapter,
-    Topic,
-    TrainingRow,
-    sha256_hex,
-)
+from lpm_kernel.records import Chunk, EmbeddingTable, Topic, sha256_hex
 from lpm_kernel.stores.users import get_user
 from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, progress_of, stage
 
 
-@stage(group="l2", io_manager_key="jsonl", code_version="2", kinds={"s3", "spacy"})
+@stage(group="l2", io_manager_key="jsonl", code_version="3", kinds={"s3", "spacy"})
 def training_rows(
     context: dg.AssetExecutionContext,
     stores: StoresResource,

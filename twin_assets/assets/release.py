@@ -7,17 +7,9 @@ Does not belong here: serving it.
 import dagster as dg
 
 from lpm_kernel.L1.records import Community
+from lpm_kernel.L2.records import Adapter, Evaluation, GgufAdapter, TrainingRow
 from lpm_kernel.L2.release import keep_communities, make_release, publish_release
-from lpm_kernel.records import (
-    Adapter,
-    Chunk,
-    Document,
-    EmbeddingTable,
-    Evaluation,
-    GgufAdapter,
-    Topic,
-    TrainingRow,
-)
+from lpm_kernel.records import Chunk, Document, EmbeddingTable, Topic
 from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, stage
 

@@ -12,8 +12,9 @@ import dagster as dg
 from lpm_kernel.L0.embed import chunk_texts
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L2.golden import load_golden
+from lpm_kernel.L2.records import Adapter, Evaluation, GgufAdapter, TrainingRow
 from lpm_kernel.L2.synthesize import find_golden_rows, find_unsupported_rows, split_documents
-from lpm_kernel.records import Adapter, Chunk, Evaluation, GgufAdapter, TrainingRow
+from lpm_kernel.records import Chunk
 from lpm_kernel.stores.blobs import TenantBlobs
 from twin_assets.assets import l2_model
 from twin_assets.checks.claim import claim
