@@ -113,6 +113,14 @@ class TrainingSettings(Section):
     threads: int = Field(ge=1)
 
 
+class SkillSettings(Section):
+    start: bool
+    draws: int = Field(ge=1)
+    batch_rows: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    seed: int
+
+
 class EvaluationSettings(Section):
     max_questions: int = Field(ge=1)
     answer_tokens: int = Field(ge=4)
@@ -195,6 +203,7 @@ class Settings(Section):
     memory_ranking: MemoryRankingSettings
     gate: GateSettings
     training: TrainingSettings
+    skill: SkillSettings
     evaluation: EvaluationSettings
     compute: ComputeSettings
     limits: LimitSettings
