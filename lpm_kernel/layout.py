@@ -6,11 +6,21 @@ Does not belong here: reading or writing what lies there.
 
 from __future__ import annotations
 
+import re
+
+from lpm_kernel.errors import StoreError
 from lpm_kernel.records import check_user_id
 
 
 def tenant_prefix(user_id: str) -> str:
     return f"tenant/{check_user_id(user_id)}/"
+
+
+def shared_key(name: str) -> str:
+    """What belongs to no user; `name` never leads into a tenant's prefix."""
+    if not re.fullmatch(r"shared/[\w.-]+(/[\w.-]+)*", name) or ".." in name.split("/"):
+        raise StoreError("foreign_key", f"{name} does not lie under shared/", retryable=False)
+    return name
 
 
 def raw_key(user_id: str, sha256: str) -> str:
@@ -47,6 +57,21 @@ def lora_config_key(user_id: str, sha256: str) -> str:
 def lora_recipe_key(user_id: str, recipe: str) -> str:
     """The record of the adapter that this recipe (rows, base, settings) already gave."""
     return f"{tenant_prefix(user_id)}lora/recipe-{recipe}.json"
+
+
+def lora_rows_key(user_id: str, sha256: str) -> str:
+    """The checksums of the rows that this adapter has learned."""
+    return f"{tenant_prefix(user_id)}lora/{sha256}.rows.json"
+
+
+def checkpoint_prefix(user_id: str, recipe: str = "") -> str:
+    """Of one training, or of all of a user's."""
+    return f"{tenant_prefix(user_id)}checkpoints/{recipe}/" if recipe else f"{tenant_prefix(user_id)}checkpoints/"
+
+
+def checkpoint_key(user_id: str, recipe: str, step: int) -> str:
+    """Numbered so that the order of keys is the order of steps."""
+    return f"{checkpoint_prefix(user_id, recipe)}{step:08d}.safetensors"
 
 
 def gguf_key(user_id: str, sha256: str) -> str:

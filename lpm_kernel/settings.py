@@ -98,14 +98,32 @@ class GateSettings(Section):
     turn_days: int = Field(ge=1)
 
 
+LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
 class TrainingSettings(Section):
     rank: int = Field(ge=1, le=256)
     alpha: int = Field(ge=1)
+    targets: tuple[LoraTarget, ...] = Field(min_length=1)
+    first_layer: int = Field(ge=0)
     epochs: int = Field(ge=1)
     batch_rows: int = Field(ge=1)
+    pass_tokens: int = Field(ge=0)
+    passes: Literal["packed", "padded"]
     learning_rate: float = Field(gt=0, lt=1)
+    schedule: Literal["linear", "cosine", "constant"]
     warmup_share: float = Field(ge=0, le=1)
+    weight_decay: float = Field(ge=0, lt=1)
     seed: int
+    eval_rows: int = Field(ge=0)
+    eval_every_steps: int = Field(ge=0)
+    patience: int = Field(ge=0)
+    checkpoint_every_steps: int = Field(ge=0)
+    prefix_cache_mb: int = Field(ge=0)
+    incremental: bool
+    replay_share: float = Field(ge=0, le=1)
+    device: Literal["auto", "cpu", "cuda"]
+    dtype: Literal["auto", "float32", "bfloat16"]
     max_rows: int = Field(ge=1)
     salience_weight: float = Field(ge=0, le=1)
     about_rows: int = Field(ge=0)

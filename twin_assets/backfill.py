@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -36,8 +36,16 @@ DAEMON_GRACE_S = 60.0
 """How long a heartbeat may be missing while a backfill is watched: a laptop that slept finds an old one when it wakes up."""
 
 
-def run_backfill(settings: Settings, home: Path, user_ids: str, say: Callable[[str], None]) -> bool:
-    """Launch `twin_job` for each user and wait; True when every user's last run succeeded.
+def run_backfill(
+    settings: Settings,
+    home: Path,
+    user_ids: str,
+    say: Callable[[str], None],
+    *,
+    job: str = "twin_job",
+    tags: Mapping[str, str] | None = None,
+) -> bool:
+    """Launch a job for each user, with these tags on its runs, and wait; True when every user's last run succeeded.
 
     Raises: UserInputError `user_id_invalid`, `twin_not_found` (an unknown partition); EngineError `backfill_refused`,
     `daemon_missing` (before the launch, or when the daemon ends while runs are waiting), `engines_down`.
@@ -57,8 +65,8 @@ def run_backfill(settings: Settings, home: Path, user_ids: str, say: Callable[[s
         launched = subprocess.run(
             [
                 str(Path(sys.executable).parent / "dagster"),
-                *("job", "backfill", "-m", CODE_LOCATION, "-j", "twin_job", "--partitions", ",".join(wanted), "--noprompt"),
-                *("--tags", json.dumps({LAUNCH_TAG: launch})),
+                *("job", "backfill", "-m", CODE_LOCATION, "-j", job, "--partitions", ",".join(wanted), "--noprompt"),
+                *("--tags", json.dumps({LAUNCH_TAG: launch, **(tags or {})})),
             ],
             capture_output=True,
             text=True,

@@ -228,6 +228,21 @@ def backfill(settings: Settings, home: Path, user_ids: str) -> None:
 
 
 @cli.command()
+@click.argument("user_id")
+@click.option("--resume-from-step", type=click.IntRange(min=1), help="Go on from the checkpoint of this step, not the newest.")
+@click.option("--fresh", is_flag=True, help="Train from the start, whatever was made or begun before.")
+@with_engines
+def train(settings: Settings, home: Path, user_id: str, resume_from_step: int | None, fresh: bool) -> None:
+    """Train a person's adapter on the rows that are there, and wait. One that was cut off goes on from its last checkpoint."""
+    from twin_assets.retrain import run_training_job
+
+    if fresh and resume_from_step is not None:
+        raise click.UsageError("--fresh and --resume-from-step exclude each other")
+    trained = run_training_job(settings, home, user_id, click.echo, resume_from_step=resume_from_step, fresh=fresh)
+    sys.exit(0 if trained else 1)
+
+
+@cli.command()
 @click.option("--user", "user_id", default="1", show_default=True, help="Which demo person.")
 @with_home
 def demo(settings: Settings, home: Path, user_id: str) -> None:

@@ -14,3 +14,9 @@ twin_job = dg.define_asset_job(
     tags=WHOLE_CHAIN,
     description="From a user's documents to their live release, every stage once.",
 )
+
+training_job = dg.define_asset_job(
+    "training_job",
+    selection=dg.AssetSelection.assets("lora_adapter"),
+    description="A user's adapter alone, from the rows that are there; what is made from it follows by itself.",
+)

@@ -44,6 +44,19 @@ class TrainingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """How a training stood after one of its steps."""
+
+    step: int
+    loss: float
+    """Mean since the point before, in nats an answer token."""
+    eval_loss: float | None
+    """Of held-out rows, where they were measured at this step."""
+    tokens_per_second: float
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """A trained LoRA adapter (safetensors, PEFT's names) and how it came to be."""
 
@@ -63,6 +76,24 @@ class Adapter:
     """Mean loss of each epoch, in nats a token."""
     train_seconds: float
     tokens_per_second: float
+    curve: tuple[CurvePoint, ...] = ()
+    best_step: int | None = None
+    """Whose weights these are, by the loss of held-out rows; None where none was measured."""
+    best_eval_loss: float | None = None
+    stopped_early: bool = False
+    resumed_from_step: int | None = None
+    parent_sha256: str | None = None
+    """The adapter it went on from."""
+    settings_sha256: str = ""
+    """Of all that shapes the weights but the rows: trainer, base and settings."""
+    learned_key: str = ""
+    """Where the checksums of all rows it has learned lie, its parents' with them."""
+    rows_trained: int = 0
+    rows_replayed: int = 0
+    """Of these, learned by its parent already."""
+    first_layer: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.prompt import render_chatml
-from lpm_kernel.L2.records import TrainingRow
+from lpm_kernel.L2.records import Split, TrainingRow
 from lpm_kernel.records import Message
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ MAX_ROW_TOKENS = 512
 
 PASS_TOKENS = 384
 """Tokens, padding included, that go through the model at once; more of one batch follow and their gradients add up."""
+
+GPU_PASS_TOKENS = 16384
+"""There a pass is one launch of many kernels, and memory is plenty."""
 
 BUCKET_BATCHES = 8
 """Rows are sorted by length within this many batches: little padding, yet other neighbours in every epoch."""
@@ -47,17 +50,17 @@ def row_counter(hf_dir: Path) -> Callable[[Sequence[Message]], int]:
     return lambda messages: sum(map(len, _encode(tokenizer, messages)))
 
 
-def encode_rows(rows: Sequence[TrainingRow], hf_dir: Path) -> list[EncodedRow]:
-    """Tokenise rows as serving will: the prompt up to where the assistant speaks, then the answer and its closing token.
+def encode_rows(rows: Sequence[TrainingRow], hf_dir: Path, *, split: Split = "train") -> list[EncodedRow]:
+    """Tokenise rows of one split as serving will: the prompt up to where the assistant speaks, the answer, its closing token.
 
     Raises: TrainingError `no_training_rows`, `held_out_row`, `answer_missing`, `row_too_long`.
     """
-    if not rows:
+    if not rows and split == "train":
         raise TrainingError("no_training_rows", "there are no training rows; upload documents with more text")
     tokenizer = _tokenizer(hf_dir)
     encoded = []
     for row in rows:
-        if row.split != "train":
+        if row.split != split:
             raise TrainingError(
                 "held_out_row", f"row {row.row_id} is of split {row.split}; only split train may be learned from"
             )
@@ -101,13 +104,31 @@ def epoch_batches(rows: Sequence[EncodedRow], batch_rows: int, chance: random.Ra
     return batches
 
 
-def passes(batch: Sequence[EncodedRow]) -> Iterator[list[EncodedRow]]:
-    """Cut a batch so that rows times the longest of them stay within PASS_TOKENS."""
+def passes(batch: Sequence[EncodedRow], pass_tokens: int = PASS_TOKENS, *, packed: bool = False) -> Iterator[list[EncodedRow]]:
+    """Cut a batch so that what goes through the model at once stays within `pass_tokens`, or is one row."""
+    size = packed_tokens if packed else padded_tokens
     taken: list[EncodedRow] = []
     for row in sorted(batch, key=lambda row: len(row.ids)):
-        if taken and (len(taken) + 1) * len(row.ids) > PASS_TOKENS:
+        if taken and size([*taken, row]) > pass_tokens:
             yield taken
             taken = []
         taken.append(row)
     if taken:
         yield taken
+
+
+def padded_tokens(rows: Sequence[EncodedRow]) -> int:
+    return len(rows) * max(len(row.ids) for row in rows)
+
+
+def packed_tokens(rows: Sequence[EncodedRow]) -> int:
+    return sum(len(row.ids) for row in rows) - (len(rows) - 1) * shared_start(rows)
+
+
+def shared_start(rows: Sequence[EncodedRow]) -> int:
+    """How many tokens all rows begin with; the last one of a prompt, which asks for the answer, is each row's own."""
+    if len(rows) == 1:
+        return 0
+    most = min(row.answer_start for row in rows) - 1
+    first, last = min(row.ids[:most] for row in rows), max(row.ids[:most] for row in rows)
+    return next((at for at, (one, other) in enumerate(zip(first, last, strict=True)) if one != other), most)

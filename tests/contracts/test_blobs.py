@@ -19,6 +19,7 @@ from lpm_kernel.stores.addresses import Addresses
 from lpm_kernel.stores.blobs import Blobs, S3Blobs, TenantBlobs, open_s3
 from tests.embedded.fixtures import EngineHome
 from tests.fakes import MemoryBlobs
+from tests.folder_blobs import FolderBlobs
 
 CLOUD = ["cloud"] if os.environ.get("S3_ENDPOINT_URL") else []
 
@@ -52,8 +53,11 @@ def s3_addresses(request: pytest.FixtureRequest) -> Callable[[str | None], Addre
     return lambda secret: addresses_of(home.environment, secret)
 
 
-@pytest.fixture(params=["embedded", "fake", *CLOUD])
+@pytest.fixture(params=["embedded", "fake", "folder", *CLOUD])
 def blobs(request: pytest.FixtureRequest) -> Iterator[Blobs]:
+    if request.param == "folder":
+        yield FolderBlobs(request.getfixturevalue("tmp_path"))
+        return
     if request.param == "fake":
         yield MemoryBlobs()
         return

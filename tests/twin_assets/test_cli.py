@@ -33,6 +33,7 @@ def twin(home: Path, *arguments: str, **environment: str) -> subprocess.Complete
         (["ask", "1", "Hello?"], "address_missing"),
         (["add-user", "1"], "address_missing"),
         (["backfill", "1,2"], "address_missing"),
+        (["train", "1", "--resume-from-step", "20"], "address_missing"),
     ],
 )
 def test_without_engines_a_command_says_what_to_start(tmp_path: Path, arguments: list[str], code: str) -> None:

@@ -19,8 +19,7 @@ from lpm_kernel.L2.engine import adapter_folder, cache_folder, open_llm
 from lpm_kernel.L2.evaluate import evaluate_twin, make_exam
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.records import ARMS, Adapter, GgufAdapter, TrainingRow
-from lpm_kernel.L2.release import rows_hash
-from lpm_kernel.L2.stages import ConvertRequest, TrainRequest
+from lpm_kernel.L2.stages import ConvertRequest
 from lpm_kernel.L2.synthesize import find_golden_rows, synthesize_rows
 from lpm_kernel.L2.training_batches import row_counter
 from lpm_kernel.recall.search import recall_evidence
@@ -28,6 +27,7 @@ from lpm_kernel.records import Chunk, EmbeddingTable, Topic, sha256_hex
 from lpm_kernel.stores.users import get_user
 from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, progress_of, stage
+from twin_assets.training_runs import adapter_figures, asked_tags, observed, train_request
 
 
 @stage(group="l2", io_manager_key="jsonl", code_version="3", kinds={"s3", "spacy"})
@@ -78,25 +78,16 @@ def training_rows(
     )
 
 
-@stage(group="l2", io_manager_key="json", code_version="1", kinds={"s3", "pytorch", "huggingface"}, pool="training")
+@stage(group="l2", io_manager_key="json", code_version="2", kinds={"s3", "pytorch", "huggingface"}, pool="training")
 def lora_adapter(context: dg.AssetExecutionContext, stores: StoresResource, training_rows: list[TrainingRow]) -> Made:
-    """The user's LoRA adapter (safetensors in the blob store, this record beside it), trained on the `train` rows only. The
-    same rows and settings give the adapter that was trained before. Read by `gguf_adapter`."""
-    settings = stores.stores.settings
-    request = TrainRequest(context.partition_key, rows_hash(training_rows), settings.training)
-    adapter = stores.compute(settings.compute.lora_adapter).run("lora_adapter", request, progress_of(context))
-    return Made(
-        adapter,
-        metadata={
-            "steps": adapter.steps,
-            "last_loss": adapter.loss_curve[-1],
-            "tokens_per_second": adapter.tokens_per_second,
-            "train_seconds": adapter.train_seconds,
-            "adapter_size_bytes": adapter.size_bytes,
-            "loss_curve": dg.MetadataValue.md(" → ".join(f"{loss:.3f}" for loss in adapter.loss_curve)),
-        },
-        version=adapter.sha256,
-    )
+    """The user's LoRA adapter (safetensors in the blob store, this record beside it), trained on the `train` rows and measured
+    on the held-out ones. The same rows and settings give the adapter that was trained before; a training that was cut off goes
+    on from its last checkpoint. Each reported step is an observation. Read by `gguf_adapter`."""
+    port = stores.stores
+    request = train_request(context.partition_key, training_rows, port.settings, port.blobs, asked_tags(context))
+    compute = stores.compute(port.settings.compute.lora_adapter)
+    adapter = compute.run("lora_adapter", request, observed(context, progress_of(context)))
+    return Made(adapter, metadata=adapter_figures(adapter), version=adapter.sha256)
 
 
 @stage(group="l2", io_manager_key="json", code_version="1", kinds={"s3", "gguf"})
