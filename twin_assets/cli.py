@@ -242,6 +242,22 @@ def train(settings: Settings, home: Path, user_id: str, resume_from_step: int | 
     sys.exit(0 if trained else 1)
 
 
+@cli.command("train-skill")
+@with_home
+def train_skill(settings: Settings, home: Path) -> None:
+    """Teach the base to answer from shown lines, about nobody: where every user's training begins. Hours on a CPU."""
+    from lpm_kernel.L2 import skill
+    from lpm_kernel.L2.base_model import prepare_base
+    from lpm_kernel.L2.engine import cache_folder
+
+    def tell(share: float, words: str) -> None:
+        click.echo(f"{share:5.1%} {words}")
+
+    base = prepare_base(settings.models, cache_folder(), tell)
+    made = skill.train_skill(base, settings.training, settings.skill, cache_folder(), tell)
+    click.echo(f"skill adapter {made.skill.sha256[:12]} of {made.skill.rows} rows: {made.path}")
+
+
 @cli.command()
 @click.option("--user", "user_id", default="1", show_default=True, help="Which demo person.")
 @with_home

@@ -12,8 +12,11 @@ from typing import Any
 import dagster as dg
 
 from lpm_kernel.artefacts import decode_record, read_previous
+from lpm_kernel.L2.base_model import prepare_base
+from lpm_kernel.L2.engine import cache_folder
 from lpm_kernel.L2.records import Adapter, TrainingRow
 from lpm_kernel.L2.release import rows_hash
+from lpm_kernel.L2.skill import find_skill, keep_skill
 from lpm_kernel.L2.stages import TrainRequest
 from lpm_kernel.L2.train_report import curve_markdown, read_report
 from lpm_kernel.settings import Settings
@@ -28,17 +31,25 @@ MAX_OBSERVATIONS = 50
 def train_request(
     user_id: str, rows: list[TrainingRow], settings: Settings, blobs: Blobs, tags: dict[str, str] | None = None
 ) -> TrainRequest:
-    """What to train for this user: the rows, the last adapter where only new rows are to be learned, and what the tags say."""
+    """What to train for this user: the rows, what the weights begin as, and what the tags say.
+
+    Raises: TrainingError `skill_missing`, `skill_unreadable`; what `prepare_base` raises.
+    """
     training, tags = settings.training, tags or {}
     before = None
     if training.incremental:
         before = read_previous(blobs, user_id, "lora_adapter", "json", lambda data: decode_record(data, Adapter))
+    warm_start = None
+    if settings.skill.start:
+        base = prepare_base(settings.models, cache_folder(), _silent)
+        warm_start = keep_skill(blobs, find_skill(base, training, cache_folder()))
     step = tags.get(RESUME_TAG)
     return TrainRequest(
         user_id,
         rows_hash(rows),
         training,
         start_from=before,
+        warm_start=warm_start,
         resume_from_step=None if step is None else int(step),
         fresh=FRESH_TAG in tags,
     )
@@ -97,3 +108,7 @@ def adapter_figures(adapter: Adapter) -> dict[str, Any]:
     if adapter.parent_sha256 is not None:
         figures["parent_sha256"] = adapter.parent_sha256
     return figures
+
+
+def _silent(share: float, words: str) -> None:
+    """The base is prepared by then; there is nothing to watch."""

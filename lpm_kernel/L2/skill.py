@@ -18,8 +18,11 @@ from lpm_kernel.L2.adapter_files import file_sha256
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.records import TrainingRow
 from lpm_kernel.L2.skill_rows import NOTES, draw_skill_rows, read_notes
+from lpm_kernel.L2.stages import SharedAdapter
 from lpm_kernel.L2.train import train_adapter
+from lpm_kernel.layout import shared_key
 from lpm_kernel.settings import SkillSettings, TrainingSettings
+from lpm_kernel.stores.blobs import Blobs
 from lpm_kernel.stores.compute import Progress
 
 SHIPPED = NOTES.parent
@@ -87,7 +90,6 @@ def train_skill(
     training: TrainingSettings,
     skill: SkillSettings,
     cache_dir: Path,
-    machine: str,
     progress: Progress,
     rows: Sequence[TrainingRow] | None = None,
 ) -> SkillFile:
@@ -118,13 +120,21 @@ def train_skill(
         seed=skill.seed,
         batch_rows=skill.batch_rows,
         learning_rate=skill.learning_rate,
-        trained_on=machine,
+        trained_on=f"{result.device}, {result.dtype}",
     )
     result.adapter_path.replace(path)
     making = record.with_name(f".making-{record.name}")
     making.write_text(json.dumps(asdict(made), indent=2), encoding="utf-8")
     making.replace(record)
     return SkillFile(made, path)
+
+
+def keep_skill(blobs: Blobs, found: SkillFile) -> SharedAdapter:
+    """Put it where every place of training can fetch it. Idempotent."""
+    key = shared_key(f"shared/skill/{found.skill.sha256}.safetensors")
+    if not blobs.exists(key):
+        blobs.put_file(key, found.path)
+    return SharedAdapter(key, found.skill.sha256)
 
 
 def skill_folder(cache_dir: Path) -> Path:

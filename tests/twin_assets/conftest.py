@@ -26,7 +26,7 @@ from twin_assets.people import register_user
 
 # As small as training can be while every stage still does its work.
 SMALL = {
-    "training": {"rank": 4, "alpha": 8, "epochs": 1, "max_rows": 16, "held_out_share": 0.25},
+    "training": {"epochs": 1, "max_rows": 16, "held_out_share": 0.25},
     "evaluation": {"max_questions": 3, "answer_tokens": 8},
     "models": {"answer_tokens": 16},
     "retries": {"max_retries": 3, "delay_s": 0.0},
