@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.base_model import describe_base, prepare_base
 from lpm_kernel.L2.base_weights import find_base, weights_sha256
+from lpm_kernel.L2.match import greedy_tokens_match
 from tests.fakes import no_progress
 from tests.model_hub import ModelHub
 
-from .tiny_models import prepare_tiny
+from .tiny_models import PROMPTS, prepare_tiny
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +49,10 @@ def test_a_base_of_the_hub_is_fetched_once_by_its_commit(models: ModelSettings, 
         asked = len(hub.asked)
         assert find_base(models, tmp_path, no_progress, environ) == found
         assert len(hub.asked) == asked, "what is there is not asked for again"
+    base = prepare_base(models, tmp_path, no_progress, environ=environ)
+    assert base.revision == models.base_revision
+    report = greedy_tokens_match(None, None, None, base, PROMPTS[:2], 8)
+    assert report.agreeing + report.ties == report.tokens > 4
 
 
 def test_a_hub_that_cannot_be_reached_is_named_with_the_way_round(models: ModelSettings, tmp_path: Path) -> None:
@@ -74,8 +80,6 @@ def test_a_named_folder_is_used_and_nothing_is_fetched(models: ModelSettings, fo
 
 
 def test_the_same_model_has_one_hash_wherever_it_lies(settings: Settings, folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(folder, tmp_path / "moved")
     (tmp_path / "moved" / "notes.txt").write_text("not read")
     assert weights_sha256(tmp_path / "moved") == weights_sha256(folder)
@@ -86,8 +90,6 @@ def test_the_same_model_has_one_hash_wherever_it_lies(settings: Settings, folder
 
 def test_a_base_whose_weights_were_taken_away_is_prepared_anew(settings: Settings, folder: Path, tmp_path: Path) -> None:
     """What training reads is a link: a cleaner of the hub's cache leaves it pointing nowhere."""
-    import shutil
-
     shutil.copytree(folder, tmp_path / "one")
     base = prepare_tiny(settings, tmp_path / "one", tmp_path / "cache")
     shutil.copytree(folder, tmp_path / "two")

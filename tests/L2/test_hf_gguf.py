@@ -87,11 +87,14 @@ def test_a_strong_adapter_is_the_same_in_both_forms(
     )
 
 
-def test_torch_and_llama_split_tricky_text_by_qwens_rule_alike(tiny_qwen: BaseModel) -> None:
+@pytest.mark.parametrize("rule", ["qwen2", "llama-bpe", "smollm"])
+def test_torch_and_llama_split_tricky_text_by_each_rule_alike(rule: str, settings: Settings, tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(tiny_qwen.hf_dir / "tokenizer.json"))
-    weights = Weights(tiny_qwen.gguf_path)
+    base = prepare_tiny(settings, write_tiny_model(tmp_path / "hf", "llama", rule=rule), tmp_path / "cache")
+    assert read_gguf_header(base.gguf_path).text("tokenizer.ggml.pre") == rule
+    tokenizer = Tokenizer.from_file(str(base.hf_dir / "tokenizer.json"))
+    weights = Weights(base.gguf_path)
     try:
         texts = (*TRICKY, f"call {TOOL}now", "I'Ve GOT 3 O'Clock\r\n\r\n  \n x", "e\u0301 is not é", "…—“quoted”  ")
         differing = [text for text in texts if tokenizer.encode(text, add_special_tokens=False).ids != weights.tokenize(text)]

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.L2.base_model import prepare_base
-from lpm_kernel.L2.gguf_tokenizer import SPLITTING
+from lpm_kernel.L2.gguf_tokenizer import SPLITTING, WHOLE_WORDS_FIRST
 from tests.fakes import no_progress
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ TOOL = "<tool_call>"
 """A token that is matched in text, yet is no control token, as Qwen2.5 has some."""
 
 TEMPLATE = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
-QWEN2_SPLIT = next(steps[0] for steps, name in SPLITTING.items() if name == "qwen2")
 
 
 FACTS = (
@@ -45,7 +44,9 @@ def prepare_tiny(settings: Settings, folder: Path, cache: Path) -> BaseModel:
     return prepare_base(models, cache, no_progress, weights=folder)
 
 
-def write_tiny_model(folder: Path, architecture: str, *, tied: bool = True, dtype: str = "bfloat16", **config: Any) -> Path:
+def write_tiny_model(
+    folder: Path, architecture: str, *, tied: bool = True, dtype: str = "bfloat16", rule: str = "qwen2", **config: Any
+) -> Path:
     """A model of two layers whose weights are exact in f16; the embedding has a few rows more than the tokenizer tokens."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
@@ -53,7 +54,7 @@ def write_tiny_model(folder: Path, architecture: str, *, tied: bool = True, dtyp
 
     logging.disable_progress_bar()
     folder.mkdir(parents=True, exist_ok=True)
-    tokens = write_tiny_tokenizer(folder, TEXTS)
+    tokens = write_tiny_tokenizer(folder, rule)
     shape: dict[str, Any] = {
         "vocab_size": tokens + 5,
         "hidden_size": 64,
@@ -80,19 +81,21 @@ def write_tiny_model(folder: Path, architecture: str, *, tied: bool = True, dtyp
     return folder
 
 
-def write_tiny_tokenizer(folder: Path, texts: list[str]) -> int:
-    """Byte-level BPE with Qwen2's rule and normalizer; returns how many tokens it has."""
+def write_tiny_tokenizer(folder: Path, rule: str) -> int:
+    """Byte-level BPE with Qwen2's normalizer that splits text by this rule of llama.cpp's; returns how many tokens it has."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-    tokenizer = Tokenizer(models.BPE())
+    tokenizer = Tokenizer(models.BPE(ignore_merges=rule in WHOLE_WORDS_FIRST))
     tokenizer.normalizer = normalizers.NFC()
-    split = [pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)
+    first, second = next(steps for steps, name in SPLITTING.items() if name == rule)
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    split: list[Any] = [digits if first == "digits" else pre_tokenizers.Split(Regex(first), "isolated")]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*split, pre_tokenizers.ByteLevel(False, use_regex=second == "words")])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=500, special_tokens=list(SPECIAL), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(TEXTS, trainer)
     tokenizer.add_tokens([AddedToken(TOOL, special=False, normalized=False)])
     tokenizer.save(str(folder / "tokenizer.json"))
     about = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "bos_token": None, "chat_template": TEMPLATE}
