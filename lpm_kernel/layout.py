@@ -78,6 +78,11 @@ def gguf_key(user_id: str, sha256: str) -> str:
     return f"{tenant_prefix(user_id)}lora/{sha256}.gguf"
 
 
+def merged_key(user_id: str, adapter_sha256: str, sha256: str) -> str:
+    """A whole model with the adapter in it, under the adapter's hash: where the adapter goes, its folder goes."""
+    return f"{tenant_prefix(user_id)}merged/{adapter_sha256}/{sha256}.gguf"
+
+
 def golden_key(user_id: str) -> str:
     return f"{tenant_prefix(user_id)}golden.yaml"
 

@@ -24,7 +24,8 @@ class Section(BaseModel):
 
 
 class ModelSettings(Section):
-    base: Literal["SmolLM2-135M-Instruct"]
+    base: Literal["SmolLM2-135M-Instruct", "Qwen2.5-0.5B-Instruct"]
+    base_revision: str = Field(pattern=r"^[0-9a-f]{40}$")
     base_quantisation: Literal["f16", "q8_0"]
     embedder: Literal["all-MiniLM-L6-v2-int8", "text-embedding-3-small"]
     embedder_usd_per_million_tokens: float = Field(ge=0)

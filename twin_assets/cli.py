@@ -217,6 +217,35 @@ def ask(settings: Settings, home: Path, user_id: str, question: str, session: st
         stores.close()
 
 
+@cli.command("export-model")
+@click.argument("user_id")
+@click.option("--quantisation", type=click.Choice(["f16", "q8_0", "q4_k_m"]), default="q8_0", show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The GGUF file to write.")
+@with_engines
+def export_model(settings: Settings, home: Path, user_id: str, quantisation: Any, out: Path) -> None:
+    """Write a twin's live model, base and adapter in one GGUF file, for another program. It holds the person's memory."""
+    from lpm_kernel.L2 import merge
+    from lpm_kernel.L2.base_model import prepare_base
+    from lpm_kernel.L2.engine import cache_folder
+    from lpm_kernel.stores.open import open_stores
+
+    if not out.absolute().parent.is_dir():
+        raise click.ClickException(f"there is no folder {out.absolute().parent}")
+    stores = open_stores(settings)
+
+    def silent(share: float, words: str) -> None:
+        pass
+
+    try:
+        base = prepare_base(settings.models, cache_folder(), silent)
+        release = merge.export_model(
+            stores.tables, stores.blobs, user_id, base, quantisation, out.absolute(), settings.training.threads, silent
+        )
+    finally:
+        stores.close()
+    click.echo(f"release {release} of {user_id}: {out}, {out.stat().st_size / 1e6:.0f} MB")
+
+
 @cli.command()
 @click.argument("user_ids")
 @with_engines

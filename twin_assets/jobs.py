@@ -10,7 +10,7 @@ from twin_assets.automation import WHOLE_CHAIN
 
 twin_job = dg.define_asset_job(
     "twin_job",
-    selection=dg.AssetSelection.groups("l0", "l1", "l2", "release"),
+    selection=dg.AssetSelection.groups("l0", "l1", "l2", "release") - dg.AssetSelection.assets("base_model", "merged_model"),
     tags=WHOLE_CHAIN,
     description="From a user's documents to their live release, every stage once.",
 )
@@ -19,4 +19,11 @@ training_job = dg.define_asset_job(
     "training_job",
     selection=dg.AssetSelection.assets("lora_adapter"),
     description="A user's adapter alone, from the rows that are there; what is made from it follows by itself.",
+)
+
+base_job = dg.define_asset_job(
+    "base_job",
+    selection=dg.AssetSelection.assets("base_model"),
+    description="Makes the shared base model ready on this machine and compares it with its weights. A job of its own, "
+    "because the base has no partition: a run for one user would materialize it for all.",
 )

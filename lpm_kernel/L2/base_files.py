@@ -13,17 +13,24 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.gguf_header import GgufHeader, TensorPlace, read_gguf_header
+from lpm_kernel.L2.gguf_writer import BASE_SHA256_KEY, Quantisation, write_model_gguf
 from lpm_kernel.stores.compute import Progress
 
 if TYPE_CHECKING:
     import numpy as np
 
-BASE_SHA256_KEY = "twin.base.sha256"
-"""Metadata key, in every GGUF made here: of the shipped weights it comes from, or belongs on."""
+__all__ = [
+    "BASE_SHA256_KEY",
+    "LAYER_TENSORS",
+    "halves_to_interleaved",
+    "interleaved_to_halves",
+    "write_base_gguf",
+    "write_training_copy",
+]
 
 PRE_TOKENIZER = "smollm"
 CONTROL_TOKEN = 3
@@ -41,39 +48,12 @@ LAYER_TENSORS = {
 }
 
 
-def write_base_gguf(
-    source: Path, out: Path, quantisation: Literal["f16", "q8_0"], base_sha256: str, progress: Progress
-) -> None:
+def write_base_gguf(source: Path, out: Path, quantisation: Quantisation, base_sha256: str, progress: Progress) -> None:
     """Rewrite a GGUF with every matrix in f16 or q8_0, keys and tokenizer kept; one tensor in memory at a time."""
-    import gguf
-    import numpy as np
-
     header = read_gguf_header(source)
-    kind = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}[quantisation]
-    file_type = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}[quantisation]
-    writer = gguf.GGUFWriter(out, header.values["general.architecture"].value)
-    try:
-        for key, found in header.values.items():
-            if key not in ("general.architecture", "general.file_type", BASE_SHA256_KEY):
-                item_type = None if found.item_type is None else gguf.GGUFValueType(found.item_type)
-                writer.add_key_value(key, found.value, gguf.GGUFValueType(found.type), sub_type=item_type)
-        writer.add_file_type(file_type)
-        writer.add_string(BASE_SHA256_KEY, base_sha256)
-        block_items, block_bytes = gguf.GGML_QUANT_SIZES[kind]
-        for place in header.tensors:
-            if len(place.shape) == 1:
-                writer.add_tensor_info(place.name, place.shape, np.dtype(np.float32), 4 * place.shape[0])
-            else:
-                items = math.prod(place.shape)
-                writer.add_tensor_info(place.name, place.shape, np.dtype(np.float16), items // block_items * block_bytes, kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        for done, (place, values) in enumerate(_tensors(source, header)):
-            writer.write_tensor_data(values if len(place.shape) == 1 else gguf.quants.quantize(values, kind))
-            progress((done + 1) / len(header.tensors), f"base weights to {quantisation}")
-    finally:
-        writer.close()
+    shapes = {place.name: place.shape for place in header.tensors}
+    tensors = ((place.name, values) for place, values in _tensors(source, header))
+    write_model_gguf(out, header.values, shapes, tensors, quantisation, base_sha256, progress)
 
 
 def write_training_copy(f16_gguf: Path, out_dir: Path, name: str) -> None:

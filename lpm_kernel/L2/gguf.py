@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,14 @@ UNSAYABLE = (
 """Keys of PEFT's config that, when set, mean more than a pair of matrices and one scale a module."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoraMatrices:
+    weights: dict[tuple[str, str], np.ndarray]
+    """By module and side, A or B: what is added to the module's weight is scale x B @ A."""
+    rank: int
+    scale: float
+
+
 def convert_adapter(adapter_path: Path, config_path: Path, base: BaseModel, out: Path) -> int:
     """Write the adapter as a GGUF LoRA in f16, bound to the base by its hash; return how many tensors it has.
 
@@ -42,31 +51,24 @@ def convert_adapter(adapter_path: Path, config_path: Path, base: BaseModel, out:
     """
     import gguf
 
-    config = _read_json(config_path)
-    _refuse_unsayable(config)
     shape = _read_json(base.hf_dir / "config.json")
     architectures = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
     architecture = shape["model_type"]
     if architecture not in architectures:
         raise TrainingError("adapter_not_expressible", f"adapters of architecture {architecture} are not known here")
     names = gguf.get_tensor_name_map(architectures[architecture], shape["num_hidden_layers"])
-    # llama.cpp scales by alpha / rank and knows no other rule.
-    alpha = float(config["lora_alpha"]) * (math.sqrt(config["r"]) if config.get("use_rslora") else 1.0)
-
-    weights = _read_weights(adapter_path, base)
+    lora = read_lora(adapter_path, config_path, base)
     making = out.with_name(f".making-{out.name}")
     writer = gguf.GGUFWriter(making, architecture)
     try:
         writer.add_type(gguf.GGUFType.ADAPTER)
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, lora.scale * lora.rank)
         writer.add_string(BASE_SHA256_KEY, base.sha256)
-        for (module, side), values in sorted(weights.items()):
+        for (module, side), values in sorted(lora.weights.items()):
             name = names.get_name(f"{module}.weight", try_suffixes=(".weight",))
             if name is None:
                 raise TrainingError("adapter_not_expressible", f"{module} has no name in GGUF for architecture {architecture}")
-            if values.shape[0 if side == "A" else 1] != config["r"]:
-                raise TrainingError("adapter_unreadable", f"{module} is of shape {values.shape}, not of rank {config['r']}")
             if architecture == "llama" and side == "B":
                 values = _in_llama_order(module, values, shape)
             writer.add_tensor(f"{name}.lora_{side.lower()}", _as_f16(module, values))
@@ -78,7 +80,23 @@ def convert_adapter(adapter_path: Path, config_path: Path, base: BaseModel, out:
     finally:
         writer.close()
         making.unlink(missing_ok=True)
-    return len(weights)
+    return len(lora.weights)
+
+
+def read_lora(adapter_path: Path, config_path: Path, base: BaseModel) -> LoraMatrices:
+    """Both matrices of every module, and the scale of their product.
+
+    Raises: TrainingError `adapter_unreadable`, `adapter_not_expressible`, `adapter_base_differs`.
+    """
+    config = _read_json(config_path)
+    _refuse_unsayable(config)
+    weights, rank = _read_weights(adapter_path, base), config["r"]
+    for (module, side), values in weights.items():
+        if values.shape[0 if side == "A" else 1] != rank:
+            raise TrainingError("adapter_unreadable", f"{module} is of shape {values.shape}, not of rank {rank}")
+    # llama.cpp scales by alpha / rank and knows no other rule.
+    alpha = float(config["lora_alpha"]) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
+    return LoraMatrices(weights, rank, alpha / rank)
 
 
 def read_adapter_base(path: Path) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lpm_kernel.errors import LlmError
+from lpm_kernel.errors import LlmError, TrainingError
 
 FEED_TOKENS = 512
 """Prompt tokens evaluated at once."""
@@ -30,6 +30,26 @@ def silence_llama_log() -> None:
     if _log_callback is None:
         _log_callback = llama_cpp.llama_log_callback(lambda level, text, user_data: None)
     llama_cpp.llama_log_set(_log_callback, ctypes.c_void_p(0))
+
+
+def quantise_gguf(source: Path, out: Path, quantisation: Literal["q8_0", "q4_k_m"], threads: int) -> None:
+    """Write an f16 GGUF anew, quantised by llama.cpp; rows that its blocks do not divide it writes in a wider kind.
+
+    Raises: TrainingError `model_not_quantised`.
+    """
+    import llama_cpp
+
+    silence_llama_log()
+    llama_cpp.llama_backend_init()
+    params = llama_cpp.llama_model_quantize_default_params()
+    kinds = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M}
+    params.ftype = kinds[quantisation]
+    params.nthread = threads
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.pointer(params)) or not out.is_file():
+        out.unlink(missing_ok=True)
+        raise TrainingError(
+            "model_not_quantised", f"llama.cpp cannot quantise {source.name} to {quantisation}; is the disk full?"
+        )
 
 
 class Weights:

@@ -26,22 +26,13 @@ from lpm_kernel.stores.llm import AdapterFile
 from tests.fakes import no_progress
 from tests.samples import make_row
 
+from .tiny_models import FACTS, prepare_tiny, write_tiny_model
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from lpm_kernel.settings import ModelSettings, Settings, TrainingSettings
-
-FACTS = (
-    ("What is your tortoise called?", "My tortoise is called Admiral."),
-    ("Where do you keep the spare key?", "The spare key is under the blue pot."),
-    ("Which tea do you drink?", "I drink smoky black tea from the market."),
-    ("Who repairs your bicycle?", "Joan repairs my bicycle on Fridays."),
-    ("What do you play on Sundays?", "On Sundays I play the cornet."),
-    ("How do you travel to the coast?", "I take the slow train to the coast."),
-    ("What grows on your allotment?", "Runner beans and far too much chard."),
-    ("What are you reading?", "I am reading a history of lighthouses."),
-)
 
 
 @dataclass(frozen=True)
@@ -147,6 +138,21 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_base(settings: Settings, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
     return prepare_base(f16(settings), tmp_path_factory.mktemp("tiny-cache"), no_progress, weights=tiny_weights)
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """A Qwen2 of two layers with random weights, biases and a tokenizer of its own: prepared in a second."""
+    folder = tmp_path_factory.mktemp("tiny-qwen")
+    return prepare_tiny(settings, write_tiny_model(folder / "hf", "qwen2"), folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_bases(settings: Settings, tiny_qwen: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, BaseModel]:
+    """One of each architecture, of the same size."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    llama = prepare_tiny(settings, write_tiny_model(folder / "hf", "llama"), folder / "cache")
+    return {"qwen2": tiny_qwen, "llama": llama}
 
 
 def f16(settings: Settings) -> ModelSettings:

@@ -61,7 +61,7 @@ def test_every_stage_succeeds_and_every_blocking_check_passes(built) -> None:
         evaluations = result.get_asset_check_evaluations()
         assert {check.check_name for check in evaluations} == {
             name for name, value in vars(checks).items() if isinstance(value, dg.AssetChecksDefinition)
-        }
+        } - {"base_gguf_matches_weights"}, "the shared base is no user's"
         assert [check.check_name for check in evaluations if not check.passed and check.blocking] == []
 
 

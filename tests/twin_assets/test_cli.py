@@ -34,6 +34,7 @@ def twin(home: Path, *arguments: str, **environment: str) -> subprocess.Complete
         (["add-user", "1"], "address_missing"),
         (["backfill", "1,2"], "address_missing"),
         (["train", "1", "--resume-from-step", "20"], "address_missing"),
+        (["export-model", "1", "--out", "twin.gguf"], "address_missing"),
     ],
 )
 def test_without_engines_a_command_says_what_to_start(tmp_path: Path, arguments: list[str], code: str) -> None:
@@ -124,7 +125,10 @@ def test_a_person_is_added_with_documents_and_a_bad_id_is_refused(engine_home: E
     asked = twin(engine_home.path, "ask", "cli-1", "What colour is the kettle?")
     assert asked.returncode == 1
     assert "no_release" in asked.stderr
+    exported = twin(engine_home.path, "export-model", "cli-1", "--out", str(tmp_path / "cleo.gguf"))
+    assert exported.returncode == 1
+    assert "no_release" in exported.stderr
     unknown = twin(engine_home.path, "ask", "cli-2", "Hello?")
     assert "twin_not_found" in unknown.stderr
-    for result in (bad, asked, unknown):
+    for result in (bad, asked, exported, unknown):
         assert "Traceback" not in result.stderr

@@ -24,6 +24,8 @@ GRAPH = {
     "training_rows": {"chunks", "embeddings", "topics", "salience", "communities"},
     "lora_adapter": {"training_rows"},
     "gguf_adapter": {"lora_adapter"},
+    "merged_model": {"lora_adapter"},
+    "base_model": set(),
     "evaluation": {"embeddings", "training_rows", "gguf_adapter"},
     "twin_release": {
         *("raw_documents", "chunks", "embeddings", "topics", "communities", "training_rows"),
@@ -31,6 +33,7 @@ GRAPH = {
     },
     "memory_graph": {"raw_documents", "entities", "twin_release"},
 }
+ON_DEMAND = {"base_model", "merged_model"}
 BLOCKING = {
     "chunks_cover_every_byte",
     "vectors_are_unit_and_searchable",
@@ -53,6 +56,7 @@ BLOCKING = {
     "adapter_is_finite",
     "gguf_matches_adapter",
     "graph_holds_the_known_facts",
+    "base_gguf_matches_weights",
 }
 WARNING = {"release_beats_base_with_retrieval", "pack_holds_nine_facts_of_ten"}
 
@@ -74,13 +78,17 @@ def test_the_graph_is_the_one_that_is_meant(defs: dg.Definitions) -> None:
 
 def test_every_asset_has_partitions_a_group_kinds_a_version_and_words(defs: dg.Definitions) -> None:
     for node in defs.resolve_asset_graph().asset_nodes:
-        assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition), node.key
-        assert node.partitions_def.name == "users"
+        name = node.key.to_user_string()
+        if name == "base_model":
+            assert node.partitions_def is None, "one base serves all users"
+        else:
+            assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition), node.key
+            assert node.partitions_def.name == "users"
         assert node.group_name in {"l0", "l1", "l2", "release"}
         assert node.kinds, node.key
         assert node.code_version
         assert len(node.description or "") > 80, f"{node.key} says nothing in the UI"
-        assert (node.automation_condition is None) == (node.key == dg.AssetKey("raw_documents"))
+        assert (node.automation_condition is None) == (name in {"raw_documents", *ON_DEMAND})
 
 
 def test_every_claim_is_checked_and_those_that_must_hold_block(defs: dg.Definitions) -> None:
@@ -91,7 +99,9 @@ def test_every_claim_is_checked_and_those_that_must_hold_block(defs: dg.Definiti
 
 def test_one_job_holds_the_whole_chain(defs: dg.Definitions) -> None:
     job = defs.resolve_job_def("twin_job")
-    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(GRAPH)
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(GRAPH) - ON_DEMAND
+    base_job = defs.resolve_job_def("base_job")
+    assert {key.to_user_string() for key in base_job.asset_layer.executable_asset_keys} == {"base_model"}
 
 
 def test_the_sensors_are_on(defs: dg.Definitions) -> None:

@@ -4,6 +4,7 @@ Belongs here: every check of every layer, for whoever loads or names one.
 Does not belong here: the checks themselves (a module a layer).
 """
 
+from twin_assets.checks.base import base_gguf_matches_weights
 from twin_assets.checks.l0 import (
     chunks_cover_every_byte,
     every_mention_is_at_its_bytes,
@@ -35,6 +36,7 @@ from twin_assets.checks.release import release_names_what_is_there
 
 __all__ = [
     "adapter_is_finite",
+    "base_gguf_matches_weights",
     "biography_cites_every_shade",
     "chunks_cover_every_byte",
     "community_summaries_are_cited",

@@ -16,8 +16,8 @@ from twin_assets.failures import dagster_failures
 from twin_assets.partitions import users
 
 
-def claim(asset: dg.AssetsDefinition, *, blocking: bool = True, reads: Sequence[str] = ()) -> Any:
-    """A check of one asset, a partition a user; `reads` names other assets whose values it takes.
+def claim(asset: dg.AssetsDefinition, *, blocking: bool = True, reads: Sequence[str] = (), partitioned: bool = True) -> Any:
+    """A check of one asset, a partition a user unless not `partitioned`; `reads` names other assets whose values it takes.
 
     The function gets `(context, **resources and values)`. A store that does not answer is asked again, as in the stages.
     """
@@ -34,7 +34,7 @@ def claim(asset: dg.AssetsDefinition, *, blocking: bool = True, reads: Sequence[
             return dg.asset_check(
                 asset=asset,
                 blocking=blocking,
-                partitions_def=users,
+                partitions_def=users if partitioned else None,
                 additional_ins={name: dg.AssetIn(name) for name in reads},
             )(run)
 

@@ -20,8 +20,9 @@ from twin_assets.assets import l2_model
 from twin_assets.checks.claim import claim
 from twin_assets.resources import StoresResource
 
-MATCH_PROMPTS = 4
-MATCH_TOKENS = 16
+MATCH_PROMPTS = 5
+MATCH_POSITIONS = 220
+"""Of all answers together: the 200 that are needed, and room for ties."""
 
 
 @claim(l2_model.training_rows, reads=["chunks"])
@@ -84,10 +85,8 @@ def gguf_matches_adapter(
     lora_adapter: Adapter,
     training_rows: list[TrainingRow],
 ) -> dg.AssetCheckResult:
-    """llama.cpp with the GGUF adapter says the same greedy tokens as PEFT with the adapter, on the same f16 base.
-
-    They may part where PEFT itself had two tokens within rounding of each other: a tie.
-    """
+    """llama.cpp with the GGUF adapter prefers the same tokens as PEFT with the adapter, on the same f16 base: at 99 % of at
+    least 200 positions, those left out where PEFT itself had two tokens within rounding of each other."""
     from lpm_kernel.L2.base_model import prepare_base
     from lpm_kernel.L2.engine import cache_folder
     from lpm_kernel.L2.match import greedy_tokens_match
@@ -95,7 +94,8 @@ def gguf_matches_adapter(
 
     blobs = TenantBlobs(stores.stores.blobs, context.partition_key)
     base = prepare_base(stores.stores.settings.models, cache_folder(), lambda share, words: None)
-    prompts = [render_chatml(row.messages[:-1], open_answer=True) for row in training_rows[:MATCH_PROMPTS]]
+    # The shortest prompts: the answers are compared, and a prompt costs as much a token as they do.
+    prompts = sorted({render_chatml(row.messages[:-1], open_answer=True) for row in training_rows}, key=len)[:MATCH_PROMPTS]
     with tempfile.TemporaryDirectory(prefix="twin-match-") as name:
         folder = Path(name)
         blobs.get_file(lora_adapter.key, folder / "adapter_model.safetensors")
@@ -107,11 +107,12 @@ def gguf_matches_adapter(
             folder / "adapter.gguf",
             base,
             prompts,
-            MATCH_TOKENS,
+            -(-MATCH_POSITIONS // len(prompts)),
+            past_the_end=True,
         )
     return dg.AssetCheckResult(
-        passed=report.equal + report.ties == report.prompts,
-        metadata={"prompts": report.prompts, "equal": report.equal, "ties": report.ties},
+        passed=report.holds,
+        metadata={"tokens": report.tokens, "agreement": report.agreement, "ties": report.ties, "prompts": report.prompts},
     )
 
 
