@@ -99,6 +99,7 @@ class GateSettings(Section):
 
 
 class TrainingSettings(Section):
+    backend: Literal["torch", "mlx"]
     rank: int = Field(ge=1, le=256)
     alpha: int = Field(ge=1)
     epochs: int = Field(ge=1)

@@ -14,6 +14,7 @@ from typing import Any
 
 from lpm_kernel.artefacts import decode_record, decode_records, encode_record
 from lpm_kernel.errors import StoreError, TrainingError
+from lpm_kernel.L2 import train_mlx
 from lpm_kernel.L2.adapter_files import file_sha256
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.gguf import convert_adapter
@@ -64,7 +65,8 @@ def run_training(request: TrainRequest, blobs: Blobs, base: BaseModel, progress:
         raise TrainingError("rows_changed", "the training rows changed after this run began: materialize `lora_adapter` again")
     train_rows = [row for row in rows if row.split == "train"]
     with tempfile.TemporaryDirectory(prefix="twin-train-") as folder:
-        result = train_adapter(train_rows, base, request.training, Path(folder), progress)
+        train = train_mlx.train_adapter if request.training.backend == "mlx" else train_adapter
+        result = train(train_rows, base, request.training, Path(folder), progress)
         sha256 = file_sha256(result.adapter_path)
         own.put_file(lora_key(request.user_id, sha256), result.adapter_path)
         own.put_file(lora_config_key(request.user_id, sha256), result.config_path)
