@@ -18,6 +18,7 @@ from bench import (
     recall,
     recall_latency,
     training,
+    training_bundle,
 )
 from bench.engines import on_engines
 from lpm_kernel.stores.open import Stores
@@ -36,7 +37,7 @@ SECTIONS = {
 }
 
 
-ON_DEMAND = {"choose_recall": choose_recall.run}
+ON_DEMAND = {"choose_recall": choose_recall.run, "training_curve": training_bundle.run}
 """Not part of `make bench`."""
 
 

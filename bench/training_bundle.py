@@ -9,13 +9,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench.curve_model import load_base
 from bench.engines import on_engines
 from bench.people import silent, take_in
+from bench.training_curve import EPOCHS, RANKS, ROWS, draw_curve, grid
 from bench.training_rows import make_rows
-from lpm_kernel.L2.engine import open_llm
+from lpm_kernel.L2.base_model import prepare_base
+from lpm_kernel.L2.engine import cache_folder, open_llm
 from lpm_kernel.L2.golden import holds_fact
 from lpm_kernel.L2.prompt import fit_messages
 from lpm_kernel.recall.confidence import LINES, FoundLine, judge, seeks_knowledge
@@ -23,8 +27,17 @@ from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
 
-ROW_COUNTS = (80, 160, 320)
 PEOPLE = ("1", "2")
+
+
+def run(stores: Stores) -> None:
+    """The whole curve here, where a setting takes minutes; `python -m bench.training_curve` draws a part of it, or on a GPU."""
+    with tempfile.TemporaryDirectory(prefix="twin-bench-curve-") as folder:
+        path = Path(folder) / "bundle.json"
+        write_bundle(stores, path)
+        base = load_base(prepare_base(stores.settings.models, cache_folder(), silent).hf_dir, "auto", None)
+        points = grid(RANKS, EPOCHS, ROWS, (stores.settings.training.seed,), (stores.settings.training.learning_rate,))
+        draw_curve(json.loads(path.read_text(encoding="utf-8")), base, points, people=set(PEOPLE), bare=False, out=None)
 
 
 def write_bundle(stores: Stores, out: Path) -> None:
@@ -32,7 +45,7 @@ def write_bundle(stores: Stores, out: Path) -> None:
     try:
         bundle = {"answer_tokens": stores.settings.evaluation.answer_tokens, "people": []}
         for user_id in PEOPLE:
-            person = bundle_person(stores, llm, user_id, ROW_COUNTS)
+            person = bundle_person(stores, llm, user_id, ROWS)
             bundle["people"].append(person)
             made = ", ".join(f"{len(rows)} rows of at most {count}" for count, rows in person["rows"].items())
             print(f"  {person['name']}: {made}; {len(person['questions'])} questions")

@@ -76,7 +76,7 @@ def row_of(content: dict[str, Any]) -> TrainingRow:
     return TrainingRow(
         **content
         | {
-            "messages": _messages(content["messages"]),
+            "messages": prompt_of(content["messages"]),
             "sources": tuple(Citation(**source) for source in content["sources"]),
         }
     )
@@ -85,12 +85,12 @@ def row_of(content: dict[str, Any]) -> TrainingRow:
 def examine(model: Any, base: Base, person: dict[str, Any], train: Sequence[Any], answer_tokens: int, *, bare: bool) -> Outcome:
     batch = BATCH.get(base.device.split(":")[0], 8)
     questions = person["questions"]
-    replies = answer_all(model, base, [_messages(q["with_notes"]) for q in questions], answer_tokens, batch)
+    replies = answer_all(model, base, [prompt_of(q["with_notes"]) for q in questions], answer_tokens, batch)
     said = [reply if q["asked"] else DECLINE for q, reply in zip(questions, replies, strict=True)]
     right_bare = None
     if bare:
         known = [q for q in questions if q["answerable"]]
-        alone = answer_all(model, base, [_messages(q["bare"]) for q in known], answer_tokens, batch)
+        alone = answer_all(model, base, [prompt_of(q["bare"]) for q in known], answer_tokens, batch)
         right_bare = wilson(sum(holds_fact(r, q["expected"]) for q, r in zip(known, alone, strict=True)), len(known))
     return Outcome(
         right=_share(questions, said, answerable=True),
@@ -112,7 +112,7 @@ def _share(questions: Sequence[dict[str, Any]], replies: Sequence[str], *, answe
     return wilson(sum(graded), len(graded))
 
 
-def _messages(content: Sequence[dict[str, str]]) -> tuple[Message, ...]:
+def prompt_of(content: Sequence[dict[str, str]]) -> tuple[Message, ...]:
     return tuple(Message(**message) for message in content)  # type: ignore[arg-type]
 
 
