@@ -158,7 +158,9 @@ def measure_loss(model: Any, rows: Sequence[EncodedRow], device: str, batch: int
 
 
 def ratio_loss(sums: Sequence[float], counts: Sequence[int]) -> Loss:
-    """Rows are drawn, not tokens: the tokens of one answer are easy or hard together."""
+    """Rows are drawn, not tokens: the tokens of one answer are easy or hard together. Of no rows nothing is known."""
+    if not sums:
+        return Loss(math.nan, math.inf)
     mean = sum(sums) / sum(counts)
     if len(sums) < 2:
         return Loss(mean, math.inf)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ USER = "1"
 
 def run(stores: Stores, max_rows: int | None = None) -> None:
     """Each in a process of its own, so that memory is its own too. Peak memory holds libraries and the base."""
-    training = stores.settings.training
+    training, answer_tokens = stores.settings.training, stores.settings.evaluation.answer_tokens
     count = max_rows or training.max_rows
     base = prepare_base(stores.settings.models, cache_folder(), silent)
     llm = open_llm(stores.settings, silent)
@@ -64,8 +65,8 @@ def run(stores: Stores, max_rows: int | None = None) -> None:
                 if isinstance(found, str):
                     print(f"  {name:22} {found}")
                 else:
-                    _tell(name, found, figures, base, llm, rows, person["questions"], Path(folder))
-            bare = _right(llm, person["questions"], None, stores.settings.evaluation.answer_tokens)
+                    _tell(name, found, figures, base, llm, rows, person["questions"], answer_tokens, Path(folder))
+            bare = _right(llm, person["questions"], None, answer_tokens)
             print(f"  {'base, no adapter':87} {bare}")
     finally:
         llm.close()
@@ -95,13 +96,14 @@ def _tell(
     llm: Llm,
     rows: Sequence[TrainingRow],
     questions: Sequence[dict[str, Any]],
+    answer_tokens: int,
     folder: Path,
 ) -> None:
     adapter = folder / PEERS[name]
     train, held_out = _losses(adapter, base, rows)
     gguf = adapter / "adapter.gguf"
     convert_adapter(adapter / "adapter_model.safetensors", adapter / "adapter_config.json", base, gguf)
-    right = _right(llm, questions, AdapterFile(gguf, file_sha256(gguf), base.sha256), 24)
+    right = _right(llm, questions, AdapterFile(gguf, file_sha256(gguf), base.sha256), answer_tokens)
     ratio = found["tokens_per_second"] / figures[YARDSTICK]["tokens_per_second"]
     print(
         f"  {name:22}{found['seconds']:8.1f}{found['tokens_per_second']:9.0f}{ratio:6.2f}x{found['wall']:8.1f}"
@@ -116,7 +118,9 @@ def _losses(adapter: Path, base: BaseModel, rows: Sequence[TrainingRow]) -> tupl
 
     loaded = load_base(base.hf_dir, "cpu", None)
     try:
-        model = PeftModel.from_pretrained(loaded.model, str(adapter)).merge_and_unload().eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # as in `train.with_adapter`
+            model = PeftModel.from_pretrained(loaded.model, str(adapter)).merge_and_unload().eval()
         by_split = [
             measure_loss(model, encode_any([row for row in rows if row.split == split], base.hf_dir), "cpu", 4)
             for split in ("train", "held_out")

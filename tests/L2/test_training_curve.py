@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,6 +86,8 @@ def test_the_interval_of_a_loss_is_over_rows() -> None:
     # Two rows of two tokens at 1 and 3 nats: the standard error of their mean is 1.
     assert one.half_width == pytest.approx(1.96)
     assert ratio_loss([4.0, 4.0], [2, 2]).half_width == 0.0
+    assert ratio_loss([4.0], [2]).half_width == math.inf
+    assert math.isnan(ratio_loss([], []).mean)
 
 
 def test_settings_that_are_one_for_a_person_are_tried_once() -> None:
