@@ -77,7 +77,7 @@ def load_base(hf_dir: Path, device: str, threads: int | None) -> Base:
 
 def encode_any(rows: Sequence[TrainingRow], hf_dir: Path) -> list[EncodedRow]:
     """Rows of either split, to be measured on; training itself refuses held-out ones."""
-    return encode_rows([replace(row, split="train") for row in rows], hf_dir)
+    return encode_rows([replace(row, split="train") for row in rows], hf_dir) if rows else []
 
 
 def train_point(base: Base, rows: Sequence[EncodedRow], point: Point) -> tuple[Any, list[float], float]:

@@ -45,9 +45,10 @@ def run(stores: Stores, max_rows: int | None = None) -> None:
     base = prepare_base(stores.settings.models, cache_folder(), silent)
     llm = open_llm(stores.settings, silent)
     try:
-        person = bundle_person(stores, llm, USER, (count,))
-        rows = [row_of(row) for row in person["rows"][str(count)]]
-        train = [row for row in rows if row.split == "train"]
+        person = bundle_person(stores, llm, USER, tuple(sorted({count, training.max_rows})))
+        train = [row for row in map(row_of, person["rows"][str(count)]) if row.split == "train"]
+        # Always those of the settings: a short run is measured on as much as a long one.
+        held_out = [row for row in map(row_of, person["rows"][str(training.max_rows)]) if row.split == "held_out"]
         print(
             f"  {len(train)} rows, {training.epochs} epoch(s), rank {training.rank}, batches of {training.batch_rows}, seed "
             f"{training.seed}, fp32, {training.threads} threads; 'wall' holds loading and saving"
@@ -65,7 +66,9 @@ def run(stores: Stores, max_rows: int | None = None) -> None:
                 if isinstance(found, str):
                     print(f"  {name:22} {found}")
                 else:
-                    _tell(name, found, figures, base, llm, rows, person["questions"], answer_tokens, Path(folder))
+                    _tell(
+                        name, found, figures, base, llm, [*train, *held_out], person["questions"], answer_tokens, Path(folder)
+                    )
             bare = _right(llm, person["questions"], None, answer_tokens)
             print(f"  {'base, no adapter':87} {bare}")
     finally:
