@@ -4,7 +4,7 @@ USERS ?= 1,2
 # Spinning OpenMP threads starve each other on few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: setup demo test check bench bench-ner bench-recall up down backfill lock
+.PHONY: setup demo test check bench bench-ner bench-recall bench-train up down backfill lock
 setup:            ## install everything into .venv; does nothing when it is done
 	@$(PYTHON) install.py
 
@@ -29,6 +29,9 @@ bench-recall: setup  ## what recall finds, how fast, and that users never meet
 
 bench-ner: setup  ## named entities: each extractor on four labelled sets; needs no engines
 	@$(BIN)/python -m bench.ner
+
+bench-train: setup  ## training beside transformers' Trainer and TRL: speed, memory, and what is learned
+	@$(BIN)/python -m bench training
 
 up: setup         ## engines, Dagster UI, daemon and API, watched
 	@$(BIN)/twin up

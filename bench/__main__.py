@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import tempfile
-from pathlib import Path
 
 from bench import (
     choose_recall,
@@ -20,12 +18,10 @@ from bench import (
     recall,
     recall_latency,
     training,
+    training_bundle,
 )
-from lpm_kernel.embedded import engines
-from lpm_kernel.settings import load_settings
-from lpm_kernel.stores.open import open_stores
-from lpm_kernel.stores.tables import upgrade_tables
-from twin_assets.home import PROCESS_ENVIRONMENT
+from bench.engines import on_engines
+from lpm_kernel.stores.open import Stores
 
 SECTIONS = {
     "recall": recall.run,
@@ -41,7 +37,7 @@ SECTIONS = {
 }
 
 
-ON_DEMAND = {"choose_recall": choose_recall.run}
+ON_DEMAND = {"choose_recall": choose_recall.run, "training_curve": training_bundle.run}
 """Not part of `make bench`."""
 
 
@@ -51,25 +47,14 @@ def main() -> None:
     unknown = set(wanted) - set(sections)
     if unknown:
         sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(sections)}")
-    for name, value in PROCESS_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    settings = load_settings()
+
+    def run_all(stores: Stores) -> None:
+        for name in wanted:
+            print(f"\n{name}")
+            sections[name](stores)
+
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    with tempfile.TemporaryDirectory(prefix="twin-bench-") as folder:
-        home = Path(folder) / "home"
-        environment = engines.start(home, settings)
-        try:
-            os.environ.update(environment)  # Dagster's resources read them there
-            upgrade_tables(environment[settings.stores.migration_database_url])
-            stores = open_stores(settings, environment)
-            try:
-                for name in wanted:
-                    print(f"\n{name}")
-                    sections[name](stores)
-            finally:
-                stores.close()
-        finally:
-            engines.stop(home)
+    on_engines(run_all)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,13 @@
-"""One training in a process of its own: `python -m bench.training_run ours|trainer ROWS FOLDER`."""
+"""One training in a process of its own: `python -m bench.training_run ours|trainer|trl ROWS FOLDER`.
+
+Ours runs first: the others take the shape of the LoRA from the config it leaves, so that all train the same one.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import resource
 import sys
 import time
 import warnings
@@ -9,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.people import silent
-from bench.training import peak_mb
 from lpm_kernel.artefacts import decode_records
 from lpm_kernel.L2.base_model import BaseModel, prepare_base
 from lpm_kernel.L2.engine import cache_folder
-from lpm_kernel.L2.prompt import render_chatml
+from lpm_kernel.L2.prompt import neutralise, render_chatml
 from lpm_kernel.L2.records import TrainingRow
-from lpm_kernel.L2.train import TARGETS, train_adapter
+from lpm_kernel.L2.train import train_adapter
+from lpm_kernel.L2.training_batches import encode_rows
 from lpm_kernel.settings import TrainingSettings, load_settings
+
+SHAPE = ("r", "lora_alpha", "lora_dropout", "bias", "target_modules", "task_type", "layers_to_transform")
 
 
 def main() -> None:
@@ -24,54 +32,104 @@ def main() -> None:
     rows = decode_records(Path(rows_path).read_bytes(), TrainingRow)
     settings = load_settings()
     base = prepare_base(settings.models, cache_folder(), silent)
-    work = {"ours": ours, "trainer": trainer}[which]
-    seconds, tokens_per_second, loss = work(rows, base, settings.training, Path(folder))
-    print(f"{seconds:8.1f} {tokens_per_second:9.0f} {loss:10.3f} {peak_mb():8.0f}")
+    tokens = settings.training.epochs * sum(len(row.ids) for row in encode_rows(rows, base.hf_dir))
+    work = {"ours": ours, "trainer": trainer, "trl": trl}[which]
+    seconds = work(rows, base, settings.training, Path(folder))
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # All by the same count of tokens: TRL's template adds a line break to each answer.
+    print(json.dumps({"seconds": seconds, "tokens_per_second": tokens / seconds, "peak_mb": peak_mb}))
 
 
-def ours(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, folder: Path) -> tuple[float, float, float]:
-    result = train_adapter(rows, base, training, folder / "ours", silent)
-    return result.seconds, result.tokens_per_second, result.loss_curve[-1]
+def ours(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, folder: Path) -> float:
+    return train_adapter(rows, base, training, folder / "ours", silent).seconds
 
 
-def trainer(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, folder: Path) -> tuple[float, float, float]:
+def trainer(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, folder: Path) -> float:
     """The library's own loop as its documentation shows it: padded batches, labels of -100 on the prompt."""
+    from peft import get_peft_model
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
+
+    model, tokenizer = _start(base, training)
+    examples = []
+    for row in rows:
+        prompt = tokenizer(render_chatml(row.messages[:-1], open_answer=True), add_special_tokens=False)["input_ids"]
+        reply = tokenizer(neutralise(row.messages[-1].content) + "<|im_end|>", add_special_tokens=False)["input_ids"]
+        examples.append({"input_ids": prompt + reply, "labels": [-100] * len(prompt) + reply})
+    loop = Trainer(
+        model=get_peft_model(model, _shape(folder)),
+        args=TrainingArguments(**_arguments(rows, training, folder / "trainer")),
+        train_dataset=examples,  # type: ignore[arg-type]
+        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
+    )
+    return _run(loop, folder / "trainer")
+
+
+def trl(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, folder: Path) -> float:
+    """Prompt and completion as message lists: TRL then takes the loss of completions only. What it would switch on by
+    itself (bf16, which this kind of processor computes slowly, and gradient checkpointing) is off, as it is for the others."""
+    from datasets import Dataset  # type: ignore[import-not-found]
+    from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found]
+
+    model, tokenizer = _start(base, training)
+    said = [[{"role": m.role, "content": neutralise(m.content)} for m in row.messages] for row in rows]
+    examples = Dataset.from_list([{"prompt": messages[:-1], "completion": messages[-1:]} for messages in said])
+    arguments = _arguments(rows, training, folder / "trl")
+    loop = SFTTrainer(
+        model=model,
+        args=SFTConfig(**arguments, bf16=False, gradient_checkpointing=False, max_length=None, packing=False),
+        train_dataset=examples,
+        processing_class=tokenizer,
+        peft_config=_shape(folder),
+    )
+    return _run(loop, folder / "trl")
+
+
+def _start(base: BaseModel, training: TrainingSettings) -> tuple[Any, Any]:
     warnings.simplefilter("ignore")
     import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(training.threads)
     torch.manual_seed(training.seed)
-    tokenizer: Any = AutoTokenizer.from_pretrained(base.hf_dir)
-    model: Any = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base.hf_dir, dtype=torch.float32),
-        LoraConfig(r=training.rank, lora_alpha=training.alpha, target_modules=list(TARGETS), task_type="CAUSAL_LM"),
-    )
-    examples, tokens = [], 0
-    for row in rows:
-        prompt = tokenizer(render_chatml(row.messages[:-1], open_answer=True), add_special_tokens=False)["input_ids"]
-        reply = tokenizer(row.messages[-1].content + "<|im_end|>", add_special_tokens=False)["input_ids"]
-        examples.append({"input_ids": prompt + reply, "labels": [-100] * len(prompt) + reply})
-        tokens += len(prompt) + len(reply)
-    arguments = TrainingArguments(
-        output_dir=str(folder / "trainer"),
-        per_device_train_batch_size=training.batch_rows,
-        num_train_epochs=training.epochs,
-        learning_rate=training.learning_rate,
-        seed=training.seed,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        disable_tqdm=True,
-    )
-    collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
-    loop = Trainer(model=model, args=arguments, train_dataset=examples, data_collator=collator)  # type: ignore[arg-type]
+    model = AutoModelForCausalLM.from_pretrained(base.hf_dir, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(base.hf_dir)
+
+
+def _shape(folder: Path) -> Any:
+    from peft import LoraConfig
+
+    config = json.loads((folder / "ours" / "adapter_config.json").read_text(encoding="utf-8"))
+    return LoraConfig(**{key: config[key] for key in SHAPE})
+
+
+def _arguments(rows: list[TrainingRow], training: TrainingSettings, out: Path) -> dict[str, Any]:
+    steps = training.epochs * math.ceil(len(rows) / training.batch_rows)
+    return {
+        "output_dir": str(out),
+        "per_device_train_batch_size": training.batch_rows,
+        "num_train_epochs": training.epochs,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": max(1, round(training.warmup_share * steps)),
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "optim": "adamw_torch_fused",
+        "seed": training.seed,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": [],
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+        "disable_tqdm": True,
+    }
+
+
+def _run(loop: Any, out: Path) -> float:
     began = time.perf_counter()
-    result = loop.train()
+    loop.train()
     seconds = time.perf_counter() - began
-    return seconds, training.epochs * tokens / seconds, float(result.training_loss)
+    loop.model.save_pretrained(str(out), save_embedding_layers=False)
+    return seconds
 
 
 if __name__ == "__main__":

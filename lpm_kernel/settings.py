@@ -103,6 +103,7 @@ LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pr
 
 
 class TrainingSettings(Section):
+    backend: Literal["torch", "mlx"]
     rank: int = Field(ge=1, le=256)
     alpha: int = Field(ge=1)
     targets: tuple[LoraTarget, ...] = Field(min_length=1)

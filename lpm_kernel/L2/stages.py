@@ -15,6 +15,7 @@ from typing import Any
 
 from lpm_kernel.artefacts import decode_record, decode_records, encode_record
 from lpm_kernel.errors import StoreError, TrainingError
+from lpm_kernel.L2 import train_mlx
 from lpm_kernel.L2.adapter_files import file_sha256
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.gguf import convert_adapter
@@ -104,7 +105,8 @@ def run_training(request: TrainRequest, blobs: Blobs, base: BaseModel, progress:
         checkpoints.drop_after(0)
     with tempfile.TemporaryDirectory(prefix="twin-train-") as name:
         folder = Path(name)
-        result = train_adapter(
+        train = train_mlx.train_adapter if request.training.backend == "mlx" else train_adapter
+        result = train(
             plan.train,
             base,
             request.training,

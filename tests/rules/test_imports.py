@@ -17,7 +17,7 @@ FORBIDDEN = {
     "twin_serving": {"twin_assets", "dagster", "dagster_aws"},
 }
 HEAVY = {
-    "torch", "transformers", "peft", "llama_cpp", "modal", "weaviate", "mem0", "graphiti_core", "spacy", "onnxruntime",
+    "torch", "transformers", "peft", "llama_cpp", "mlx", "modal", "weaviate", "mem0", "graphiti_core", "spacy", "onnxruntime",
     "sklearn", "pandas", "pyarrow", "networkx", "gguf", "pdfminer",
 }  # fmt: skip
 
