@@ -70,12 +70,8 @@ def test_deploying_declares_what_the_settings_say(modal_server: ModalServer, set
         assert (function.resources.milli_cpu, function.resources.memory_mb) == (compute.cpu * 1000, compute.memory_mb)
         assert [mount.mount_path for mount in function.volume_mounts] == [str(modal_app.MODELS)]
     assert set(modal_server.volumes) == {compute.volume}
-
-
-def test_secrets_are_known_by_name_alone(modal_server: ModalServer, settings: Settings) -> None:
-    modal_app.app.deploy()
-    (asked,) = {request.deployment_name for request in modal_server.secrets}
-    assert asked == settings.compute.secret
+    # the secret is known by its name; what it holds is on Modal alone
+    assert {request.deployment_name for request in modal_server.secrets} == {compute.secret}
     for request in modal_server.secrets:
         assert settings.stores.s3_secret_access_key in request.required_keys
         assert dict(request.env_dict) == {}
