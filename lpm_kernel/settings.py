@@ -148,8 +148,21 @@ class EvaluationSettings(Section):
 
 
 class ComputeSettings(Section):
-    lora_adapter: Literal["local"]
-    gguf_adapter: Literal["local"]
+    """Where each heavy stage runs. All behind the two stages is Modal's; what `modal_app.py` reads needs a deploy."""
+
+    lora_adapter: Literal["local", "modal"]
+    gguf_adapter: Literal["local", "modal"]
+    app: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$")
+    gpu: str = Field(pattern=r"^(none|[A-Za-z0-9-]+!?(:[1-8])?)$")
+    cpu: float = Field(gt=0, le=64)
+    memory_mb: int = Field(ge=512)
+    timeout_s: int = Field(ge=1, le=86_400)
+    retries: int = Field(ge=0, le=10)
+    max_containers: int = Field(ge=1)
+    volume: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$")
+    secret: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$")
+    poll_s: float = Field(gt=0)
+    lookup_timeout_s: float = Field(gt=0)
 
 
 class LimitSettings(Section):

@@ -22,11 +22,12 @@ from lpm_kernel.stores.tables import upgrade_tables
 from lpm_kernel.stores.users import add_user
 
 from .embedded.fixtures import EngineHome, engine_home
+from .modal_server import TOKEN, ModalServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["engine_home", "free_port", "new_user", "settings", "stores", "user_id"]
+__all__ = ["engine_home", "free_port", "modal_server", "new_user", "settings", "stores", "user_id"]
 
 # The same examples on each run, and no time limit: the machine is shared.
 hypothesis.settings.register_profile("twin", derandomize=True, deadline=None, max_examples=60)
@@ -79,3 +80,19 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def modal_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModalServer]:
+    """Modal's client of this process meets the stand-in."""
+    import modal
+
+    with ModalServer() as server:
+        monkeypatch.setenv("MODAL_SERVER_URL", server.url)
+        monkeypatch.setenv("MODAL_TOKEN_ID", TOKEN[0])
+        monkeypatch.setenv("MODAL_TOKEN_SECRET", TOKEN[1])
+        yield server
+        monkeypatch.setenv("MODAL_SERVER_URL", server.url)  # a test may have changed these
+        monkeypatch.setenv("MODAL_TOKEN_ID", TOKEN[0])
+        monkeypatch.setenv("MODAL_TOKEN_SECRET", TOKEN[1])
+        modal.Client.from_env().close()

@@ -19,6 +19,7 @@ from lpm_kernel.stores.blobs import S3Blobs
 from lpm_kernel.stores.compute import Compute
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.local_compute import LocalCompute
+from lpm_kernel.stores.modal_compute import ModalCompute
 from lpm_kernel.stores.open import Stores, build_stores
 from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
 from lpm_kernel.stores.tables import Tables
@@ -64,8 +65,10 @@ class StoresResource(dg.ConfigurableResource):
 
     def compute(self, where: str) -> Compute:
         """Where a heavy stage runs, by the name that `settings.compute` gives it."""
-        places = {"local": LocalCompute}
-        return places[where](self._stores.blobs, self._stores.settings.models)
+        settings = self._stores.settings
+        if where == "modal":
+            return ModalCompute(settings.models, settings.compute)
+        return LocalCompute(self._stores.blobs, settings.models)
 
 
 def embedding_cost(embedder: Embedder, models: ModelSettings) -> dict[str, float]:

@@ -29,6 +29,16 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobAddress:
+    """Of the blob store alone: all that a container of a heavy stage is given."""
+
+    s3_endpoint_url: str
+    s3_access_key_id: str = field(repr=False)
+    s3_secret_access_key: str = field(repr=False)
+    s3_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
 class GraphAddress:
     """Where the temporal graph is: the embedded FalkorDB beside Redis, or a Neo4j."""
 
@@ -92,6 +102,13 @@ def read_addresses(settings: Settings, environ: Mapping[str, str] | None = None)
         where = f"no engines run under {twin_home(environ)}: run `twin up`, or set" if settings.profile == "embedded" else "set"
         raise SettingsError("address_missing", f"{where} {', '.join(missing)}")
     return Addresses(**{field_name: found[name] for field_name, name in names.items()})
+
+
+def read_blob_address(settings: Settings, environ: Mapping[str, str] | None = None) -> BlobAddress:
+    """Raises: SettingsError `address_missing`."""
+    found, names = connection_environment(environ), settings.stores
+    variables = (names.s3_endpoint_url, names.s3_access_key_id, names.s3_secret_access_key, names.s3_bucket)
+    return BlobAddress(*(_needed(found, name, "a heavy stage reads and writes blobs") for name in variables))
 
 
 def read_graph_address(settings: Settings, environ: Mapping[str, str] | None = None) -> GraphAddress:

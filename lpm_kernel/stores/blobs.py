@@ -15,7 +15,7 @@ from lpm_kernel.errors import StoreError
 from lpm_kernel.layout import tenant_prefix
 
 if TYPE_CHECKING:
-    from lpm_kernel.stores.addresses import Addresses
+    from lpm_kernel.stores.addresses import Addresses, BlobAddress
 
 
 class Blobs(Protocol):
@@ -158,7 +158,7 @@ class TenantBlobs:
         self._blobs.delete(self._own(key))
 
 
-def open_s3(addresses: Addresses) -> S3Blobs:
+def open_s3(addresses: Addresses | BlobAddress) -> S3Blobs:
     """A client of its own, safe to share between threads."""
     import boto3
 

@@ -1,7 +1,7 @@
 """Compute in this process.
 
-Belongs here: the stages that may run elsewhere, as functions from a request record to a result record.
-Does not belong here: what they do (`L2/`).
+Belongs here: a stage of `L2/stages.py` with the base model and the blobs of this machine.
+Does not belong here: what the stages do (`L2/`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lpm_kernel.errors import SettingsError
 from lpm_kernel.settings import ModelSettings
 from lpm_kernel.stores.blobs import Blobs
 from lpm_kernel.stores.compute import Progress
@@ -26,12 +25,9 @@ class LocalCompute:
 
     def run(self, stage: str, request: Any, progress: Progress) -> Any:
         """Raises: SettingsError `stage_unknown`; whatever the stage raises."""
-        from lpm_kernel.L2 import stages
         from lpm_kernel.L2.base_model import default_cache_dir, prepare_base
+        from lpm_kernel.L2.stage_calls import find_stage
 
-        try:
-            work = stages.STAGES[stage]
-        except KeyError:
-            raise SettingsError("stage_unknown", f"no stage {stage!r}; known are {', '.join(sorted(stages.STAGES))}") from None
+        work = find_stage(stage)
         base = prepare_base(self._models, self._cache_dir or default_cache_dir(os.environ), progress)
         return work(request, self._blobs, base, progress)
