@@ -53,6 +53,11 @@ def gguf_key(user_id: str, sha256: str) -> str:
     return f"{tenant_prefix(user_id)}lora/{sha256}.gguf"
 
 
+def written_key(user_id: str, purpose: str, call: str) -> str:
+    """What a writer answered to one request, by the hash of the request."""
+    return f"{tenant_prefix(user_id)}written/{purpose}/{call}.txt"
+
+
 def golden_key(user_id: str) -> str:
     return f"{tenant_prefix(user_id)}golden.yaml"
 

@@ -30,6 +30,9 @@ class ModelSettings(Section):
     embedder_usd_per_million_tokens: float = Field(ge=0)
     ner: Literal["en-core-web-md+rules", "en-core-web-sm+rules", "gemini"]
     gemini: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    writer: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
+    writer_usd_per_million_input_tokens: float = Field(ge=0)
+    writer_usd_per_million_output_tokens: float = Field(ge=0)
     context_tokens: int = Field(ge=256, le=8192)
     answer_tokens: int = Field(ge=8, le=2048)
     slots: int = Field(ge=1, le=64)
@@ -111,6 +114,11 @@ class TrainingSettings(Section):
     about_rows: int = Field(ge=0)
     held_out_share: float = Field(ge=0, lt=1)
     threads: int = Field(ge=1)
+
+
+class WritingSettings(Section):
+    workers: int = Field(ge=1, le=64)
+    max_tokens: int = Field(ge=16, le=8192)
 
 
 class EvaluationSettings(Section):
@@ -195,6 +203,7 @@ class Settings(Section):
     memory_ranking: MemoryRankingSettings
     gate: GateSettings
     training: TrainingSettings
+    writing: WritingSettings
     evaluation: EvaluationSettings
     compute: ComputeSettings
     limits: LimitSettings

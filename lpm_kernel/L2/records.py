@@ -44,6 +44,15 @@ class TrainingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RowRefusal:
+    """A row that was not made, or not so: by its own id, and why."""
+
+    row_id: str
+    kind: RowKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """A trained LoRA adapter (safetensors, PEFT's names) and how it came to be."""
 
