@@ -121,6 +121,12 @@ class WritingSettings(Section):
     max_tokens: int = Field(ge=16, le=8192)
 
 
+class DpoSettings(Section):
+    beta: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, lt=1)
+    epochs: int = Field(ge=1)
+
+
 class EvaluationSettings(Section):
     max_questions: int = Field(ge=1)
     answer_tokens: int = Field(ge=4)
@@ -204,6 +210,7 @@ class Settings(Section):
     gate: GateSettings
     training: TrainingSettings
     writing: WritingSettings
+    dpo: DpoSettings
     evaluation: EvaluationSettings
     compute: ComputeSettings
     limits: LimitSettings

@@ -10,7 +10,8 @@ from twin_assets.automation import WHOLE_CHAIN
 
 twin_job = dg.define_asset_job(
     "twin_job",
-    selection=dg.AssetSelection.groups("l0", "l1", "l2", "release"),
+    # not `dpo`: the release does not use it, and it is made only when somebody asks for it
+    selection=dg.AssetSelection.groups("l0", "l1", "l2", "release") - dg.AssetSelection.assets("dpo"),
     tags=WHOLE_CHAIN,
     description="From a user's documents to their live release, every stage once.",
 )
