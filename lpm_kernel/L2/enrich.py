@@ -6,6 +6,7 @@ Does not belong here: the requests (`write_prompts.py`), sending them (`llm_item
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -26,6 +27,10 @@ GROWTH = 2
 """An answer in other words is at most so many times as long, and may always have SHORT_WORDS."""
 SHORT_WORDS = 12
 
+MIN_PART_WORDS = 3
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_QUOTED = re.compile(r"[“\"]([^”\"]+)[”\"]")
+
 _CRITIC_WORDS = (
     "advice agree clash conflict conflicts consider differ disagree expert fit fits instead match matches note notes prefer "
     "reply rather say says suggest suggestion suit suits wrong right against wrote written"
@@ -37,7 +42,7 @@ def enrich_drafts(
     drafts: Sequence[Draft],
     user: User,
     voice: VoiceProfile | None,
-    writer: Writer,
+    writer: Writer | None,
     cache: CallCache,
     settings: Settings,
     progress: Progress,
@@ -45,9 +50,13 @@ def enrich_drafts(
     """The same drafts, by the same ids and in the same order, with what the writer said in place of what passed no judgement.
 
     A part that is refused, or was never written, stays as it was, and the refusal says by the draft's id why. The new answer of
-    a draft may say only what the lines say that its old answer is taken from. What no draft asked for leaves the cache.
+    a draft may say only what the lines say that its old answer is taken from. What no draft asked for leaves the cache; without
+    a writer that is all of it, and every draft stays as it is.
     Raises: LlmError when the writer cannot be asked at all: a run that was to be written does not quietly go without.
     """
+    if writer is None:
+        cache.drop_unused()
+        return list(drafts), []
     items = [
         Item(draft.row_id, write_messages(draft, user, voice), form_of(draft), settings.writing.max_tokens) for draft in drafts
     ]
@@ -156,11 +165,12 @@ def _told_flaw(draft: Draft, answer: str) -> str | None:
 
 
 def _grounds(draft: Draft) -> list[str]:
-    """The lines that hold the old answer word for word, else all of them, and the old answer itself.
+    """The lines that hold a sentence or a quotation of the old answer word for word, else all of them, and the old answer.
 
     Why not all lines at once: others are shown beside it, and what one of them says may be an order to say so.
     """
     answer = " ".join(draft.answer.split())
+    parts = [part for part in [*_SENTENCE_END.split(answer), *_QUOTED.findall(answer)] if len(part.split()) >= MIN_PART_WORDS]
     lines = [as_line(line.text) for line in draft.lines]
-    own = [line for line in lines if answer in line]
+    own = [line for line in lines if any(part in line for part in (answer, *parts))]
     return [*(own or lines), draft.answer]
