@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lpm_kernel.L2.drafts import Draft
-from lpm_kernel.L2.llm_items import CallCache, Dropped, Item, write_items
 from lpm_kernel.L2.prompt import as_line
 from lpm_kernel.L2.records import RowRefusal
-from lpm_kernel.L2.support import find_flaw, read_said
 from lpm_kernel.L2.write_prompts import Reworded, Rewritten, Told, form_of, write_messages
+from lpm_kernel.llm_items import CallCache, Dropped, Item, write_items
 from lpm_kernel.records import User, VoiceProfile
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.writer import Writer
+from lpm_kernel.support import find_flaw, read_said
 
 MAX_QUESTION_WORDS = 30
 MAX_TOLD_WORDS = 90

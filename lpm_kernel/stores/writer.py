@@ -1,7 +1,7 @@
 """Writer: a language model that writes on request, for work that is done ahead and not in a chat.
 
 Belongs here: the Protocol, its class for OpenAI and whatever speaks OpenAI's language, and which one the settings name.
-Does not belong here: prompts (`L2/write_prompts.py`), and many requests at once or twice (`L2/llm_items.py`).
+Does not belong here: prompts (`L2/write_prompts.py`), and many requests at once or twice (`llm_items.py`).
 
 The embedded profile has none: the small base writes nothing worth learning from, and every stage does without.
 """

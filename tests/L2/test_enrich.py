@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from lpm_kernel.errors import LlmError
+from lpm_kernel.fenced_prompt import DATA_BEGINS
 from lpm_kernel.L2.drafts import Draft
 from lpm_kernel.L2.enrich import enrich_drafts
-from lpm_kernel.L2.llm_items import CallCache
 from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.L2.records import RowKind, RowRefusal
-from lpm_kernel.L2.write_prompts import DATA_BEGINS, write_messages
+from lpm_kernel.L2.write_prompts import write_messages
+from lpm_kernel.llm_items import CallCache
 from lpm_kernel.records import Evidence, Message, User, VoiceProfile
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import OpenAiAddress

@@ -1,7 +1,7 @@
 """Many requests to a writer: each with an id of its own from end to end, asked once, and a failure is that of its own item.
 
 Belongs here: the cache of answers, the worker pool, retries, and when a writer is given up.
-Does not belong here: what is asked (`write_prompts.py`) and whether an answer is true (`enrich.py`).
+Does not belong here: what is asked and whether an answer is true (`L2/enrich.py`, `L1/topic_labels.py`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lpm_kernel.L2.support import find_flaw, read_said
+from lpm_kernel.support import find_flaw, read_said
 
 LINE = "My wage from Harrow Point is £34,500 a year, and I wouldn't go back for double. Joan mends bicycles on Fridays."
 

@@ -1,7 +1,7 @@
 """Whether a text says only what other texts say: its numbers, its names, its content words, and its "not".
 
 Belongs here: that comparison, by words and without a model.
-Does not belong here: what becomes of a text that fails (`enrich.py`).
+Does not belong here: what becomes of a text that fails (`L2/enrich.py`).
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from lpm_kernel.errors import LlmError, StoreError
-from lpm_kernel.L2.llm_items import CallCache, Dropped, Item, Written, write_items
 from lpm_kernel.layout import tenant_prefix
+from lpm_kernel.llm_items import CallCache, Dropped, Item, Written, write_items
 from lpm_kernel.records import Message
 from tests.fakes import FakeWriter, MemoryBlobs, no_progress
 
