@@ -28,7 +28,7 @@ GROWTH = 2
 SHORT_WORDS = 12
 
 MIN_PART_WORDS = 3
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+")
 _QUOTED = re.compile(r"[“\"]([^”\"]+)[”\"]")
 
 _CRITIC_WORDS = (
@@ -145,14 +145,17 @@ def _answer_flaw(draft: Draft, answer: str, user: User) -> str | None:
 
 
 def _told_flaw(draft: Draft, answer: str) -> str | None:
-    """Of a text that is made from a request and several lines: it must use both."""
+    """Of a text that is made from a request and lines: it must use both."""
     if not answer or len(answer.split()) > MAX_TOLD_WORDS:
         return "is empty or too long"
-    lines = [line.text for line in draft.lines]
+    lines = _grounds(draft)
     allowed = _CRITIC_WORDS.split() if draft.kind == "context_critic" else ()
     if flaw := find_flaw(answer, [*lines, draft.question], allowed):
         return f"holds a {flaw} that its lines do not"
-    said, asked = read_said(answer), read_said(draft.question)
+    verdict = _SENTENCE_END.split(draft.answer)[0]
+    if draft.kind == "context_critic" and not answer.startswith(verdict):
+        return "judges otherwise"
+    said, asked = read_said(answer), read_said(" ".join(_QUOTED.findall(draft.question)) or draft.question)
     from_lines = [read_said(line) for line in lines]
     noted = frozenset().union(*(line.stems | line.numbers for line in from_lines)) - asked.stems - asked.numbers
     if noted and not noted & (said.stems | said.numbers):

@@ -43,14 +43,15 @@ _ANSWER_ABOUT = """Also put `answer` into other words, as someone who knows the 
 `person`: one or two short sentences, with the facts that answer the question. Only the notes that `answer` is taken from count.
 """
 
-_ENHANCE = """Task: `question` is a request that the person makes of somebody who does not know them. Write `answer`: the same
-request in the first person, made precise by those facts of `notes` that matter for it. Ask for nothing else. At most three
-sentences.
+_ENHANCE = """Task: `question` holds a request that the person makes of somebody who does not know them. Write `answer`: the
+same request in the first person, made precise by those facts of the notes behind `answer` that matter for it. Ask for nothing
+else. At most three sentences.
 """
 
-_CRITIC = """Task: `question` holds a reply that somebody who does not know the person gave to a request of theirs. Write
-`answer`: what the person would say to that reply, in the first person. Name what in it fits the notes or conflicts with them,
-and which fact of `notes` shows that. At most three sentences.
+_CRITIC = """Task: `question` holds a reply that somebody who does not know the person gave to them. Write `answer`: what the
+person would say to that reply, in the first person. Begin with the first sentence of `answer` as it stands: it is the verdict.
+Then name what in the reply fits the notes behind `answer` or conflicts with them, and which fact shows that. At most three
+sentences.
 """
 
 

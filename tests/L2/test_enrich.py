@@ -139,27 +139,34 @@ def test_of_a_refusal_only_the_question_is_written(settings: Settings) -> None:
 
 
 def test_a_request_is_made_precise_with_facts_of_the_lines_alone(settings: Settings) -> None:
-    vague = {"kind": "context_enhance", "question": "I want to book a swim.", "answer": f"I want to book a swim. {SWIM}"}
+    asked = 'Say this request the way you would, with what matters: "I want to book a swim."'
+    vague = {"kind": "context_enhance", "question": asked, "answer": f"I want to book a swim. For context: {SWIM}"}
     good = "I want to book a swim at Clevedon, on Sundays before 8."
     enriched, reasons = told(settings, {"answer": good}, **vague)
     assert (enriched.answer, enriched.question, reasons) == (good, vague["question"], [])
     for answer, reason in (
         ("I want to book a swim at Clevedon on Sundays before 9.", "holds a number that its lines do not"),
         ("I want to book a swim.", "uses no line"),
-        ("Pilchard is one-eyed, and Clevedon is on Sundays.", "is about something else"),
+        ("I want to book a swim for Pilchard.", "holds a name that its lines do not"),
+        ("I am at Clevedon on Sundays.", "is about something else"),
     ):
         enriched, reasons = told(settings, {"answer": answer}, **vague)
         assert (enriched.answer, reasons) == (vague["answer"], [f"written answer {reason}"])
 
 
 def test_an_experts_reply_may_be_judged_in_the_words_one_judges_with(settings: Settings) -> None:
-    question = "I want to book a swim. An expert replied: Book a lane on Saturdays at noon. What do you say to that?"
-    judged = {"kind": "context_critic", "question": question, "answer": SWIM}
-    good = "Noon on Saturdays conflicts with my notes: I swim on Sundays before 8, at Clevedon, so that advice does not suit."
+    question = 'An expert says: "Book a lane on Saturdays at noon." Does that fit you?'
+    first = f"That does not fit me. {SWIM}"
+    judged = {"kind": "context_critic", "question": question, "answer": first}
+    good = "That does not fit me. Noon on Saturdays conflicts with my notes: I swim at Clevedon on Sundays before 8."
     enriched, reasons = told(settings, {"answer": good}, **judged)
     assert (enriched.answer, reasons) == (good, [])
-    enriched, reasons = told(settings, {"answer": "That conflicts with my knee operation."}, **judged)
-    assert (enriched.answer, reasons) == (SWIM, ["written answer holds a word that its lines do not"])
+    for answer, reason in (
+        ("That does not fit me. It conflicts with my knee operation.", "holds a word that its lines do not"),
+        ("That fits me. Noon on Saturdays suits, at Clevedon.", "judges otherwise"),
+    ):
+        enriched, reasons = told(settings, {"answer": answer}, **judged)
+        assert (enriched.answer, reasons) == (first, [f"written answer {reason}"])
 
 
 def test_every_draft_keeps_its_id_and_place_whatever_the_writer_fails_at(settings: Settings) -> None:
