@@ -83,6 +83,20 @@ def merged_key(user_id: str, adapter_sha256: str, sha256: str) -> str:
     return f"{tenant_prefix(user_id)}merged/{adapter_sha256}/{sha256}.gguf"
 
 
+def written_key(user_id: str, purpose: str, call: str) -> str:
+    """What a writer answered to one request, by the hash of the request."""
+    return f"{tenant_prefix(user_id)}written/{purpose}/{call}.txt"
+
+
+def dpo_key(user_id: str, sha256: str) -> str:
+    """An adapter that learnt from preference pairs; beside `lora/`, since no release serves it."""
+    return f"{tenant_prefix(user_id)}dpo/{sha256}.safetensors"
+
+
+def dpo_config_key(user_id: str, sha256: str) -> str:
+    return f"{tenant_prefix(user_id)}dpo/{sha256}.config.json"
+
+
 def golden_key(user_id: str) -> str:
     return f"{tenant_prefix(user_id)}golden.yaml"
 

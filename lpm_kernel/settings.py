@@ -31,6 +31,9 @@ class ModelSettings(Section):
     embedder_usd_per_million_tokens: float = Field(ge=0)
     ner: Literal["en-core-web-md+rules", "en-core-web-sm+rules", "gemini"]
     gemini: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    writer: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
+    writer_usd_per_million_input_tokens: float = Field(ge=0)
+    writer_usd_per_million_output_tokens: float = Field(ge=0)
     context_tokens: int = Field(ge=256, le=8192)
     answer_tokens: int = Field(ge=8, le=2048)
     slots: int = Field(ge=1, le=64)
@@ -141,6 +144,17 @@ class SkillSettings(Section):
     seed: int
 
 
+class WritingSettings(Section):
+    workers: int = Field(ge=1, le=64)
+    max_tokens: int = Field(ge=16, le=8192)
+
+
+class DpoSettings(Section):
+    beta: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, lt=1)
+    epochs: int = Field(ge=1)
+
+
 class EvaluationSettings(Section):
     max_questions: int = Field(ge=1)
     answer_tokens: int = Field(ge=4)
@@ -237,6 +251,8 @@ class Settings(Section):
     gate: GateSettings
     training: TrainingSettings
     skill: SkillSettings
+    writing: WritingSettings
+    dpo: DpoSettings
     evaluation: EvaluationSettings
     compute: ComputeSettings
     limits: LimitSettings

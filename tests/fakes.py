@@ -11,11 +11,11 @@ import math
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -258,6 +258,36 @@ class FakeLlm:
 
     def close(self) -> None:
         self.closed = True
+
+
+class FakeWriter:
+    """Says what the function says of a request; an error it raises is raised. Counts requests, and how many are in flight."""
+
+    def __init__(self, say: Callable[[tuple[Message, ...]], str], fingerprint: str = "fake-writer") -> None:
+        self.fingerprint = fingerprint
+        self.requests: list[tuple[Message, ...]] = []
+        self.most_at_once = 0
+        self._say = say
+        self._at_once = 0
+        self._lock = threading.Lock()
+
+    def write(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        schema: Mapping[str, Any] | None = None,
+    ) -> str:
+        with self._lock:
+            self.requests.append(tuple(messages))
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            return self._say(tuple(messages))
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
 
 class FailingTables(Tables):

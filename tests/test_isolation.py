@@ -23,6 +23,7 @@ from lpm_kernel.records import Chunk, Evidence, User
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.conversations import append_message, last_messages
 from lpm_kernel.stores.documents import list_documents, list_waiting, pending_change, put_document
+from lpm_kernel.stores.feedback import keep_feedback, list_rated
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, promote_release
 from lpm_kernel.stores.users import add_user, find_user
@@ -66,6 +67,9 @@ def world(stores: Stores) -> World:
         with stores.tables.transaction(user_id) as connection:
             add_user(connection, User(user_id, f"Name of {user_id}"))
             append_message(connection, make_message(user_id, 1, note.decode()))
+            append_message(connection, make_message(user_id, 0, "What do you keep to yourself?", "rated"))
+            append_message(connection, make_message(user_id, 2, note.decode(), "rated", sender="twin"))
+            keep_feedback(connection, user_id, "m2", truth=1, edited=note.decode(), created_at=NOON)
             promote_release(connection, make_release(user_id))
         stores.memories.add_batch(user_id, [make_memory_of(user_id, note.decode())])
     receive_document(stores.tables, stores.blobs, stores.settings.limits, ONE, "more.md", b"Pilchard again, still to be read.")
@@ -111,8 +115,9 @@ def test_no_row_of_any_table_speaks_of_another_user(world: World) -> None:
         (lambda c: live_release(c, ONE), None),
         (lambda c: list_releases(c, ONE), []),
         (lambda c: find_user(c, ONE), None),
+        (lambda c: list_rated(c, ONE), []),
     ],
-    ids=["documents", "pending", "messages", "live release", "releases", "user"],
+    ids=["documents", "pending", "messages", "live release", "releases", "user", "feedback"],
 )
 def test_no_query_with_another_users_id_finds_anything(
     world: World, query: Callable[[Connection], Any], nothing: object
@@ -127,7 +132,7 @@ def test_no_query_with_another_users_id_finds_anything(
     "write",
     [
         lambda c: put_document(c, make_document(ONE)),
-        lambda c: append_message(c, make_message(ONE, 2, "planted")),
+        lambda c: append_message(c, make_message(ONE, 3, "planted")),
         lambda c: promote_release(c, make_release(ONE, 2)),
         lambda c: add_user(c, User(ONE, "Mallory")),
     ],

@@ -10,7 +10,9 @@ from twin_assets.automation import WHOLE_CHAIN
 
 twin_job = dg.define_asset_job(
     "twin_job",
-    selection=dg.AssetSelection.groups("l0", "l1", "l2", "release") - dg.AssetSelection.assets("base_model", "merged_model"),
+    # not what is of no user, or made only when somebody asks for it
+    selection=dg.AssetSelection.groups("l0", "l1", "l2", "release")
+    - dg.AssetSelection.assets("base_model", "merged_model", "dpo"),
     tags=WHOLE_CHAIN,
     description="From a user's documents to their live release, every stage once.",
 )

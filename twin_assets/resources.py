@@ -23,6 +23,7 @@ from lpm_kernel.stores.modal_compute import ModalCompute
 from lpm_kernel.stores.open import Stores, build_stores
 from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
 from lpm_kernel.stores.tables import Tables
+from lpm_kernel.stores.writer import OpenAiWriter
 
 
 class StoresResource(dg.ConfigurableResource):
@@ -77,6 +78,19 @@ def embedding_cost(embedder: Embedder, models: ModelSettings) -> dict[str, float
         return {}
     price = models.embedder_usd_per_million_tokens
     return {"embedding_tokens": embedder.tokens, "embedding_cost_usd": embedder.tokens * price / 1e6}
+
+
+def writing_cost(writer: OpenAiWriter | None, models: ModelSettings) -> dict[str, float]:
+    """What a writer has cost so far, for an asset's metadata; nothing where there is none."""
+    if writer is None:
+        return {}
+    prices = models.writer_usd_per_million_input_tokens, models.writer_usd_per_million_output_tokens
+    return {
+        "writer_calls": writer.calls,
+        "writer_input_tokens": writer.input_tokens,
+        "writer_output_tokens": writer.output_tokens,
+        "writer_cost_usd": writer.cost_usd(*prices),
+    }
 
 
 def s3_resource(settings: Settings) -> S3Resource:

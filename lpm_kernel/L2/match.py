@@ -26,7 +26,7 @@ from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.freed_memory import give_back_freed_memory
 from lpm_kernel.L2.gguf import read_adapter_base
 from lpm_kernel.L2.llama_native import Context, Weights
-from lpm_kernel.L2.train import load_torch_base, torch_threads, with_adapter
+from lpm_kernel.L2.torch_model import load_torch_base, torch_threads, with_adapter
 from lpm_kernel.stores.llm import AdapterFile
 
 TIE_LOGITS = 0.1

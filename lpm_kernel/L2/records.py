@@ -57,6 +57,30 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, slots=True)
+class RowRefusal:
+    """A row that was not made, or not so: by its own id, and why."""
+
+    row_id: str
+    kind: RowKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """Two answers to one prompt, of which the person prefers the first: they wrote it, or they rated it up."""
+
+    pair_id: str
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    signal: Literal["edit", "ratings"]
+    message_ids: tuple[str, ...]
+    """Of the replies that were edited or rated; the chosen one's first."""
+    sources: tuple[Citation, ...]
+    """Of the lines in the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """A trained LoRA adapter (safetensors, PEFT's names) and how it came to be."""
 
@@ -106,6 +130,39 @@ class GgufAdapter:
     adapter_sha256: str
     base_sha256: str
     tensors: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceAdapter:
+    """An adapter that went on from `parent_sha256` on preference pairs. Margins are in nats, and 0 before the first step."""
+
+    sha256: str
+    key: str
+    config_key: str
+    size_bytes: int
+    base_sha256: str
+    parent_sha256: str
+    pairs_sha256: str
+    pairs: int
+    steps: int
+    loss_curve: tuple[float, ...]
+    """Mean loss of each epoch."""
+    margin: float
+    """By how much more, on average, the chosen answer gained against the rejected one."""
+    accuracy: float
+    """Share of pairs whose chosen answer gained more."""
+    train_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceTraining:
+    """What learning from ratings and edits gave: an adapter, or the reason why there is none."""
+
+    adapter: PreferenceAdapter | None
+    skipped: str | None
+    pairs_by_signal: dict[str, int]
+    refused: dict[str, int]
+    """Ratings and edits that gave no pair, by reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from lpm_kernel.errors import LlmError
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import read_openai_address
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
-from lpm_kernel.stores.openai_embedder import OpenAiEmbedder, open_openai
+from lpm_kernel.stores.openai_client import open_openai
+from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
 
 FINGERPRINTS: dict[str, str] = {
     "all-MiniLM-L6-v2-int8": MiniLmEmbedder.fingerprint,

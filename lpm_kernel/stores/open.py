@@ -26,6 +26,7 @@ from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
 from lpm_kernel.stores.weaviate_client import WeaviateConnection
 from lpm_kernel.stores.weaviate_vectors import WeaviateVectors
+from lpm_kernel.stores.writer import OpenAiWriter, open_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Stores:
     preference_head: PreferenceHead
     weaviate: WeaviateConnection | None = None
     """Behind `vectors`, where they are in Weaviate."""
+    writer: OpenAiWriter | None = None
+    """None where the settings name none."""
 
     def embedder_of(self, fingerprint: str) -> Embedder:
         """The model that vectors of this fingerprint were made with: that of a live release may be another than `embedder`.
@@ -58,6 +61,8 @@ class Stores:
         self.memories.close()
         if self.weaviate is not None:
             self.weaviate.close()
+        if self.writer is not None:
+            self.writer.close()
         self.embedders.close()
         self.tables.close()
 
@@ -94,4 +99,5 @@ def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapp
         preference_head=PreferenceHead(embedder),
         graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder),
         weaviate=weaviate,
+        writer=open_writer(settings, environ),
     )

@@ -1,6 +1,6 @@
 """OpenAI's embedding model behind the port `Embedder`.
 
-Belongs here: requests of a size the API takes, vectors in the order of their texts, errors told apart.
+Belongs here: requests of a size the API takes, and vectors in the order of their texts.
 Does not belong here: who pays and who counts; the client comes from outside, so Dagster's can count tokens into an asset.
 """
 
@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import LlmError, UserInputError
+from lpm_kernel.stores.openai_client import openai_errors
 
 if TYPE_CHECKING:
     import numpy as np
     from openai import OpenAI
-
-    from lpm_kernel.stores.addresses import OpenAiAddress
-
-TIMEOUT_S = 30.0
 
 
 class OpenAiEmbedder:
@@ -76,7 +72,7 @@ class OpenAiEmbedder:
     def _embed(self, texts: list[str]) -> np.ndarray:
         import numpy as np
 
-        with openai_errors():
+        with openai_errors("embedder", "embeddings"):
             answer = self._opened().embeddings.create(model=self.model, input=texts)
         with self._lock:
             self.tokens += answer.usage.total_tokens
@@ -94,35 +90,6 @@ class OpenAiEmbedder:
             if self._client is None:
                 self._client = self._make_client()
             return self._client
-
-
-def open_openai(address: OpenAiAddress) -> OpenAI:
-    from openai import OpenAI
-
-    return OpenAI(api_key=address.api_key, base_url=address.base_url, timeout=TIMEOUT_S)
-
-
-@contextmanager
-def openai_errors() -> Iterator[None]:
-    """Turn the client's errors, after its own tries, into LlmErrors; what was sent and what was answered stay out of them."""
-    import openai
-
-    try:
-        yield
-    except openai.APIStatusError as error:
-        status = error.status_code
-        # an account without credit is answered like one that asks too fast, and waiting does not fill it
-        later = status >= 500 or (status in (408, 409, 429) and error.code != "insufficient_quota")
-        raise _failure(f"answered {status}" + (f" {error.code}" if error.code else ""), later) from error
-    except openai.APIConnectionError as error:  # a timeout is one
-        raise _failure(f"did not answer ({type(error).__name__})", True) from error
-    except openai.OpenAIError as error:
-        raise _failure(f"cannot be asked ({type(error).__name__})", False) from error
-
-
-def _failure(what: str, later: bool) -> LlmError:
-    code = "embedder_unavailable" if later else "embedder_refused"
-    return LlmError(code, f"OpenAI {what} to a request for embeddings", retryable=later)
 
 
 def _unreadable(what: str) -> LlmError:

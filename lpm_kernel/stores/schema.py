@@ -19,6 +19,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     text,
@@ -169,4 +170,17 @@ memory_version = Table(
     Column("user_id", Text, primary_key=True),
     Column("version", BigInteger, nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("voice", SmallInteger),
+    Column("truth", SmallInteger),
+    Column("edited", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["user_id", "message_id"], ["chat_message.user_id", "chat_message.message_id"], ondelete="CASCADE"),
 )

@@ -13,7 +13,8 @@ from lpm_kernel.errors import UserInputError
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.addresses import OpenAiAddress, read_openai_address
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
-from lpm_kernel.stores.openai_embedder import OpenAiEmbedder, open_openai
+from lpm_kernel.stores.openai_client import open_openai
+from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
 from tests.fakes import FakeEmbedder
 from tests.openai_server import OpenAiServer
 

@@ -9,7 +9,8 @@ import pytest
 
 from lpm_kernel.errors import LlmError
 from lpm_kernel.stores.addresses import OpenAiAddress
-from lpm_kernel.stores.openai_embedder import OpenAiEmbedder, open_openai
+from lpm_kernel.stores.openai_client import open_openai
+from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
 from tests.openai_server import OpenAiServer, WideEmbedder
 
 LONG = "the quick brown fox jumps over a lazy dog "

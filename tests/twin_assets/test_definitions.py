@@ -26,6 +26,7 @@ GRAPH = {
     "gguf_adapter": {"lora_adapter"},
     "merged_model": {"lora_adapter"},
     "base_model": set(),
+    "dpo": {"chunks", "lora_adapter"},
     "evaluation": {"embeddings", "training_rows", "gguf_adapter"},
     "twin_release": {
         *("raw_documents", "chunks", "embeddings", "topics", "communities", "training_rows"),
@@ -33,7 +34,8 @@ GRAPH = {
     },
     "memory_graph": {"raw_documents", "entities", "twin_release"},
 }
-ON_DEMAND = {"base_model", "merged_model"}
+ON_DEMAND = {"base_model", "merged_model", "dpo"}
+"""Started by nothing but a person."""
 BLOCKING = {
     "chunks_cover_every_byte",
     "vectors_are_unit_and_searchable",

@@ -4,6 +4,7 @@ Belongs here: topics, shades, biography.
 Does not belong here: raw text (`l0_memory.py`) and anything trained (`l2_model.py`).
 """
 
+from dataclasses import replace
 from functools import partial
 
 import dagster as dg
@@ -14,13 +15,15 @@ from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L1.biography import write_biography
 from lpm_kernel.L1.records import Shade
 from lpm_kernel.L1.shades import make_shades
-from lpm_kernel.L1.topic_update import TopicHistory, update_topics
+from lpm_kernel.L1.topic_labels import polish_labels
+from lpm_kernel.L1.topic_update import TopicHistory, topics_hash, update_topics
 from lpm_kernel.L1.topics import MISC
 from lpm_kernel.layout import asset_key
+from lpm_kernel.llm_items import CallCache
 from lpm_kernel.records import Chunk, Document, EmbeddingTable, Topic, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
-from twin_assets.resources import StoresResource
-from twin_assets.stages import Made, stage
+from twin_assets.resources import StoresResource, writing_cost
+from twin_assets.stages import Made, progress_of, stage
 from twin_assets.tables import place, table
 
 SAMPLE = 6
@@ -29,14 +32,18 @@ SAMPLE = 6
 @stage(group="l1", io_manager_key="jsonl", code_version="3", kinds={"s3", "scikitlearn"})
 def topics(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk], embeddings: EmbeddingTable) -> Made:
     """What the user writes about, one row a topic: its label, keywords, chunks and centre. Every chunk is in exactly one, or in
-    `misc`. They grow from the cores of last time, and ids stay. Read by `shades`, by `training_rows`, which takes
-    topics in turn, and by the profile."""
+    `misc`. They grow from the cores of last time, and ids stay; a writer, where the settings name one, words the labels. Read
+    by `shades`, by `training_rows`, which takes topics in turn, and by the profile."""
     port = stores.stores
     user_id = context.partition_key
     items = chunk_texts(chunks, fetch_texts(chunks, port.blobs))
     previous = read_previous(port.blobs, user_id, "topics", "jsonl", partial(decode_records, record_type=Topic))
     history = read_previous(port.blobs, user_id, "topic_history", "json", partial(decode_record, record_type=TopicHistory))
     found, state, count = update_topics(items, embeddings, port.settings.topics, previous or [], history)
+    texts = {item.chunk.chunk_id: item.text for item in items}
+    cache = CallCache(port.blobs, user_id, "topic-labels")
+    found, polished = polish_labels(found, texts, port.writer, cache, port.settings, progress_of(context))
+    state = replace(state, topics_sha256=topics_hash(found))
     TenantBlobs(port.blobs, user_id).put(asset_key(user_id, "topic_history", "json"), encode_record(state))
     misc = sum(len(topic.chunk_ids) for topic in found if topic.label == MISC)
     return Made(
@@ -47,6 +54,8 @@ def topics(context: dg.AssetExecutionContext, stores: StoresResource, chunks: li
             "grouped_anew_because": count.rebuilt or "not grouped anew: built on the topics of last time",
             "topics_touched": count.topics_touched,
             "ids_kept": count.ids_kept,
+            "labels_written": polished,
+            **writing_cost(port.writer, port.settings.models),
             "pairs_compared": count.pairs_compared,
             "sample": table(
                 ("topic", "keywords", "chunks"),

@@ -1,0 +1,179 @@
+"""Drafts in better words: a writer rewords their questions and answers, and what it says is held against the lines.
+
+Belongs here: which part of a draft is written anew, and what of it is accepted.
+Does not belong here: the requests (`write_prompts.py`), sending them (`llm_items.py`), comparing words (`support.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lpm_kernel.L2.drafts import Draft
+from lpm_kernel.L2.prompt import as_line
+from lpm_kernel.L2.records import RowRefusal
+from lpm_kernel.L2.write_prompts import Reworded, Rewritten, Told, form_of, write_messages
+from lpm_kernel.llm_items import CallCache, Dropped, Item, write_items
+from lpm_kernel.records import User, VoiceProfile
+from lpm_kernel.settings import Settings
+from lpm_kernel.stores.compute import Progress
+from lpm_kernel.stores.writer import Writer
+from lpm_kernel.support import find_flaw, read_said
+
+MAX_QUESTION_WORDS = 30
+MAX_TOLD_WORDS = 90
+GROWTH = 2
+"""An answer in other words is at most so many times as long, and may always have SHORT_WORDS."""
+SHORT_WORDS = 12
+
+MIN_PART_WORDS = 3
+_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+")
+_QUOTED = re.compile(r"[“\"]([^”\"]+)[”\"]")
+
+_CRITIC_WORDS = (
+    "advice agree clash conflict conflicts consider differ disagree expert fit fits instead match matches note notes prefer "
+    "reply rather say says suggest suggestion suit suits wrong right against wrote written"
+)
+"""What one says about a reply whatever it is about."""
+
+
+def enrich_drafts(
+    drafts: Sequence[Draft],
+    user: User,
+    voice: VoiceProfile | None,
+    writer: Writer | None,
+    cache: CallCache,
+    settings: Settings,
+    progress: Progress,
+) -> tuple[list[Draft], list[RowRefusal]]:
+    """The same drafts, by the same ids and in the same order, with what the writer said in place of what passed no judgement.
+
+    A part that is refused, or was never written, stays as it was, and the refusal says by the draft's id why. The new answer of
+    a draft may say only what the lines say that its old answer is taken from. What no draft asked for leaves the cache; without
+    a writer that is all of it, and every draft stays as it is.
+    Raises: LlmError when the writer cannot be asked at all: a run that was to be written does not quietly go without.
+    """
+    if writer is None:
+        cache.drop_unused()
+        return list(drafts), []
+    items = [
+        Item(draft.row_id, write_messages(draft, user, voice), form_of(draft), settings.writing.max_tokens) for draft in drafts
+    ]
+    results = write_items(
+        items,
+        writer,
+        cache,
+        workers=settings.writing.workers,
+        retries=settings.retries.max_retries,
+        delay_s=settings.retries.delay_s,
+        progress=progress,
+    )
+    enriched: list[Draft] = []
+    refusals: list[RowRefusal] = []
+    for draft, item, result in zip(drafts, items, results, strict=True):
+        assert result.item_id == draft.row_id
+        if isinstance(result, Dropped):
+            enriched.append(draft)
+            refusals.append(RowRefusal(draft.row_id, draft.kind, f"not written: {result.code} after {result.tries} tries"))
+            continue
+        assert item.form is not None
+        written = item.form.model_validate_json(result.text)
+        accepted, reasons = judge_written(draft, written, user)
+        enriched.append(accepted)
+        refusals += [RowRefusal(draft.row_id, draft.kind, reason) for reason in reasons]
+    cache.drop_unused()
+    return enriched, refusals
+
+
+def judge_written(draft: Draft, written: object, user: User) -> tuple[Draft, list[str]]:
+    """The draft with each written part that passes, and why others do not."""
+    accepted, reasons = draft, []
+    if isinstance(written, Reworded | Rewritten):
+        question = " ".join(written.question.split())
+        if reason := _question_flaw(draft, question, user):
+            reasons.append(f"written question {reason}")
+        else:
+            accepted = replace(accepted, question=question)
+    if isinstance(written, Rewritten | Told):
+        answer = " ".join(written.answer.split())
+        reason = _told_flaw(draft, answer) if isinstance(written, Told) else _answer_flaw(draft, answer, user)
+        if reason:
+            reasons.append(f"written answer {reason}")
+        else:
+            accepted = replace(accepted, answer=answer)
+    return accepted, reasons
+
+
+def _question_flaw(draft: Draft, question: str, user: User) -> str | None:
+    old, new, answer = read_said(draft.question), read_said(question), read_said(draft.answer)
+    spoken_to = {"you", "your", "yours"}
+    first_name = (user.name or "").split()[:1]
+    if not question.endswith("?") or len(question.split()) > MAX_QUESTION_WORDS:
+        return "is no short question"
+    if question.casefold() == draft.question.casefold():
+        return "is the one it was made from"
+    if not new.numbers <= old.numbers or not new.names <= old.words:
+        return "names what the first did not"
+    if draft.kind != "refusal" and new.stems & (answer.stems - old.stems):
+        return "gives the answer away"
+    if old.stems and not new.stems & old.stems:
+        return "asks about something else"
+    if old.negated != new.negated or old.words.isdisjoint(spoken_to) != new.words.isdisjoint(spoken_to):
+        return "asks something else"
+    if any(name.casefold() in old.words and name.casefold() not in new.words for name in first_name):
+        return "is about somebody else"
+    return None
+
+
+def _answer_flaw(draft: Draft, answer: str, user: User) -> str | None:
+    old, new, question = read_said(draft.answer), read_said(answer), read_said(draft.question)
+    if not answer or len(answer.split()) > max(SHORT_WORDS, GROWTH * len(draft.answer.split())):
+        return "is empty or too long"
+    if flaw := find_flaw(answer, [*_grounds(draft), draft.question, user.name or ""]):
+        return f"holds a {flaw} that its lines do not"
+    if old.negated != new.negated:
+        return "turns a yes into a no, or a no into a yes"
+    told = (old.numbers | old.names) - question.numbers - question.words
+    if told:
+        kept = told & (new.numbers | new.words)
+        lost = 2 * len(kept) < len(told)
+    else:
+        facts = old.stems - question.stems
+        lost = bool(facts) and not facts & new.stems
+    return "loses the fact" if lost else None
+
+
+def _told_flaw(draft: Draft, answer: str) -> str | None:
+    """Of a text that is made from a request and lines: it must use both."""
+    if not answer or len(answer.split()) > MAX_TOLD_WORDS:
+        return "is empty or too long"
+    lines = _grounds(draft)
+    allowed = _CRITIC_WORDS.split() if draft.kind == "context_critic" else ()
+    if flaw := find_flaw(answer, [*lines, draft.question], allowed):
+        return f"holds a {flaw} that its lines do not"
+    verdict = _SENTENCE_END.split(draft.answer)[0]
+    if draft.kind == "context_critic" and not answer.startswith(verdict):
+        return "judges otherwise"
+    said, asked = read_said(answer), read_said(" ".join(_QUOTED.findall(draft.question)) or draft.question)
+    from_lines = [read_said(line) for line in lines]
+    noted = frozenset().union(*(line.stems | line.numbers for line in from_lines)) - asked.stems - asked.numbers
+    if noted and not noted & (said.stems | said.numbers):
+        return "uses no line"
+    if asked.stems and not asked.stems & said.stems:
+        return "is about something else"
+    if said.negated and draft.kind == "context_enhance" and not (asked.negated or any(line.negated for line in from_lines)):
+        return "turns a yes into a no, or a no into a yes"
+    return None
+
+
+def _grounds(draft: Draft) -> list[str]:
+    """The lines that hold a sentence or a quotation of the old answer word for word, else all of them, and the old answer.
+
+    Why not all lines at once: others are shown beside it, and what one of them says may be an order to say so.
+    """
+    answer = " ".join(draft.answer.split())
+    parts = [part for part in [*_SENTENCE_END.split(answer), *_QUOTED.findall(answer)] if len(part.split()) >= MIN_PART_WORDS]
+    lines = [as_line(line.text) for line in draft.lines]
+    own = [line for line in lines if any(part in line for part in (answer, *parts))]
+    return [*(own or lines), draft.answer]
