@@ -60,3 +60,15 @@ def golden_key(user_id: str) -> str:
 def communities_key(user_id: str, sha256: str) -> str:
     """The communities of a release, kept under their own hash while the asset's file goes on changing."""
     return f"{tenant_prefix(user_id)}communities/{sha256}.jsonl"
+
+
+def weight_prefixes(user_id: str) -> tuple[str, ...]:
+    """Everything that training leaves, and the communities that releases keep: what must be gone with what it was made from."""
+    prefix = tenant_prefix(user_id)
+    return f"{prefix}lora/", f"{prefix}checkpoints/", f"{prefix}merged/", f"{prefix}communities/"
+
+
+def derived_prefixes(user_id: str) -> tuple[str, ...]:
+    """What stages leave for each other, words of documents among it."""
+    prefix = tenant_prefix(user_id)
+    return f"{prefix}assets/", f"{prefix}synthesis/"
