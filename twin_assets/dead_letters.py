@@ -40,7 +40,7 @@ def keep_letter(context: dg.AssetExecutionContext, tables: Tables, error: Except
     """Keep the failure of this stage, and show it on the asset's page. What keeps it from being written is said and no more:
     it must not hide the failure itself, and `failed_runs` writes the letter later."""
     stage, user_id = context.asset_key.path[-1], context.partition_key
-    letter = letter_of(error, user_id, stage, context.run_id, context.retry_number + 1)
+    letter = letter_of(error, user_id, stage, context.run.run_id, context.retry_number + 1)
     context.log.error(f"given up after attempt {letter.attempts}: {letter.code}: {letter.message}")
     _write(tables, user_id, lambda connection: put_dead_letter(connection, letter), context.log.warning)
     context.log_event(

@@ -54,7 +54,7 @@ def twin_release(
     release = offer_release(port.tables, port.vectors, made, verdict, first_serves=port.settings.release.first_release_serves)
     removed = remove_what_is_stale(port, user_id, adapter_folder())
     webhook, retries = open_webhook(port.settings), port.settings.retries
-    announce_release(port.tables, webhook, release, retries, context.run_id, context.log.warning)
+    announce_release(port.tables, webhook, release, retries, context.run.run_id, context.log.warning)
     return Made(
         release,
         metadata={
