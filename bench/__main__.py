@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from bench import (
+    backfill,
     choose_recall,
     documents,
     engine,
@@ -41,7 +42,7 @@ SECTIONS = {
 }
 
 
-ON_DEMAND = {"choose_recall": choose_recall.run}
+ON_DEMAND = {"choose_recall": choose_recall.run, "backfill": backfill.run}
 """Not part of `make bench`."""
 
 
