@@ -22,12 +22,10 @@ from lpm_kernel.L0.intake import check_filename
 from lpm_kernel.L1.document_memories import FOR_EVER, KINDS
 from lpm_kernel.L2.records import Adapter, GgufAdapter
 from lpm_kernel.layout import (
-    derived_prefixes,
+    assets_prefix,
     document_keys,
-    gguf_key,
-    lora_config_key,
-    lora_key,
     weight_prefixes,
+    written_prefix,
 )
 from lpm_kernel.records import Document
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
@@ -99,6 +97,8 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
         stale = _mark_releases(connection, user_id, found, end=silence or not left)
         silent = not any(state.status == "live" for state in release_states(connection, user_id))
     _erase(stores, user_id, sha256s)
+    # which of them a language model had before it nobody can tell: what it wrote is asked for again
+    _remove_all(TenantBlobs(stores.blobs, user_id), written_prefix(user_id))
     if not left:
         _erase_all_derived(stores, user_id, adapters)
     elif not waiting:
@@ -157,9 +157,8 @@ def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> int:
 def _erase_all_derived(stores: Stores, user_id: str, adapters: Path) -> None:
     """Everything that was made of documents: none is left that a run could make it anew from."""
     own = TenantBlobs(stores.blobs, user_id)
-    for prefix in (*derived_prefixes(user_id), *weight_prefixes(user_id)):
-        for key in list(own.list_keys(prefix)):
-            own.delete(key)
+    for prefix in (assets_prefix(user_id), *weight_prefixes(user_id)):
+        _remove_all(own, prefix)
     held = stores.memories.current(user_id, as_of=FOR_EVER, kinds=("voice",))
     versions = {version.memory_id for voice in held for version in stores.memories.history(user_id, voice.memory_id)}
     if versions:
@@ -182,7 +181,7 @@ def remove_what_is_stale(stores: Stores, user_id: str, adapters: Path) -> Remova
         serves = any(state.status == "live" and not state.stale_reason for state in release_states(connection, user_id))
         names = {
             field: named_by_releases(connection, user_id, field, stale=False)
-            for field in ("adapter_sha256", "gguf_key", "communities_key")
+            for field in ("adapter_sha256", "gguf_sha256", "communities_sha256")
         }
         local = named_by_releases(connection, user_id, "gguf_sha256") - named_by_releases(
             connection, user_id, "gguf_sha256", stale=False
@@ -190,10 +189,7 @@ def remove_what_is_stale(stores: Stores, user_id: str, adapters: Path) -> Remova
     if not deleted or not serves:
         return Removal(0, 0, 0)
     vectors = _erase(stores, user_id, deleted)
-    kept = {*names["gguf_key"], *names["communities_key"], *_present_files(stores.blobs, user_id)}
-    for sha256 in names["adapter_sha256"]:
-        kept |= {lora_key(user_id, sha256), lora_config_key(user_id, sha256)}
-    files = _remove_unnamed(stores.blobs, user_id, kept)
+    files = _remove_unnamed(stores.blobs, user_id, {*set().union(*names.values()), *_present_hashes(stores.blobs, user_id)})
     _drop_local_copies(adapters, local)
     with stores.tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
@@ -206,19 +202,24 @@ def _drop_local_copies(adapters: Path, sha256s: Collection[str]) -> None:
         (adapters / f"{sha256}.gguf").unlink(missing_ok=True)
 
 
-def _present_files(blobs: Blobs, user_id: str) -> set[str]:
+def _present_hashes(blobs: Blobs, user_id: str) -> set[str]:
     """What the assets of now name: a run that is under way may be about to publish it."""
     adapter = read_previous(blobs, user_id, "lora_adapter", "json", lambda data: decode_record(data, Adapter))
     gguf = read_previous(blobs, user_id, "gguf_adapter", "json", lambda data: decode_record(data, GgufAdapter))
-    keys = {adapter.key, adapter.config_key} if adapter else set()
-    return keys | ({gguf.key, gguf_key(user_id, gguf.sha256)} if gguf else set())
+    return ({adapter.sha256} if adapter else set()) | ({gguf.sha256, gguf.adapter_sha256} if gguf else set())
+
+
+def _remove_all(own: TenantBlobs, prefix: str) -> None:
+    for key in list(own.list_keys(prefix)):
+        own.delete(key)
 
 
 def _remove_unnamed(blobs: Blobs, user_id: str, kept: Collection[str]) -> int:
+    """Every file of weights whose key has none of these hashes in it, and no record that leads to one that has."""
     own, removed = TenantBlobs(blobs, user_id), 0
     for prefix in weight_prefixes(user_id):
         for key in list(own.list_keys(prefix)):
-            if key not in kept and not _is_recipe_of(own, key, kept):
+            if not any(sha256 in key for sha256 in kept) and not _is_recipe_of(own, key, kept):
                 own.delete(key)
                 removed += 1
     return removed
@@ -229,7 +230,7 @@ def _is_recipe_of(own: TenantBlobs, key: str, kept: Collection[str]) -> bool:
     if "/recipe-" not in key:
         return False
     try:
-        return decode_record(own.get(key), Adapter).key in kept
+        return decode_record(own.get(key), Adapter).sha256 in kept
     except StoreError as error:
         if error.code in ("blob_not_found", "artefact_unreadable"):
             return False

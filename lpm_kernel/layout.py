@@ -65,10 +65,14 @@ def communities_key(user_id: str, sha256: str) -> str:
 def weight_prefixes(user_id: str) -> tuple[str, ...]:
     """Everything that training leaves, and the communities that releases keep: what must be gone with what it was made from."""
     prefix = tenant_prefix(user_id)
-    return f"{prefix}lora/", f"{prefix}checkpoints/", f"{prefix}merged/", f"{prefix}communities/"
+    return tuple(f"{prefix}{kind}/" for kind in ("lora", "dpo", "checkpoints", "merged", "communities"))
 
 
-def derived_prefixes(user_id: str) -> tuple[str, ...]:
+def assets_prefix(user_id: str) -> str:
     """What stages leave for each other, words of documents among it."""
-    prefix = tenant_prefix(user_id)
-    return f"{prefix}assets/", f"{prefix}synthesis/"
+    return f"{tenant_prefix(user_id)}assets/"
+
+
+def written_prefix(user_id: str) -> str:
+    """What a language model wrote about the user's texts, kept so that it is not asked twice."""
+    return f"{tenant_prefix(user_id)}written/"

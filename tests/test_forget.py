@@ -198,8 +198,12 @@ def test_a_deletion_that_broke_off_is_finished_by_its_hash(twin: Twin) -> None:
 def test_weights_that_learned_it_are_removed_once_another_twin_serves_and_not_before(twin: Twin) -> None:
     lost = [sha256_hex(b"%s 1" % kind) for kind in (b"lora", b"gguf")]
     twin.own.put(f"{twin.own.prefix}checkpoints/run-1/step-8.safetensors", b"weights of a run that broke off")
+    for number in (1, 2):
+        twin.own.put(f"{twin.own.prefix}merged/{sha256_hex(b'lora %d' % number)}/base.gguf", b"weights")
+    twin.own.put(f"{twin.own.prefix}written/questions/call.txt", b"What is Pilchard?")
     twin.delete("cats.md")
     twin.clean()
+    assert twin.keys("written") == set(), "what a model wrote about it goes at once"
     assert any(lost[0] in key for key in twin.keys("lora"))
     twin.build()
     removed = twin.clean()
@@ -209,6 +213,8 @@ def test_weights_that_learned_it_are_removed_once_another_twin_serves_and_not_be
     assert len([key for key in left if sha256_hex(b"lora 2") in key]) == 2
     assert {f"{sha256_hex(b'gguf 2')}.gguf", "recipe-of-2.json"} <= left
     assert twin.keys("checkpoints") == set()
+    assert [key for key in twin.own.list_keys(f"{twin.own.prefix}merged/") if sha256_hex(b"lora 2") not in key] == []
+    assert twin.keys("merged") == {"base.gguf"}
     assert not (twin.adapters / f"{lost[1]}.gguf").exists()
     assert (twin.adapters / f"{sha256_hex(b'gguf 2')}.gguf").exists()
     with twin.stores.tables.transaction(twin.user_id) as connection:
