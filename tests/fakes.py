@@ -288,6 +288,15 @@ class FailingTables(Tables):
                 raise lost
 
 
+class AwayTables:
+    """Tables whose server does not answer."""
+
+    @contextmanager
+    def transaction(self, user_id: str) -> Iterator[Connection]:
+        raise StoreError("tables_unavailable", "PostgreSQL did not answer: told to")
+        yield
+
+
 class FakeNer:
     """Every word with a capital is a PERSON; a text that holds `fails_on` fails alone. Keeps what it was asked for."""
 
