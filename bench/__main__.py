@@ -7,6 +7,7 @@ import platform
 import sys
 
 from bench import (
+    backfill,
     choose_recall,
     documents,
     engine,
@@ -37,7 +38,7 @@ SECTIONS = {
 }
 
 
-ON_DEMAND = {"choose_recall": choose_recall.run, "training_curve": training_bundle.run}
+ON_DEMAND = {"choose_recall": choose_recall.run, "training_curve": training_bundle.run, "backfill": backfill.run}
 """Not part of `make bench`."""
 
 

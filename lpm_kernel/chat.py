@@ -23,6 +23,7 @@ from lpm_kernel.recall.turn_preferences import preference_memories
 from lpm_kernel.recall.write_gate import remember_turn, write_memories
 from lpm_kernel.records import ChatMessage, Evidence, Message, Release, User, check_user_id, is_text
 from lpm_kernel.stores.conversations import append_message, count_questions, last_messages
+from lpm_kernel.stores.documents import deleted_documents
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.memories import Outcome
 from lpm_kernel.stores.open import Stores
@@ -93,6 +94,7 @@ def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id
                 "no_release", f"the twin {user_id!r} has no release yet; its profile says what became of its documents"
             )
         fit_messages(user, question, (), (), llm, stores.settings.models.answer_tokens)  # before anything is stored
+        deleted = deleted_documents(connection, user_id)
         history = last_messages(connection, user_id, session_id, stores.settings.recall.history_messages)
         asked = ChatMessage(uuid.uuid4().hex, user_id, session_id, "user", datetime.now(UTC), question)
         append_message(connection, asked)
@@ -107,6 +109,7 @@ def begin_turn(stores: Stores, llm: Llm, user_id: str, question: str, session_id
         fingerprint=release.embedding_fingerprint,
         read_communities=lambda: read_communities(stores.blobs, release),
         already_said=said,
+        deleted=deleted,
     )
     talk = [Message("user" if message.sender == "user" else "assistant", message.content) for message in history]
     messages, kept = fit_messages(user, question, recalled.lines, talk, llm, stores.settings.models.answer_tokens)

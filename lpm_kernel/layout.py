@@ -104,3 +104,19 @@ def golden_key(user_id: str) -> str:
 def communities_key(user_id: str, sha256: str) -> str:
     """The communities of a release, kept under their own hash while the asset's file goes on changing."""
     return f"{tenant_prefix(user_id)}communities/{sha256}.jsonl"
+
+
+def weight_prefixes(user_id: str) -> tuple[str, ...]:
+    """Everything that training leaves, and the communities that releases keep: what must be gone with what it was made from."""
+    prefix = tenant_prefix(user_id)
+    return tuple(f"{prefix}{kind}/" for kind in ("lora", "dpo", "checkpoints", "merged", "communities"))
+
+
+def assets_prefix(user_id: str) -> str:
+    """What stages leave for each other, words of documents among it."""
+    return f"{tenant_prefix(user_id)}assets/"
+
+
+def written_prefix(user_id: str) -> str:
+    """What a language model wrote about the user's texts, kept so that it is not asked twice."""
+    return f"{tenant_prefix(user_id)}written/"

@@ -21,7 +21,7 @@ USER_ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 Source = Literal["upload", "telegram", "x", "chat"]
 CreatedBy = Literal["user", "twin"]
-DocumentStatus = Literal["received", "read", "refused", "replaced"]
+DocumentStatus = Literal["received", "read", "refused", "replaced", "deleted"]
 Role = Literal["system", "user", "assistant"]
 MemoryKind = Literal["fact", "preference", "summary", "voice", "turn"]
 ReleaseStatus = Literal["candidate", "live", "retired"]
@@ -192,6 +192,12 @@ class Release:
     communities_sha256: str | None = None
     """None in a manifest from before there were communities; so is the key."""
     communities_key: str | None = None
+    documents: tuple[str, ...] | None = None
+    """sha256 of each document it was made from; None in a manifest from before they were named."""
+    reasons: tuple[str, ...] = ()
+    """Why it does not serve, or serves although it was not shown to be better."""
+    stale_reason: str | None = None
+    """Set once a document it was made from is deleted: it can never be promoted again."""
 
 
 @dataclass(frozen=True, slots=True)

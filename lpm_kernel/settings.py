@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lpm_kernel.errors import SettingsError
+from lpm_kernel.L2.records import Measure
 
 SETTINGS_FILE = "dagster_project.yaml"
 
@@ -161,6 +162,16 @@ class EvaluationSettings(Section):
     batch: int = Field(ge=1, le=64)
 
 
+class ReleaseSettings(Section):
+    gates: tuple[Measure, ...] = Field(min_length=1)
+    worse_by: float = Field(ge=0, le=1)
+    min_questions: int = Field(ge=1)
+    promote_without_proof: bool
+    first_release_serves: bool
+    stop_serving_deleted: bool
+    webhook_timeout_s: float = Field(gt=0)
+
+
 class ComputeSettings(Section):
     """Where each heavy stage runs. All behind the two stages is Modal's; what `modal_app.py` reads needs a deploy."""
 
@@ -235,6 +246,8 @@ class StoreSettings(Section):
     mem0_api_key: str
     openai_api_key: str
     openai_base_url: str
+    release_webhook_url: str
+    release_webhook_secret: str
 
 
 class Settings(Section):
@@ -254,6 +267,7 @@ class Settings(Section):
     writing: WritingSettings
     dpo: DpoSettings
     evaluation: EvaluationSettings
+    release: ReleaseSettings
     compute: ComputeSettings
     limits: LimitSettings
     retries: RetrySettings

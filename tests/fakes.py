@@ -130,6 +130,14 @@ class MemoryVectors:
                     del mine[generation]
             return count - self.count(user_id)
 
+    def forget_documents(self, user_id: str, sha256s: Collection[str]) -> int:
+        with self._lock:
+            count = self.count(user_id)
+            for held in self._entries.get(user_id, {}).values():
+                for sign in [sign for sign, (entry, _) in held.items() if entry.chunk.document_sha256 in sha256s]:
+                    del held[sign]
+            return count - self.count(user_id)
+
     def search(
         self,
         user_id: str,
@@ -308,6 +316,15 @@ class FailingTables(Tables):
             yield connection
             if failing:
                 raise lost
+
+
+class AwayTables:
+    """Tables whose server does not answer."""
+
+    @contextmanager
+    def transaction(self, user_id: str) -> Iterator[Connection]:
+        raise StoreError("tables_unavailable", "PostgreSQL did not answer: told to")
+        yield
 
 
 class FakeNer:

@@ -31,6 +31,7 @@ from lpm_kernel.records import (
     sha256_hex,
 )
 from lpm_kernel.settings import ChunkingSettings, MemoryRankingSettings
+from lpm_kernel.stores.dead_letters import DeadLetter
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.memories import make_memory
 from lpm_kernel.stores.vectors import VectorEntry
@@ -150,6 +151,10 @@ def make_release(user_id: str, number: int = 1) -> Release:
         evaluation={"questions": 40, "correct": {"adapter+retrieval": 31}},
         created_at=NOON + timedelta(minutes=number),
     )
+
+
+def make_letter(user_id: str, stage: str = "lora_adapter", run_id: str = "run-1", code: str = "blob_store") -> DeadLetter:
+    return DeadLetter(user_id, stage, run_id, 4, code, "the blob store did not answer", NOON)
 
 
 def make_memory_of(user_id: str, text: str, minutes: int = 0, kind: MemoryKind = "fact", **others: Any) -> Memory:

@@ -22,13 +22,14 @@ from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Chunk, Evidence, User
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.conversations import append_message, last_messages
+from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.documents import list_documents, list_waiting, pending_change, put_document
 from lpm_kernel.stores.feedback import keep_feedback, list_rated
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, promote_release
 from lpm_kernel.stores.users import add_user, find_user
 from tests.fakes import no_progress
-from tests.samples import NOON, make_document, make_memory_of, make_message, make_release
+from tests.samples import NOON, make_document, make_letter, make_memory_of, make_message, make_release
 
 ONE, TWO = "isolation-one", "isolation-two"
 SECRET = "Pilchard"
@@ -71,6 +72,7 @@ def world(stores: Stores) -> World:
             append_message(connection, make_message(user_id, 2, note.decode(), "rated", sender="twin"))
             keep_feedback(connection, user_id, "m2", truth=1, edited=note.decode(), created_at=NOON)
             promote_release(connection, make_release(user_id))
+            put_dead_letter(connection, make_letter(user_id))
         stores.memories.add_batch(user_id, [make_memory_of(user_id, note.decode())])
     receive_document(stores.tables, stores.blobs, stores.settings.limits, ONE, "more.md", b"Pilchard again, still to be read.")
     return World(stores, tuple(stores.blobs.list_keys(tenant_prefix(ONE))), generations)

@@ -18,8 +18,11 @@ from pathlib import Path
 import dagster as dg
 
 from lpm_kernel.errors import EngineError, UserInputError
+from lpm_kernel.L2.release import find_unbuilt
 from lpm_kernel.records import check_user_id
 from lpm_kernel.settings import Settings
+from lpm_kernel.stores.open import open_stores
+from lpm_kernel.stores.users import find_user
 from twin_assets.home import CODE_LOCATION
 from twin_assets.instance import open_instance
 from twin_assets.partitions import PARTITION_TAG, users
@@ -80,6 +83,23 @@ def run_backfill(
             )
         say(f"backfill {own[0]}: {len(wanted)} users queued, at most {settings.limits.concurrent_runs} at a time")
         return watch_backfill(instance, own[0], len(wanted), say)
+
+
+def leave_out_finished(settings: Settings, user_ids: str, say: Callable[[str], None]) -> str:
+    """Of these users (comma-separated), those of whose documents some are in no release that may serve, and those unknown."""
+    left = []
+    stores = open_stores(settings)
+    try:
+        for user_id in [part.strip() for part in user_ids.split(",") if part.strip()]:
+            with stores.tables.transaction(user_id) as connection:
+                known, unbuilt = find_user(connection, user_id), find_unbuilt(connection, user_id)
+            if known and unbuilt is None:
+                say(f"{user_id} is built")
+            else:
+                left.append(user_id)
+    finally:
+        stores.close()
+    return ",".join(left)
 
 
 def watch_backfill(

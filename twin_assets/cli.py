@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
 from lpm_kernel.errors import TwinError
 from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.addresses import twin_home
+from twin_assets.cli_home import with_engines, with_home
+from twin_assets.cli_releases import COMMANDS
 
 COLOURS = {"ok": "green", "running": "green", "warn": "yellow", "fail": "red", "fatal": "red", "silent": "red"}
 
@@ -52,37 +51,6 @@ def main() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Digital twins on this machine. State lives under TWIN_HOME (default: .twin)."""
-
-
-def with_home(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the settings and the home, and the home's addresses in its environment."""
-
-    @wraps(command)
-    def run(*args: Any, **options: Any) -> Any:
-        from twin_assets.home import process_environment
-
-        settings = load_settings()
-        home = twin_home()
-        os.environ.update(process_environment(home, settings))
-        return command(settings, home, *args, **options)
-
-    return run
-
-
-def with_engines(command: Callable[..., Any]) -> Callable[..., Any]:
-    """As `with_home`, for a command that needs the engines: they are asked before it begins."""
-
-    @wraps(command)
-    def run(settings: Settings, home: Path, *args: Any, **options: Any) -> Any:
-        from lpm_kernel.stores.addresses import read_addresses
-        from twin_assets.instance import check_engines_answer
-
-        read_addresses(settings)
-        names = settings.stores
-        check_engines_answer(home, os.environ, [names.database_url, names.dagster_database_url, names.s3_endpoint_url])
-        return command(settings, home, *args, **options)
-
-    return with_home(run)
 
 
 @cli.command()
@@ -248,12 +216,14 @@ def export_model(settings: Settings, home: Path, user_id: str, quantisation: Any
 
 @cli.command()
 @click.argument("user_ids")
+@click.option("--unfinished", is_flag=True, help="Only those of them whose documents no release holds yet.")
 @with_engines
-def backfill(settings: Settings, home: Path, user_ids: str) -> None:
+def backfill(settings: Settings, home: Path, user_ids: str, unfinished: bool) -> None:
     """Build the twins of several users (comma-separated) by Dagster's own backfill, and wait for the end."""
-    from twin_assets.backfill import run_backfill
+    from twin_assets.backfill import leave_out_finished, run_backfill
 
-    sys.exit(0 if run_backfill(settings, home, user_ids, click.echo) else 1)
+    wanted = leave_out_finished(settings, user_ids, click.echo) if unfinished else user_ids
+    sys.exit(0 if not wanted or run_backfill(settings, home, wanted, click.echo) else 1)
 
 
 @cli.command()
@@ -308,6 +278,10 @@ def execute(settings: Settings, home: Path, command: tuple[str, ...]) -> None:
         os.execvpe(command[0], list(command), environment)
     except OSError as error:
         raise click.ClickException(f"cannot run {command[0]}: {error.strerror}") from error
+
+
+for command in COMMANDS:
+    cli.add_command(command)
 
 
 def addresses_of(settings: Settings) -> str:

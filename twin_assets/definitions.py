@@ -11,6 +11,7 @@ import dagster as dg
 from lpm_kernel.settings import Settings, load_settings
 from twin_assets import checks
 from twin_assets.assets import base, l0_memory, l1_graph, l1_memories, l1_mind, l2_model, l2_preferences, release
+from twin_assets.dead_letters import build_failed_runs_sensor
 from twin_assets.io_managers import JsonIOManager, JsonlIOManager, ParquetIOManager
 from twin_assets.jobs import base_job, training_job, twin_job
 from twin_assets.resources import s3_resource, stores_resource
@@ -31,6 +32,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
         sensors=[
             build_users_sensor(settings),
             build_catch_up_sensor(settings),
+            build_failed_runs_sensor(settings),
             dg.AutomationConditionSensorDefinition(
                 "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.RUNNING
             ),

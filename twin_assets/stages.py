@@ -18,6 +18,7 @@ import dagster as dg
 
 from lpm_kernel.stores.compute import Progress
 from twin_assets.automation import when_upstream_changes
+from twin_assets.dead_letters import keep_letter, resolve_letters
 from twin_assets.failures import dagster_failures
 from twin_assets.partitions import users
 from twin_assets.resources import StoresResource
@@ -54,7 +55,8 @@ def stage(
 ) -> Any:
     """An asset with one partition a user. The function gets `(context, stores, **inputs)` and gives a `Made`.
 
-    A kernel error becomes a Dagster failure; a retry is asked for only where it can help.
+    A kernel error becomes a Dagster failure; a retry is asked for only where it can help, and what fails for good leaves a
+    dead letter.
     """
 
     def decorate(function: Callable[..., Made]) -> dg.AssetsDefinition:
@@ -73,7 +75,13 @@ def stage(
                     made = function(context, stores, **inputs)
             except BaseException as error:
                 tell("failed", 0.0, str(error))
+                if isinstance(error, dg.RetryRequested):
+                    left = stores.stores.settings.retries.max_retries - context.retry_number
+                    context.log.warning(f"attempt {context.retry_number + 1} failed, {left} left: {error.__cause__}")
+                elif isinstance(error, Exception):
+                    keep_letter(context, stores.stores.tables, error)
                 raise
+            resolve_letters(context, stores.stores.tables)
             seconds = time.monotonic() - started
             tell("done", 1.0, "")
             with warnings.catch_warnings():

@@ -109,9 +109,15 @@ class DocumentOut(BaseModel):
 
 
 class ReleaseOut(BaseModel):
+    """`reasons`: why it serves although it was not shown to be better. `stale_reason`: why another is to take its place."""
+
     release_id: str
     created_at: datetime
     evaluation: dict[str, object]
+    lora_path: str | None
+    model_ready: bool
+    reasons: list[str]
+    stale_reason: str | None
 
 
 class TopicOut(BaseModel):

@@ -81,13 +81,15 @@ def recall_lines(
     fingerprint: str | None = None,
     read_communities: Callable[[], Sequence[Community] | None] | None = None,
     already_said: Collection[str] = (),
+    deleted: Collection[str] = (),
     parts: Collection[Part] = PARTS,
 ) -> Recalled:
     """What the twin knows of a question: of one generation of its documents, and of all that was said and held until `now`.
 
     `fingerprint`: of the model that this generation was embedded with, where it may be another than that of the settings.
     `read_communities` is called for a question about the person as a whole only, which no single line answers.
-    `already_said`: texts that stand in the prompt anyway, such as the last turns. All parts are asked at once.
+    `already_said`: texts that stand in the prompt anyway, such as the last turns. `deleted`: sha256 of documents that nothing
+    may show any more, whichever store still holds something of them. All parts are asked at once.
     Raises: RetrievalError `memory_empty`; the error of the documents, when no other part found anything either.
     """
     recall = stores.settings.recall
@@ -110,6 +112,7 @@ def recall_lines(
     found, failed = ask_all(wanted, recall.store_timeout_s)
     if isinstance(failed.get("documents"), RetrievalError):
         raise failed["documents"]
+    found = {part: [line for line in lines if document_of(line) not in deleted] for part, lines in found.items()}
     said = {_sign(text) for text in already_said}
     broad, preferred = found.get("communities", []), found.get("preferences", [])
     heard = [*(broad or found.get("documents", ())), *found.get("memories", ())]
@@ -145,6 +148,17 @@ def source_of(line: Line) -> str:
             return f"document {line.memory.citation}"
         return f"said on {line.memory.created_at:%Y-%m-%d}"
     return f"a fact since {line.fact.valid_at:%Y-%m-%d}" if line.fact else ""
+
+
+def document_of(line: Line) -> str | None:
+    """sha256 of the document that a line is out of, or tells of; None for what is of no document."""
+    if line.evidence:
+        return line.evidence.citation.document_sha256
+    if line.memory and line.memory.citation:
+        return line.memory.citation.partition(":")[0]
+    if line.fact:
+        return next((end.name for end in (line.fact.subject, line.fact.object) if end.kind == "Document"), None)
+    return None
 
 
 def fill_pack(lines: Sequence[Line], max_tokens: int) -> list[Line]:

@@ -7,7 +7,7 @@ Does not belong here: the rules for what is taken in (`L0/intake.py`) and readin
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -43,12 +43,12 @@ def lock_documents(connection: Connection, user_id: str) -> None:
 
 
 def list_documents(connection: Connection, user_id: str) -> list[Document]:
-    """All rows, the refused and the replaced too, by file name."""
+    """All rows, the refused and the replaced too, by file name; not those of deleted documents."""
     from sqlalchemy import select
 
     rows = connection.execute(
         select(document)
-        .where(document.c.user_id == user_id)
+        .where(document.c.user_id == user_id, document.c.status != "deleted")
         .order_by(document.c.filename, document.c.created_at, document.c.sha256)
     )
     return [_record(row) for row in rows]
@@ -193,6 +193,46 @@ def delete_document(connection: Connection, user_id: str, sha256: str) -> None:
     from sqlalchemy import delete
 
     connection.execute(delete(document).where(document.c.user_id == user_id, document.c.sha256 == sha256))
+
+
+def mark_deleted(connection: Connection, user_id: str, sha256s: Sequence[str], *, pending: bool) -> None:
+    """Leave of these documents nothing but their hash, until nothing is made of them any more. `pending` as elsewhere."""
+    from sqlalchemy import update
+
+    change: dict[str, Any] = {"pending": pending, "change_id": uuid.uuid4().hex}
+    own = document.c.user_id == user_id
+    connection.execute(
+        update(document)
+        .where(own, document.c.sha256.in_(sha256s))
+        .values(
+            status="deleted",
+            filename="",
+            also_named=[],
+            refusal_code=None,
+            refusal_reason=None,
+            near_duplicate_of=None,
+            quarantined=False,
+            **change,
+        )
+    )
+    connection.execute(update(document).where(own, document.c.near_duplicate_of.in_(sha256s)).values(near_duplicate_of=None))
+
+
+def deleted_documents(connection: Connection, user_id: str, *, taken_up: bool = False) -> frozenset[str]:
+    """sha256 of the documents that are deleted while something made of them may be left. `taken_up`: only those whose deletion
+    the pipeline has learned of."""
+    from sqlalchemy import select
+
+    query = select(document.c.sha256).where(document.c.user_id == user_id, document.c.status == "deleted")
+    return frozenset(connection.execute(query.where(~document.c.pending) if taken_up else query).scalars())
+
+
+def drop_deleted(connection: Connection, user_id: str, sha256s: Collection[str]) -> None:
+    """Forget that these were there at all; one that was sent again meanwhile stays."""
+    from sqlalchemy import delete
+
+    gone = (document.c.user_id == user_id, document.c.sha256.in_(sorted(sha256s)), document.c.status == "deleted")
+    connection.execute(delete(document).where(*gone))
 
 
 def clear_pending(connection: Connection, user_id: str, change: str) -> bool:

@@ -1,20 +1,38 @@
-"""Rows of `release`: the manifests twins are served from. One is live a user.
+"""Rows of `release`: the manifests twins are served from. One is live a user, and none that a deletion made stale comes back.
 
-Belongs here: queries on that table; promoting is one transaction.
-Does not belong here: making a manifest (`L2/release.py`).
+Belongs here: queries on that table, and on what a user's row says of their model; promoting is one transaction.
+Does not belong here: making a manifest (`L2/release.py`) and deciding which one serves (`L2/promotion.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.records import Release
-from lpm_kernel.stores.schema import release
+from lpm_kernel.records import Release, ReleaseStatus
+from lpm_kernel.stores.schema import app_user, release
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseState:
+    """Of one release, what decides on it; readable also where its manifest is of an older form."""
+
+    release_id: str
+    status: ReleaseStatus
+    stale_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a user's row says: where the live adapter lies, and whether there is one."""
+
+    lora_path: str | None
+    model_ready: bool
 
 
 def lock_releases(connection: Connection, user_id: str) -> None:
@@ -25,32 +43,47 @@ def lock_releases(connection: Connection, user_id: str) -> None:
 
 
 def promote_release(connection: Connection, record: Release) -> None:
-    """Make this release the live one and retire the one before it. Idempotent; also the way back to an older release."""
-    from pydantic import TypeAdapter
+    """Make it the live one, retire the one before it, and say on the user's row where its adapter lies. Idempotent."""
     from sqlalchemy import update
-    from sqlalchemy.dialects.postgresql import insert
 
     connection.execute(
         update(release)
         .where(release.c.user_id == record.user_id, release.c.status == "live", release.c.release_id != record.release_id)
         .values(status="retired")
     )
-    manifest = TypeAdapter(Release).dump_python(replace(record, status="live"), mode="json")
-    values = {
-        "user_id": record.user_id,
-        "release_id": record.release_id,
-        "status": "live",
-        "manifest": manifest,
-        "created_at": record.created_at,
-    }
+    _put(connection, replace(record, status="live"))
+    _set_model(connection, record.user_id, ServedModel(record.gguf_key, True))
+
+
+def keep_candidate(connection: Connection, record: Release) -> None:
+    """Put a release on record that does not serve. Idempotent."""
+    _put(connection, replace(record, status="candidate"))
+
+
+def retire_live(connection: Connection, user_id: str) -> None:
+    """Nobody serves for this user from now on. Idempotent."""
+    from sqlalchemy import update
+
+    live = (release.c.user_id == user_id, release.c.status == "live")
+    connection.execute(update(release).where(*live).values(status="retired"))
+    _set_model(connection, user_id, ServedModel(None, False))
+
+
+def mark_stale(connection: Connection, user_id: str, sha256s: Collection[str], reason: str) -> list[str]:
+    """Mark every release that was made from one of these documents, or does not say from which; their ids."""
+    from sqlalchemy import func, or_, select, type_coerce, update
+    from sqlalchemy.dialects.postgresql import ARRAY, TEXT
+
+    named = release.c.manifest["documents"]
+    made_from_one = named.op("?|")(type_coerce(sorted(sha256s), ARRAY(TEXT)))
+    unsaid = func.coalesce(func.jsonb_typeof(named), "null") != "array"
+    known = (release.c.user_id == user_id, release.c.stale_reason.is_(None))
+    found = select(release.c.release_id).where(*known, or_(unsaid, made_from_one))
+    ids = sorted(connection.execute(found).scalars())
     connection.execute(
-        insert(release)
-        .values(values)
-        .on_conflict_do_update(
-            index_elements=[release.c.user_id, release.c.release_id],
-            set_={"status": "live", "manifest": manifest, "created_at": record.created_at},
-        )
+        update(release).where(release.c.user_id == user_id, release.c.release_id.in_(ids)).values(stale_reason=reason)
     )
+    return ids
 
 
 def live_release(connection: Connection, user_id: str) -> Release | None:
@@ -58,6 +91,15 @@ def live_release(connection: Connection, user_id: str) -> Release | None:
 
     row = connection.execute(select(release).where(release.c.user_id == user_id, release.c.status == "live")).first()
     return _record(row) if row else None
+
+
+def release_states(connection: Connection, user_id: str) -> list[ReleaseState]:
+    """Newest first."""
+    from sqlalchemy import select
+
+    columns = (release.c.release_id, release.c.status, release.c.stale_reason)
+    rows = connection.execute(select(*columns).where(release.c.user_id == user_id).order_by(release.c.created_at.desc()))
+    return [ReleaseState(row.release_id, row.status, row.stale_reason) for row in rows]
 
 
 def list_releases(connection: Connection, user_id: str) -> list[Release]:
@@ -68,22 +110,65 @@ def list_releases(connection: Connection, user_id: str) -> list[Release]:
     return [_record(row) for row in rows]
 
 
-def named_by_releases(connection: Connection, user_id: str, field: str) -> set[str]:
-    """What the user's releases, live or not, name under this field of their manifests.
+def get_release(connection: Connection, user_id: str, release_id: str) -> Release | None:
+    from sqlalchemy import select
+
+    row = connection.execute(select(release).where(release.c.user_id == user_id, release.c.release_id == release_id)).first()
+    return _record(row) if row else None
+
+
+def named_by_releases(connection: Connection, user_id: str, field: str, *, stale: bool = True) -> set[str]:
+    """What the user's releases, live or not, name under this field of their manifests; `stale`: the stale ones too.
 
     Why not from the records: a manifest of an older form must not keep a new release from being published.
     """
     from sqlalchemy import select
 
-    named = connection.execute(select(release.c.manifest[field].astext).where(release.c.user_id == user_id)).scalars()
+    query = select(release.c.manifest[field].astext).where(release.c.user_id == user_id)
+    named = connection.execute(query if stale else query.where(release.c.stale_reason.is_(None))).scalars()
     return {value for value in named if value is not None}
+
+
+def served_model(connection: Connection, user_id: str) -> ServedModel:
+    from sqlalchemy import select
+
+    row = connection.execute(select(app_user.c.lora_path, app_user.c.model_ready).where(app_user.c.user_id == user_id)).first()
+    return ServedModel(row.lora_path, row.model_ready) if row else ServedModel(None, False)
+
+
+def _set_model(connection: Connection, user_id: str, model: ServedModel) -> None:
+    from sqlalchemy import update
+
+    values = {"lora_path": model.lora_path, "model_ready": model.model_ready}
+    connection.execute(update(app_user).where(app_user.c.user_id == user_id).values(values))
+
+
+def _put(connection: Connection, record: Release) -> None:
+    """Insert or overwrite. A release that is made anew is of documents that are there: it is stale no longer."""
+    from pydantic import TypeAdapter
+    from sqlalchemy.dialects.postgresql import insert
+
+    manifest = TypeAdapter(Release).dump_python(record, mode="json")
+    del manifest["stale_reason"]
+    changing = {
+        "status": record.status,
+        "manifest": manifest,
+        "created_at": record.created_at,
+        "stale_reason": record.stale_reason,
+    }
+    connection.execute(
+        insert(release)
+        .values(user_id=record.user_id, release_id=record.release_id, **changing)
+        .on_conflict_do_update(index_elements=[release.c.user_id, release.c.release_id], set_=changing)
+    )
 
 
 def _record(row: Row[Any]) -> Release:
     from pydantic import TypeAdapter, ValidationError
 
+    own = {"status": row.status, "stale_reason": row.stale_reason}
     try:
-        return TypeAdapter(Release).validate_python({**row.manifest, "status": row.status})
+        return TypeAdapter(Release).validate_python({**row.manifest, **own})
     except ValidationError as error:
         wrong = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()})[:5])
         raise StoreError(

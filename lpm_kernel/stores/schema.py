@@ -54,6 +54,8 @@ app_user = Table(
     Column("user_id", Text, primary_key=True),
     Column("name", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("lora_path", Text),
+    Column("model_ready", Boolean, nullable=False, server_default=text("false")),
 )
 
 document = Table(
@@ -106,8 +108,23 @@ release = Table(
     Column("status", Text, nullable=False),
     Column("manifest", JSONB, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("stale_reason", Text),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("release_one_live", "user_id", unique=True, postgresql_where=text("status = 'live'")),
+)
+
+dead_letter = Table(
+    "dead_letter",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("stage", Text, primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("resolved_at", DateTime(timezone=True)),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
 memory_generation = Table(

@@ -66,6 +66,10 @@ class Vectors(Protocol):
         """
         ...
 
+    def forget_documents(self, user_id: str, sha256s: Collection[str]) -> int:
+        """Drop the entries of these documents from every generation; how many there were."""
+        ...
+
     def search(
         self,
         user_id: str,
@@ -128,6 +132,13 @@ class PgVectors:
                 return 0
             connection.execute(text(_LEAVE_ALL), {"dropped": dropped})
             return connection.execute(text(_DELETE_UNHELD)).rowcount
+
+    def forget_documents(self, user_id: str, sha256s: Collection[str]) -> int:
+        from sqlalchemy import text
+
+        with self._tables.transaction(user_id) as connection:
+            self._lock(connection, user_id)
+            return connection.execute(text(_FORGET), {"sha256s": sorted(sha256s)}).rowcount
 
     @staticmethod
     def _lock(connection: Connection, user_id: str) -> None:
@@ -223,6 +234,7 @@ update chunk_vector set generations = array(select unnest(generations) except se
 where generations && cast(:dropped as text[])
 """
 _DELETE_UNHELD = "delete from chunk_vector where generations = '{}'"
+_FORGET = "delete from chunk_vector where document_sha256 = any(:sha256s)"
 _DROP = """
 delete from memory_generation
 where generation <> all(cast(:keep as text[]))

@@ -110,6 +110,16 @@ class WeaviateVectors:
                     _leave(client, name, user_id, leaving)
             return count
 
+    def forget_documents(self, user_id: str, sha256s: Collection[str]) -> int:
+        with self._tables.transaction(user_id) as connection, weaviate_errors():
+            _lock(connection, user_id)
+            client, count = self._connection.client(), 0
+            for name in own_collections(client):
+                leaving = _of_documents(client, name, user_id, sha256s)
+                count += len(leaving)
+                _leave(client, name, user_id, {object_id: [] for object_id in leaving})
+            return count
+
     def search(
         self,
         user_id: str,
@@ -216,6 +226,13 @@ def _generations(client: WeaviateClient, name: str, user_id: str) -> dict[uuid.U
         return {}
     objects = _reader(client, name, user_id).iterator(return_properties=["generations"], cache_size=PAGE)
     return {item.uuid: tuple(item.properties.get("generations") or ()) for item in objects}
+
+
+def _of_documents(client: WeaviateClient, name: str, user_id: str, sha256s: Collection[str]) -> list[uuid.UUID]:
+    if not has_tenant(client, name, user_id):
+        return []
+    objects = _reader(client, name, user_id).iterator(return_properties=["document_sha256"], cache_size=PAGE)
+    return [item.uuid for item in objects if item.properties.get("document_sha256") in sha256s]
 
 
 def _insert(client: WeaviateClient, name: str, user_id: str, objects: Sequence[tuple[uuid.UUID, dict[str, Any], Any]]) -> None:

@@ -15,17 +15,18 @@ from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.library import read_documents
 from lpm_kernel.L1.records import Community
+from lpm_kernel.L2.promotion import Verdict
 from lpm_kernel.L2.records import ARMS, Adapter, Evaluation, GgufAdapter
 from lpm_kernel.L2.release import (
     documents_hash,
     find_unbuilt,
     keep_communities,
     make_release,
-    publish_release,
+    offer_release,
     read_communities,
     rows_hash,
 )
-from lpm_kernel.records import Message, Topic, User
+from lpm_kernel.records import Message, Release, Topic, User
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, promote_release
 from lpm_kernel.stores.schema import release
@@ -34,7 +35,12 @@ from tests.fakes import FakeEmbedder, MemoryBlobs, no_progress
 from tests.samples import make_document, make_items, make_row
 from tests.samples import make_release as sample_release
 
+PASSED = Verdict(passed=True, proven=True, gates=(), reasons=())
 NOTES = {"diary.md": "Our cat is called Pilchard.\n", "letter.txt": "The band plays on Sunday.\n"}
+
+
+def served(made: Release) -> Release:
+    return replace(made, status="live", evaluation={**made.evaluation, "gates": []})
 
 
 def make_chain(user_id: str = "1", notes: dict[str, str] = NOTES) -> dict[str, Any]:
@@ -120,9 +126,9 @@ def test_publishing_retires_the_release_before_and_keeps_the_memory_of_both(stor
     for number, part in enumerate((entries[:1], entries, entries[1:]), start=1):
         stores.vectors.sync(user_id, f"generation-{number}", part, table.fingerprint)
         if number != 2:  # the second was given up before it became a release
-            publish_release(stores.tables, stores.vectors, sample_release(user_id, number))
+            offer_release(stores.tables, stores.vectors, sample_release(user_id, number), PASSED)
     with stores.tables.transaction(user_id) as connection:
-        assert live_release(connection, user_id) == replace(sample_release(user_id, 3), status="live")
+        assert live_release(connection, user_id) == served(sample_release(user_id, 3))
         assert {r.release_id: r.status for r in list_releases(connection, user_id)} == {
             "release-1": "retired",
             "release-3": "live",
@@ -181,10 +187,10 @@ def test_documents_that_no_release_holds_are_unbuilt(stores: Stores, user_id: st
     assert read is not None
     assert not read.waiting
     release = replace(sample_release(user_id, 1), documents_sha256=documents_hash(documents))
-    publish_release(stores.tables, stores.vectors, release)
+    offer_release(stores.tables, stores.vectors, release, PASSED)
     assert unbuilt() is None
     other = replace(sample_release(user_id, 2), documents_sha256="0" * 64)
-    publish_release(stores.tables, stores.vectors, other)
+    offer_release(stores.tables, stores.vectors, other, PASSED)
     assert unbuilt() is None, "the way back to another release is a person's decision"
 
 
@@ -194,6 +200,6 @@ def test_a_manifest_of_an_older_form_keeps_no_new_release_from_being_published(s
         connection.execute(update(release).values(manifest={"release_id": "release-1"}))
         with pytest.raises(StoreError, match="another form"):
             live_release(connection, user_id)
-    publish_release(stores.tables, stores.vectors, sample_release(user_id, 2))
+    offer_release(stores.tables, stores.vectors, sample_release(user_id, 2), PASSED)
     with stores.tables.transaction(user_id) as connection:
-        assert live_release(connection, user_id) == replace(sample_release(user_id, 2), status="live")
+        assert live_release(connection, user_id) == served(sample_release(user_id, 2))

@@ -16,6 +16,7 @@ from sqlalchemy import make_url, text
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.records import User
 from lpm_kernel.stores.conversations import append_message
+from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.documents import clear_pending, list_waiting, pending_change, put_document
 from lpm_kernel.stores.feedback import keep_feedback
 from lpm_kernel.stores.mem0_memories import Mem0Memories
@@ -26,7 +27,7 @@ from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.vectors import PgVectors
 from tests.contracts.conftest import Database
 from tests.fakes import FakeEmbedder
-from tests.samples import NOON, RANKING, make_document, make_entries, make_memory_of, make_message, make_release
+from tests.samples import NOON, RANKING, make_document, make_entries, make_letter, make_memory_of, make_message, make_release
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             append_message(connection, make_message(user_id, 1, sender="twin"))
             keep_feedback(connection, user_id, "m1", truth=1, created_at=NOON)
             promote_release(connection, make_release(user_id))
+            put_dead_letter(connection, make_letter(user_id))
         PgVectors(database.tables).sync(user_id, "g", make_entries(user_id, ["red cat"], embedder), embedder.fingerprint)
         memories.add_batch(user_id, [make_memory_of(user_id, "My cat is red.")])
     memories.close()

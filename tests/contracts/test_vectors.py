@@ -251,6 +251,20 @@ def test_giving_up_generations_touches_no_other_tenant(vectors: Vectors, new_ten
     assert (vectors.count(mine), vectors.count(theirs)) == (1, 2)
 
 
+def test_a_document_leaves_every_generation_of_its_tenant_and_no_other(vectors: Vectors, new_tenant: Callable[[], str]) -> None:
+    mine, theirs = new_tenant(), new_tenant()
+    for tenant in (mine, theirs):
+        entries = make_entries(tenant, TEXTS, EMBEDDER)
+        vectors.sync(tenant, "old", entries[:2], EMBEDDER.fingerprint)
+        vectors.sync(tenant, G, entries, EMBEDDER.fingerprint)
+    gone = make_entries(mine, TEXTS[:1], EMBEDDER)[0].chunk.document_sha256
+    assert vectors.forget_documents(mine, [gone]) == 1
+    assert vectors.forget_documents(mine, [gone]) == 0
+    assert [vectors.count(mine, generation) for generation in ("old", G)] == [1, 4]
+    assert TEXTS[0] not in texts_of(search(vectors, mine, TEXTS[0]))
+    assert vectors.count(theirs, G) == 5
+
+
 def test_words_find_what_vectors_miss(vectors: Vectors, tenant: str) -> None:
     ways = np.eye(4, dtype=np.float32)
     texts = ["invoice xq77 was paid", "the sea was cold", "bread and butter"]

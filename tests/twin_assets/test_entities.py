@@ -15,7 +15,7 @@ from lpm_kernel.records import Entity, sha256_hex
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.fallback_ner import FallbackNer
 from lpm_kernel.stores.ner import SpacyNer
-from tests.fakes import FakeNer, MemoryBlobs
+from tests.fakes import AwayTables, FakeNer, MemoryBlobs
 from tests.samples import make_items
 from tests.twin_assets.conftest import Workshop, figures
 from twin_assets import checks
@@ -32,6 +32,7 @@ class Memory:
     settings: Settings
     ner: Any = field(default_factory=SpacyNer)
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    tables: Any = field(default_factory=AwayTables)
 
     def __post_init__(self) -> None:
         self.items = make_items("1", NOTES)
@@ -40,9 +41,8 @@ class Memory:
             self.blobs.put(text_key("1", sha256_hex(text.encode())), text.encode())
 
     def make(self) -> dg.Output[list[Entity]]:
-        context = SimpleNamespace(
-            partition_key="1", retry_number=0, asset_key=dg.AssetKey("entities"), log=SimpleNamespace(info=lambda words: None)
-        )
+        log = SimpleNamespace(info=lambda words: None, warning=lambda words: None)
+        context = SimpleNamespace(partition_key="1", retry_number=0, asset_key=dg.AssetKey("entities"), log=log)
         stage = l0_memory.entities.node_def.compute_fn.decorated_fn  # type: ignore[union-attr]
         return stage(context, stores=SimpleNamespace(stores=self), chunks=self.chunks)
 

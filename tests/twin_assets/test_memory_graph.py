@@ -124,7 +124,8 @@ def test_the_asset_fills_the_real_graph_from_the_real_tables(stores: Stores, new
         for release in releases:
             promote_release(connection, release)
     make = memory_graph.node_def.compute_fn.decorated_fn  # type: ignore[attr-defined]
-    context = SimpleNamespace(partition_key=user_id, retry_number=0, asset_key=memory_graph.key)
+    log = SimpleNamespace(warning=pytest.fail)
+    context = SimpleNamespace(partition_key=user_id, retry_number=0, asset_key=memory_graph.key, log=log)
     resources: Any = SimpleNamespace(stores=stores)
     for written in (4, 0):
         made = make(context, resources, raw_documents=documents_of(user_id), entities=[], twin_release=releases[1])

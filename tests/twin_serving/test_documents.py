@@ -12,7 +12,7 @@ from lpm_kernel.L1.biography import write_biography
 from lpm_kernel.L1.records import Biography, BiographyLine, CitedLine, Community
 from lpm_kernel.layout import asset_key, raw_key
 from lpm_kernel.records import Preference, VoiceProfile
-from lpm_kernel.stores.documents import list_waiting
+from lpm_kernel.stores.documents import list_waiting, mark_deleted
 from lpm_kernel.stores.open import Stores
 from tests.fakes import no_progress
 from tests.samples import make_citation
@@ -190,10 +190,40 @@ def test_the_profile_shows_communities_with_two_lines_and_their_bytes(client: Te
     assert client.get(f"/twin/{user_id}/profile").status_code == 500
 
 
+def test_the_profile_shows_nothing_of_a_deleted_document_before_the_stages_are_made_anew(
+    client: TestClient, user_id: str, stores: Stores
+) -> None:
+    upload(client, user_id, ("gone.txt", b"I swim."), ("kept.txt", b"I dive."))
+    places = {text: make_citation(text) for text in ("I swim.", "I dive.")}
+    lines = tuple(CitedLine(text, place, None) for text, place in places.items())
+    told = tuple(BiographyLine("s", "sea", text, (place,), None) for text, place in places.items())
+    items = tuple(Preference(text, text, "sea", "attitude", "for", 1.0, place) for text, place in places.items())
+    left = {
+        asset_key(user_id, "communities", "jsonl"): encode_records([Community("c", "sea", (), ("x",), lines, 0.4, (1.0,))]),
+        asset_key(user_id, "biography", "json"): encode_record(Biography(user_id, told, None, told, None, None)),
+        asset_key(user_id, "voice_profile", "json"): encode_record(VoiceProfile(user_id, {}, None, "few words", items)),
+    }
+    for key, data in left.items():
+        stores.blobs.put(key, data)
+
+    def shown() -> list[list[str]]:
+        body = client.get(f"/twin/{user_id}/profile").json()
+        parts = (body["communities"][0]["lines"], body["biography"]["lines"], body["biography"]["status"], body["preferences"])
+        return [[item["text"] for item in part] for part in parts]
+
+    assert shown() == [["I swim.", "I dive."]] * 4
+    with stores.tables.transaction(user_id) as connection:
+        mark_deleted(connection, user_id, [places["I swim."].document_sha256], pending=True)
+    assert shown() == [["I dive."]] * 4
+
+
 def test_the_profile_of_a_twin_shows_its_live_release(client: TestClient, twin: str) -> None:
     body = client.get(f"/twin/{twin}/profile").json()
     assert body["name"] == "Nora"
     assert body["release"]["release_id"].startswith("release-of-")
+    assert body["release"]["model_ready"] is True
+    assert body["release"]["lora_path"].startswith(f"tenant/{twin}/lora/")
+    assert (body["release"]["reasons"], body["release"]["stale_reason"]) == ([], None)
 
 
 def test_a_profile_of_nobody_is_404(client: TestClient) -> None:

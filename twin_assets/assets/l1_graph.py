@@ -125,7 +125,8 @@ def memory_graph(
     graph, which chats can ask for the facts of the last 90 days."""
     port, user_id = stores.stores, context.partition_key
     with port.tables.transaction(user_id) as connection:
-        user, releases = get_user(connection, user_id), list_releases(connection, user_id)
+        user = get_user(connection, user_id)
+        releases = [release for release in list_releases(connection, user_id) if release.status != "candidate"]
         talks = list_talks(connection, user_id)
     facts: list[Fact] = known_facts(user, raw_documents, releases, entities, talks)
     count, held = project_facts(port.graph, user_id, facts), port.graph.count(user_id)
@@ -138,7 +139,7 @@ def memory_graph(
             "facts_in_graph": held.facts,
             "entities_in_graph": held.entities,
             **{f"facts_{relation.lower()}": number for relation, number in Counter(fact.relation for fact in facts).items()},
-            "live_release": twin_release.release_id,
+            "release": twin_release.release_id,
             "sample": dg.MetadataValue.md("\n".join(f"- {fact.text}" for fact in facts[:3])),
         },
         version=sha256_hex(encode_records(facts)),

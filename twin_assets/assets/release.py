@@ -6,10 +6,15 @@ Does not belong here: serving it.
 
 import dagster as dg
 
+from lpm_kernel.forget import remove_what_is_stale
 from lpm_kernel.L1.records import Community
+from lpm_kernel.L2.announce import announce_release
+from lpm_kernel.L2.engine import adapter_folder
+from lpm_kernel.L2.promotion import describe_gates, judge_release
 from lpm_kernel.L2.records import Adapter, Evaluation, GgufAdapter, TrainingRow
-from lpm_kernel.L2.release import keep_communities, make_release, publish_release
+from lpm_kernel.L2.release import keep_communities, make_release, offer_release
 from lpm_kernel.records import Chunk, Document, EmbeddingTable, Topic
+from lpm_kernel.stores.webhook import open_webhook
 from twin_assets.resources import StoresResource
 from twin_assets.stages import Made, stage
 
@@ -28,10 +33,12 @@ def twin_release(
     gguf_adapter: GgufAdapter,
     evaluation: Evaluation,
 ) -> Made:
-    """The manifest a twin is served from: every input by hash, and what it scored. It becomes the user's live release; the one
-    before is kept as retired. Read by the API and by `twin ask`."""
-    release = make_release(
-        context.partition_key,
+    """The manifest a twin is served from: every input by hash, and what it scored. It becomes the user's live release where it
+    passes its gates, and the one before is kept as retired; else it stays a candidate, with the reasons. What was made from
+    deleted documents is removed once another one serves. Read by the API and by `twin ask`."""
+    port, user_id = stores.stores, context.partition_key
+    made = make_release(
+        user_id,
         raw_documents,
         chunks,
         embeddings,
@@ -42,10 +49,23 @@ def twin_release(
         gguf_adapter,
         evaluation,
     )
-    keep_communities(stores.stores.blobs, release, communities)
-    publish_release(stores.stores.tables, stores.stores.vectors, release)
+    keep_communities(port.blobs, made, communities)
+    verdict = judge_release(evaluation, port.settings.release)
+    release = offer_release(port.tables, port.vectors, made, verdict, first_serves=port.settings.release.first_release_serves)
+    removed = remove_what_is_stale(port, user_id, adapter_folder())
+    webhook, retries = open_webhook(port.settings), port.settings.retries
+    announce_release(port.tables, webhook, release, retries, context.run.run_id, context.log.warning)
     return Made(
         release,
-        metadata={"release_id": release.release_id, "documents": len(raw_documents), "gguf_key": release.gguf_key},
+        metadata={
+            "release_id": release.release_id,
+            "status": release.status,
+            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in release.reasons)),
+            "gates": dg.MetadataValue.md(describe_gates(verdict.gates)),
+            "documents": len(raw_documents),
+            "gguf_key": release.gguf_key,
+            "deleted_documents_forgotten": removed.documents,
+            "stale_files_removed": removed.files,
+        },
         version=release.release_id,
     )

@@ -32,7 +32,7 @@ from twin_assets.checks.l2 import (
     release_beats_base_with_retrieval,
     rows_are_supported_by_their_sources,
 )
-from twin_assets.checks.release import release_names_what_is_there
+from twin_assets.checks.release import release_names_what_is_there, release_passed_its_gates
 
 __all__ = [
     "adapter_is_finite",
@@ -57,6 +57,7 @@ __all__ = [
     "preferences_stand_in_the_users_own_text",
     "release_beats_base_with_retrieval",
     "release_names_what_is_there",
+    "release_passed_its_gates",
     "rows_are_supported_by_their_sources",
     "vectors_are_unit_and_searchable",
 ]

@@ -30,3 +30,16 @@ def release_names_what_is_there(
         found = None
     missing += ["communities"] if found is None else []
     return dg.AssetCheckResult(passed=not missing, metadata={"release_id": twin_release.release_id, "missing": missing})
+
+
+@claim(release.twin_release, blocking=False)
+def release_passed_its_gates(context: dg.AssetCheckExecutionContext, twin_release: Release) -> dg.AssetCheckResult:
+    """The adapter with retrieval was shown to be better than the base with retrieval somewhere, and worse nowhere.
+
+    Why it only warns: whether a release serves that did not pass is for the settings to say, and its reasons stand here.
+    """
+    return dg.AssetCheckResult(
+        passed=not twin_release.reasons,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"status": twin_release.status, "reasons": list(twin_release.reasons)},
+    )

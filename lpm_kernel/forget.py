@@ -1,0 +1,237 @@
+"""Forgetting a document: out of every store at once, and out of the weights as soon as a twin without it serves.
+
+Belongs here: the order in which a document goes, and what is made from it.
+Does not belong here: training without it; the deletion waits to be taken up like an upload, and the pipeline does that.
+
+What the person is promised: from the moment a deletion is on record no answer shows or cites the document, whatever a store
+still holds, and no release made from it is promoted again. The adapter that learned from it goes on serving until the next
+one is there, unless `release.stop_serving_deleted`; then its weights, its checkpoints and its copies are removed. What the
+person and the twin said to each other in chats is theirs and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lpm_kernel.artefacts import decode_record, read_previous
+from lpm_kernel.errors import StoreError, UserInputError
+from lpm_kernel.L0.intake import check_filename
+from lpm_kernel.L1.document_memories import FOR_EVER, KINDS
+from lpm_kernel.L2.records import Adapter, GgufAdapter
+from lpm_kernel.layout import (
+    assets_prefix,
+    document_keys,
+    weight_prefixes,
+    written_prefix,
+)
+from lpm_kernel.records import Document
+from lpm_kernel.stores.blobs import Blobs, TenantBlobs
+from lpm_kernel.stores.documents import deleted_documents, drop_deleted, list_documents, lock_documents, mark_deleted
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.releases import (
+    lock_releases,
+    mark_stale,
+    named_by_releases,
+    release_states,
+    retire_live,
+)
+from lpm_kernel.stores.users import get_user
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+SHORTEST_HASH = 8
+"""Letters of a sha256 that a person must give at least."""
+GRAPH_RELATIONS = ("AUTHORED", "MENTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What went, and what became of the twin that knew it: `stale_releases` cannot serve again; `silent`: none serves now."""
+
+    documents: tuple[Document, ...]
+    stale_releases: tuple[str, ...]
+    silent: bool
+    waiting: bool
+    """Whether a twin without them is still to be built."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was removed for good once a twin without the deleted documents served."""
+
+    documents: int
+    files: int
+    vectors: int
+
+
+def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) -> Deletion:
+    """Delete every content that has or had this file name, or the one whose sha256 begins so.
+
+    First it is put on record, in one transaction; then it goes out of each store. A try that broke off is finished by the
+    next one, or by the next release. `adapters`: the folder of local copies.
+    Raises: UserInputError `twin_not_found`, `document_unknown`; StoreError.
+    """
+    silence = stores.settings.release.stop_serving_deleted
+    with stores.tables.transaction(user_id) as connection:
+        get_user(connection, user_id)
+        lock_documents(connection, user_id)
+        lock_releases(connection, user_id)
+        rows = list_documents(connection, user_id)
+        found = _find(rows, named)
+        begun = [] if found else _deleted_as(connection, user_id, named)
+        if not found and not begun:
+            raise UserInputError(
+                "document_unknown", f"user {user_id} has no document of that name, and none whose sha256 alone begins so"
+            )
+        sha256s = [row.sha256 for row in found] or begun
+        left = any(row.status == "read" and row.sha256 not in sha256s for row in rows)
+        waiting = left and any(row.status == "read" for row in found)
+        if left and found:
+            mark_deleted(connection, user_id, sha256s, pending=waiting)
+        elif not left:
+            mark_deleted(connection, user_id, sorted({*sha256s, *deleted_documents(connection, user_id)}), pending=False)
+        stale = _mark_releases(connection, user_id, found, end=silence or not left)
+        silent = not any(state.status == "live" for state in release_states(connection, user_id))
+    _erase(stores, user_id, sha256s)
+    # which of them a language model had before it nobody can tell: what it wrote is asked for again
+    _remove_all(TenantBlobs(stores.blobs, user_id), written_prefix(user_id))
+    if not left:
+        _erase_all_derived(stores, user_id, adapters)
+    elif not waiting:
+        remove_what_is_stale(stores, user_id, adapters)  # nothing of now was made from it, so no new release will come
+    return Deletion(tuple(found), tuple(stale), silent, waiting)
+
+
+def _mark_releases(connection: Connection, user_id: str, found: Collection[Document], *, end: bool) -> list[str]:
+    """`end`: a live one that is stale by it ends now. With no document left it must: nothing could take its place."""
+    built = [row.sha256 for row in found if row.status in ("read", "replaced")]
+    stale = mark_stale(connection, user_id, built, "a document it was made from was deleted") if built else []
+    live = next((state for state in release_states(connection, user_id) if state.status == "live"), None)
+    if live and live.stale_reason and end:
+        retire_live(connection, user_id)
+    return stale
+
+
+def _find(rows: Collection[Document], named: str) -> list[Document]:
+    try:
+        name = check_filename(named)
+    except UserInputError:
+        return []
+    by_name = [row for row in rows if name in row.names]
+    by_hash = [row for row in rows if len(named) >= SHORTEST_HASH and row.sha256.startswith(named.lower())]
+    return by_name or (by_hash if len(by_hash) == 1 else [])
+
+
+def _deleted_as(connection: Connection, user_id: str, named: str) -> list[str]:
+    """Of a deletion that broke off there is a hash left, and no name."""
+    begun = [sha256 for sha256 in deleted_documents(connection, user_id) if sha256.startswith(named.lower())]
+    return begun if len(named) >= SHORTEST_HASH and len(begun) == 1 else []
+
+
+def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> int:
+    """Out of blobs, search, memories and graph; how many search entries there were. Idempotent."""
+    own = TenantBlobs(stores.blobs, user_id)
+    for sha256 in sha256s:
+        for key in document_keys(user_id, sha256):
+            own.delete(key)
+    vectors = stores.vectors.forget_documents(user_id, sha256s)
+    held = stores.memories.current(user_id, as_of=FOR_EVER, kinds=KINDS)
+    gone = [memory.memory_id for memory in held if (memory.citation or "").partition(":")[0] in sha256s]
+    if gone:
+        stores.memories.delete(user_id, gone)
+    facts = stores.graph.list_facts(user_id, set(GRAPH_RELATIONS))
+    about = [
+        fact
+        for fact in facts
+        if any(entity.kind == "Document" and entity.name in sha256s for entity in (fact.subject, fact.object))
+    ]
+    if about:
+        stores.graph.forget_facts(user_id, about)
+    return vectors
+
+
+def _erase_all_derived(stores: Stores, user_id: str, adapters: Path) -> None:
+    """Everything that was made of documents: none is left that a run could make it anew from."""
+    own = TenantBlobs(stores.blobs, user_id)
+    for prefix in (assets_prefix(user_id), *weight_prefixes(user_id)):
+        _remove_all(own, prefix)
+    held = stores.memories.current(user_id, as_of=FOR_EVER, kinds=("voice",))
+    versions = {version.memory_id for voice in held for version in stores.memories.history(user_id, voice.memory_id)}
+    if versions:
+        stores.memories.delete(user_id, sorted(versions))
+    with stores.tables.transaction(user_id) as connection:
+        local = named_by_releases(connection, user_id, "gguf_sha256")
+        drop_deleted(connection, user_id, deleted_documents(connection, user_id, taken_up=True))
+    _drop_local_copies(adapters, local)
+
+
+def remove_what_is_stale(stores: Stores, user_id: str, adapters: Path) -> Removal:
+    """Once a release without the deleted documents serves: the weights that learned from them, and every trace of the deletion.
+
+    Weights that no release which may serve names, and no present asset, are removed: also those of runs that broke off, which
+    nobody ever named. `adapters`: the folder of local copies. Idempotent; nothing is removed while a stale one serves.
+    """
+    with stores.tables.transaction(user_id) as connection:
+        lock_releases(connection, user_id)
+        deleted = deleted_documents(connection, user_id, taken_up=True)
+        serves = any(state.status == "live" and not state.stale_reason for state in release_states(connection, user_id))
+        names = {
+            field: named_by_releases(connection, user_id, field, stale=False)
+            for field in ("adapter_sha256", "gguf_sha256", "communities_sha256")
+        }
+        local = named_by_releases(connection, user_id, "gguf_sha256") - named_by_releases(
+            connection, user_id, "gguf_sha256", stale=False
+        )
+    if not deleted or not serves:
+        return Removal(0, 0, 0)
+    vectors = _erase(stores, user_id, deleted)
+    files = _remove_unnamed(stores.blobs, user_id, {*set().union(*names.values()), *_present_hashes(stores.blobs, user_id)})
+    _drop_local_copies(adapters, local)
+    with stores.tables.transaction(user_id) as connection:
+        lock_documents(connection, user_id)
+        drop_deleted(connection, user_id, deleted & deleted_documents(connection, user_id, taken_up=True))
+    return Removal(len(deleted), files, vectors)
+
+
+def _drop_local_copies(adapters: Path, sha256s: Collection[str]) -> None:
+    for sha256 in sha256s:
+        (adapters / f"{sha256}.gguf").unlink(missing_ok=True)
+
+
+def _present_hashes(blobs: Blobs, user_id: str) -> set[str]:
+    """What the assets of now name: a run that is under way may be about to publish it."""
+    adapter = read_previous(blobs, user_id, "lora_adapter", "json", lambda data: decode_record(data, Adapter))
+    gguf = read_previous(blobs, user_id, "gguf_adapter", "json", lambda data: decode_record(data, GgufAdapter))
+    return ({adapter.sha256} if adapter else set()) | ({gguf.sha256, gguf.adapter_sha256} if gguf else set())
+
+
+def _remove_all(own: TenantBlobs, prefix: str) -> None:
+    for key in list(own.list_keys(prefix)):
+        own.delete(key)
+
+
+def _remove_unnamed(blobs: Blobs, user_id: str, kept: Collection[str]) -> int:
+    """Every file of weights whose key has none of these hashes in it, and no record that leads to one that has."""
+    own, removed = TenantBlobs(blobs, user_id), 0
+    for prefix in weight_prefixes(user_id):
+        for key in list(own.list_keys(prefix)):
+            if not any(sha256 in key for sha256 in kept) and not _is_recipe_of(own, key, kept):
+                own.delete(key)
+                removed += 1
+    return removed
+
+
+def _is_recipe_of(own: TenantBlobs, key: str, kept: Collection[str]) -> bool:
+    """Whether this record leads to an adapter that is kept."""
+    if "/recipe-" not in key:
+        return False
+    try:
+        return decode_record(own.get(key), Adapter).sha256 in kept
+    except StoreError as error:
+        if error.code in ("blob_not_found", "artefact_unreadable"):
+            return False
+        raise

@@ -1,0 +1,67 @@
+"""The webhook: telling another service of a release.
+
+Belongs here: one signed POST with its tries.
+Does not belong here: what a release is, and what becomes of a message that could not be delivered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lpm_kernel.errors import StoreError
+from lpm_kernel.settings import RetrySettings, Settings
+from lpm_kernel.stores.addresses import connection_environment
+
+SIGNATURE = "X-Twin-Signature"
+
+
+class Webhook:
+    """Where messages go. `secret`: what they are signed with, if with anything."""
+
+    def __init__(self, url: str, secret: str | None, timeout_s: float) -> None:
+        self.url, self._secret, self._timeout_s = url, secret, timeout_s
+
+    def post(self, message: Mapping[str, Any], retries: RetrySettings, sleep: Callable[[float], None] = time.sleep) -> int:
+        """Deliver it; how many tries it took.
+
+        Raises: StoreError `webhook_refused` (an answer that asking again does not change), `webhook_unavailable` after the
+        last try, `webhook_invalid` for an address that is none. The address stays out of the message: it may hold a token.
+        """
+        import httpx
+
+        body = json.dumps(message, separators=(",", ":")).encode()
+        headers = {"Content-Type": "application/json"}
+        if self._secret:
+            headers[SIGNATURE] = f"sha256={hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()}"
+        why = "it was not asked"
+        for attempt in range(retries.max_retries + 1):
+            try:
+                answer = httpx.post(self.url, content=body, headers=headers, timeout=self._timeout_s)
+                why = f"it answered {answer.status_code}"
+                if answer.is_success:
+                    return attempt + 1
+                if answer.status_code < 500 and answer.status_code not in (408, 425, 429):
+                    raise StoreError("webhook_refused", f"the webhook refused the message: {why}", retryable=False)
+            except httpx.TransportError as error:
+                if isinstance(error, httpx.UnsupportedProtocol):
+                    raise StoreError("webhook_invalid", "the webhook's address is no http address", retryable=False) from None
+                why = f"it did not answer: {type(error).__name__}"
+            except httpx.InvalidURL:
+                raise StoreError("webhook_invalid", "the webhook's address cannot be read", retryable=False) from None
+            if attempt < retries.max_retries:
+                sleep(retries.delay_s * 2**attempt)
+        raise StoreError("webhook_unavailable", f"the webhook was tried {retries.max_retries + 1} times, and {why}")
+
+
+def open_webhook(settings: Settings, environ: Mapping[str, str] | None = None) -> Webhook | None:
+    """None when no address is set: then nobody wants to be told."""
+    found, names = connection_environment(environ), settings.stores
+    url = found.get(names.release_webhook_url)
+    if not url:
+        return None
+    return Webhook(url, found.get(names.release_webhook_secret) or None, settings.release.webhook_timeout_s)

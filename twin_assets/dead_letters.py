@@ -1,0 +1,127 @@
+"""Dead letters: what failed for good is kept until a later run of it succeeds, and shown where a person looks.
+
+Belongs here: writing and resolving letters from stages and from runs whose process is gone.
+Does not belong here: their rows (`lpm_kernel/stores/dead_letters.py`) and deciding whether to try again (`failures.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from lpm_kernel.errors import TwinError
+from lpm_kernel.L2.announce import STAGE as WEBHOOK
+from lpm_kernel.settings import Settings
+from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter, resolve_dead_letters
+from lpm_kernel.stores.tables import Tables
+from twin_assets.partitions import PARTITION_TAG
+from twin_assets.resources import StoresResource
+
+RUN = "run"
+"""Stage of a letter that no stage could write: the run's process is gone."""
+LAST = "twin_release"
+"""The stage behind whose success nothing of the chain is left to mend."""
+
+
+def letter_of(error: Exception, user_id: str, stage: str, run_id: str, attempts: int) -> DeadLetter:
+    """Why an error that nobody foresaw is told by its type alone: its words may be those of a document."""
+    code, message = "unforeseen", f"{type(error).__name__}: the run's log holds the rest"
+    if isinstance(error, dg.Failure):
+        told = error.metadata.get("code")
+        code = str(told.value) if told is not None else "failed"
+        message = (error.description or "").removeprefix(f"{code}: ")
+    return DeadLetter(user_id, stage, run_id, attempts, code, message, datetime.now(UTC))
+
+
+def keep_letter(context: dg.AssetExecutionContext, tables: Tables, error: Exception) -> None:
+    """Keep the failure of this stage, and show it on the asset's page. What keeps it from being written is said and no more:
+    it must not hide the failure itself, and `failed_runs` writes the letter later."""
+    stage, user_id = context.asset_key.path[-1], context.partition_key
+    letter = letter_of(error, user_id, stage, context.run.run_id, context.retry_number + 1)
+    context.log.error(f"given up after attempt {letter.attempts}: {letter.code}: {letter.message}")
+    _write(tables, user_id, lambda connection: put_dead_letter(connection, letter), context.log.warning)
+    context.log_event(
+        dg.AssetObservation(
+            context.asset_key,
+            partition=user_id,
+            description="It failed for good; `twin dead-letters` lists it until a run succeeds.",
+            metadata={"dead_letter": letter.code, "attempts": letter.attempts, "reason": letter.message},
+        )
+    )
+
+
+def resolve_letters(context: dg.AssetExecutionContext, tables: Tables) -> None:
+    """This stage is done: what failed in it before is mended. With the last one, so is whatever failed on the way to it."""
+    stage, user_id, now = context.asset_key.path[-1], context.partition_key, datetime.now(UTC)
+
+    def resolve(connection: Any) -> None:
+        open_letters = list_dead_letters(connection, user_id)
+        stages = {letter.stage for letter in open_letters if letter.stage == stage or stage == LAST} - {WEBHOOK}
+        if stages:
+            resolve_dead_letters(connection, user_id, tuple(sorted(stages)), now)
+
+    _write(tables, user_id, resolve, context.log.warning)
+
+
+def build_failed_runs_sensor(settings: Settings) -> dg.SensorDefinition:
+    @dg.run_failure_sensor(
+        name="failed_runs",
+        minimum_interval_seconds=settings.automation.catch_up_sensor_interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def failed_runs(context: dg.RunFailureSensorContext, stores: StoresResource) -> dg.SkipReason | None:
+        """Runs of a user that failed where no stage could say so: a killed process, a store that was away while a stage gave
+        up, a check that must hold. Each gets a dead letter, unless a later run has succeeded."""
+        run = context.dagster_run
+        user_id = run.tags.get(PARTITION_TAG)
+        record = context.instance.get_run_record_by_id(run.run_id)
+        if user_id is None or record is None:
+            return dg.SkipReason(f"run {run.run_id[:8]} is of no user")
+        succeeded = dg.RunsFilter(
+            tags={PARTITION_TAG: user_id}, statuses=[dg.DagsterRunStatus.SUCCESS], created_after=record.create_timestamp
+        )
+        if context.instance.get_runs_count(succeeded):
+            return dg.SkipReason(f"a later run of user {user_id} has succeeded")
+        try:
+            with stores.stores.tables.transaction(user_id) as connection:
+                for letter in letters_of_run(context, user_id):
+                    put_dead_letter(connection, letter)
+        except TwinError as error:
+            return dg.SkipReason(f"the letters of user {user_id} cannot be written: {error}")
+        return None
+
+    return failed_runs
+
+
+def letters_of_run(context: dg.RunFailureSensorContext, user_id: str) -> list[DeadLetter]:
+    """One for each step that failed; where none did, one for the run."""
+    run, now = context.dagster_run, datetime.now(UTC)
+    letters = []
+    for event in context.get_step_failure_events():
+        failure = event.step_failure_data
+        told = failure.user_failure_data.metadata if failure.user_failure_data else {}
+        code = str(told["code"].value) if "code" in told else "unforeseen"
+        tries = told["tries"].value if "tries" in told else 1
+        kind = failure.error.cls_name if failure.error else "failure"
+        if code == "unforeseen" and kind == "DagsterAssetCheckFailedError":
+            code = "check_failed"
+        stage = str(event.step_key)
+        words = f"{kind}: the run's log holds the rest"
+        if failure.user_failure_data and failure.user_failure_data.description:
+            words = failure.user_failure_data.description.removeprefix(f"{code}: ")
+        letters.append(DeadLetter(user_id, stage, run.run_id, int(str(tries)), code, words, now))
+    if letters:
+        return letters
+    words = "the process of the run is gone: it was killed, or the machine went down"
+    return [DeadLetter(user_id, RUN, run.run_id, 1, "run_lost", words, now)]
+
+
+def _write(tables: Tables, user_id: str, write: Callable[[Any], object], warn: Callable[[str], None]) -> None:
+    try:
+        with tables.transaction(user_id) as connection:
+            write(connection)
+    except TwinError as error:
+        warn(f"the dead letters of user {user_id} could not be written: {error}")
