@@ -10,7 +10,7 @@ import dagster as dg
 
 from lpm_kernel.settings import Settings, load_settings
 from twin_assets import checks
-from twin_assets.assets import l0_memory, l1_graph, l1_memories, l1_mind, l2_model, release
+from twin_assets.assets import l0_memory, l1_graph, l1_memories, l1_mind, l2_evaluation, l2_model, release
 from twin_assets.io_managers import JsonIOManager, JsonlIOManager, ParquetIOManager
 from twin_assets.jobs import twin_job
 from twin_assets.resources import s3_resource, stores_resource
@@ -22,7 +22,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
     """Definitions for these settings. Opens nothing: addresses are read from the environment when a run starts."""
     s3, bucket = s3_resource(settings), dg.EnvVar(settings.stores.s3_bucket)
     return dg.Definitions(
-        assets=dg.load_assets_from_modules([l0_memory, l1_mind, l1_memories, l2_model, release, l1_graph]),
+        assets=dg.load_assets_from_modules([l0_memory, l1_mind, l1_memories, l2_model, l2_evaluation, release, l1_graph]),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=[twin_job, purge_memories_job],
         schedules=[nightly_purge],
