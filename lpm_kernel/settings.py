@@ -160,6 +160,12 @@ class EvaluationSettings(Section):
     max_questions: int = Field(ge=1)
     answer_tokens: int = Field(ge=4)
     batch: int = Field(ge=1, le=64)
+    third_person_questions: int = Field(ge=0)
+    preference_questions: int = Field(ge=0)
+    context_questions: int = Field(ge=0)
+    foreign_questions: int = Field(ge=0)
+    canaries: int = Field(ge=0)
+    judge: Literal["none", "writer"]
 
 
 class ReleaseSettings(Section):

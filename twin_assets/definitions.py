@@ -10,7 +10,7 @@ import dagster as dg
 
 from lpm_kernel.settings import Settings, load_settings
 from twin_assets import checks
-from twin_assets.assets import base, l0_memory, l1_graph, l1_memories, l1_mind, l2_model, l2_preferences, release
+from twin_assets.assets import base, l0_memory, l1_graph, l1_memories, l1_mind, l2_evaluation, l2_model, l2_preferences, release
 from twin_assets.dead_letters import build_failed_runs_sensor
 from twin_assets.io_managers import JsonIOManager, JsonlIOManager, ParquetIOManager
 from twin_assets.jobs import base_job, training_job, twin_job
@@ -24,7 +24,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
     s3, bucket = s3_resource(settings), dg.EnvVar(settings.stores.s3_bucket)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(
-            [l0_memory, l1_mind, l1_memories, l2_model, l2_preferences, base, release, l1_graph]
+            [l0_memory, l1_mind, l1_memories, l2_model, l2_preferences, l2_evaluation, base, release, l1_graph]
         ),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=[twin_job, training_job, base_job, purge_memories_job],

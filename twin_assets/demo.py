@@ -26,6 +26,7 @@ from lpm_kernel.L1.topics import MISC
 from lpm_kernel.L2.engine import adapter_folder, open_llm
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.records import ARMS, Evaluation
+from lpm_kernel.L2.score_table import difference_lines, leak_lines, score_rows
 from lpm_kernel.layout import asset_key
 from lpm_kernel.recall.plan import source_of
 from lpm_kernel.records import Entity, Topic, User, VoiceProfile
@@ -233,11 +234,15 @@ def _print_evaluation(stores: Stores, user_id: str, say: Say) -> None:
     data = TenantBlobs(stores.blobs, user_id).get(asset_key(user_id, "evaluation", "json"))
     report = decode_record(data, Evaluation)
     say(f"\n4  What the twin knows: {report.questions} golden questions, {report.unanswerable} that no document answers")
-    say(f"  {'':20} {'fact in the answer':>20} {'declined the unanswerable':>27}")
-    for arm in ARMS:
-        right = f"{report.correct[arm]}/{report.questions} = {report.correct[arm] / report.questions:4.0%}"
-        say(f"  {arm:20} {right:>20} {report.declined[arm]:>24}/{report.unanswerable}")
+    say(f"  {'':29} " + " ".join(f"{arm:>25}" for arm in ARMS))
+    for words, cells in score_rows(report):
+        say(f"  {words:29} " + " ".join(f"{cell:>25}" for cell in cells))
     say(f"  fact in the retrieved lines: {report.in_pack}/{report.questions} = {report.in_pack / report.questions:.0%}")
+    say("   adapter+retrieval less base+retrieval, with the interval of 95 %")
+    for line in (*difference_lines(report), *leak_lines(report)):
+        say(f"  {line}")
+    for reason in report.unmeasured:
+        say(f"  not measured: {reason}")
 
 
 def _ask(settings: Settings, stores: Stores, user_id: str, question_ids: list[str], say: Say) -> None:

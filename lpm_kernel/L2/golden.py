@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from lpm_kernel.errors import StoreError, UserInputError
-from lpm_kernel.L2.records import GoldenQuestion, GoldenSet
+from lpm_kernel.L2.records import GoldenQuestion, GoldenSet, Side, Stance
 from lpm_kernel.layout import golden_key
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
@@ -45,11 +45,24 @@ def parse_golden(data: bytes) -> GoldenSet:
     try:
         content = yaml.safe_load(data)
         questions = tuple(
-            GoldenQuestion(str(item["id"]), str(item["question"]), _strings(item["expected"]), str(item["document"]))
+            GoldenQuestion(
+                str(item["id"]),
+                str(item["question"]),
+                _strings(item["expected"]),
+                str(item["document"]),
+                str(item.get("evidence", "")),
+            )
             for item in content["questions"]
         )
         unanswerable = tuple(str(item["question"]) for item in content["unanswerable"])
-    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:  # ValueError: `2024-13-45` is a date to YAML
+        stances = _opinions(content.get("opinions", ())) + _preferences(content.get("preferences", ()))
+    except (
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:  # ValueError: `2024-13-45` is a date to YAML
         raise UserInputError(
             "golden_invalid", f"the golden file lacks questions or unanswerable ones: {type(error).__name__}"
         ) from error
@@ -57,7 +70,7 @@ def parse_golden(data: bytes) -> GoldenSet:
         raise UserInputError("golden_invalid", "the golden file has no question, or one without an expected answer")
     if not all(map(_plain, [*(question.question for question in questions), *unanswerable])):
         raise UserInputError("golden_invalid", "the golden file has a question without words")
-    return GoldenSet(questions, unanswerable, sha256_hex(data))
+    return GoldenSet(questions, unanswerable, sha256_hex(data), stances)
 
 
 def load_golden(blobs: Blobs, user_id: str) -> GoldenSet | None:
@@ -94,6 +107,24 @@ def _asks_the_same_fact(item: Asked, golden: GoldenSet, cosines: np.ndarray) -> 
         cosine >= SAME_FACT_COSINE and holds_fact(item.answer, known.expected) and not holds_fact(item.question, known.expected)
         for known, cosine in zip(golden.questions, cosines, strict=False)
     )
+
+
+def _opinions(items: Sequence[dict]) -> tuple[Stance, ...]:
+    """Raises: ValueError on a stance that is none."""
+    sides: dict[str, Side] = {"for": "for", "against": "against", "abstain": "undecided"}
+    if strange := {item["stance"] for item in items} - set(sides):
+        raise ValueError(f"stances {strange}")
+    return tuple(
+        Stance(f"{item['proposal']}, {item['title']}", sides[item["stance"]], (str(item["evidence"]),)) for item in items
+    )
+
+
+def _preferences(items: Sequence[dict]) -> tuple[Stance, ...]:
+    """One stance a topic: a question about the topic may be answered by any of what is preferred in it."""
+    told: dict[str, list[str]] = {}
+    for item in items:
+        told.setdefault(str(item["topic"]), []).extend((str(item["evidence"]), str(item["preference"])))
+    return tuple(Stance(topic, None, tuple(sentences)) for topic, sentences in told.items())
 
 
 def _strings(values: Sequence[object]) -> tuple[str, ...]:

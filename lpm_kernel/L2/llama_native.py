@@ -9,9 +9,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lpm_kernel.errors import LlmError, TrainingError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FEED_TOKENS = 512
 """Prompt tokens evaluated at once."""
@@ -182,6 +185,23 @@ class Context:
             self._decode(len(part))
         return self._likeliest(-1)
 
+    def score(self, sequence: int, start: int, ids: Sequence[int]) -> list[float]:
+        """Append at most FEED_TOKENS tokens at position `start`; the log-probability of each but the first.
+
+        Units: nats, given all that stands before a token.
+        """
+        import numpy as np
+
+        for index, token in enumerate(ids):
+            self._put(index, token, start + index, sequence, wanted=True)
+        self._decode(len(ids))
+        found = []
+        for index, token in enumerate(ids[1:]):
+            logits = self._logits(index).astype(np.float64)
+            highest = logits.max()
+            found.append(float(logits[token] - highest - np.log(np.exp(logits - highest).sum())))
+        return found
+
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> list[int]:
         """Append one token to each of the sequences 0, 1, 2...; return the likeliest next token of each.
 
@@ -217,12 +237,18 @@ class Context:
             raise LlmError("decode_failed", f"llama.cpp cannot decode {count} tokens (code {failed})")
 
     def _likeliest(self, index: int) -> int:
-        import llama_cpp
         import numpy as np
 
-        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._pointer, index), shape=(self._vocabulary_size,))
+        logits = self._logits(index)
         best = int(logits.argmax())
         # A NaN anywhere is what argmax returns, so this one look covers all.
         if not np.isfinite(logits[best]):
             raise LlmError("decode_failed", "the model computed values that are not finite; its weights or adapter are damaged")
         return best
+
+    def _logits(self, index: int) -> np.ndarray:
+        """Of one position of the last decode; they are overwritten by the next one."""
+        import llama_cpp
+        import numpy as np
+
+        return np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._pointer, index), shape=(self._vocabulary_size,))

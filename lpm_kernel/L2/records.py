@@ -6,7 +6,7 @@ Does not belong here: how any of them is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from lpm_kernel.records import Citation, Message
@@ -20,6 +20,12 @@ Person = Literal["first", "third"]
 Arm = Literal["base", "base+retrieval", "adapter", "adapter+retrieval"]
 
 Measure = Literal["memory_self", "memory_third_person", "preference", "context_enhance", "context_critic", "refusal", "voice"]
+
+Side = Literal["for", "against", "undecided"]
+
+LeakProbe = Literal["foreign_lines", "foreign_facts", "foreign_numbers", "held_out_numbers", "trained_numbers"]
+"""What of somebody else is looked for: in the retrieved lines, in answers to their own questions, and as a number of theirs
+that the model finds likelier than others like it. The last two are the person's own numbers, never learnt and learnt."""
 
 ARMS: tuple[Arm, ...] = ("base", "base+retrieval", "adapter", "adapter+retrieval")
 
@@ -172,6 +178,18 @@ class GoldenQuestion:
     expected: tuple[str, ...]
     """Any one of these in the answer counts as the fact."""
     document: str
+    evidence: str = ""
+    """The sentence of the document that holds it, where the file gives one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stance:
+    """Where a person stands on something; `told` are sentences that say so, any of which an answer may repeat in its words."""
+
+    about: str
+    side: Side | None
+    """None: a preference with no two sides to it."""
+    told: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +199,8 @@ class GoldenSet:
     questions: tuple[GoldenQuestion, ...]
     unanswerable: tuple[str, ...]
     sha256: str
+    stances: tuple[Stance, ...] = ()
+    """Opinions and preferences that the file lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +209,7 @@ class GradedAnswer:
     arm: Arm
     answer: str
     correct: bool
+    measure: Measure = "memory_self"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +238,31 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class LeakCount:
+    """How often something was found that should not be known, beside what the base or chance gives. Counts only: the words
+    are another person's."""
+
+    probe: LeakProbe
+    asked: int
+    found: int
+    expected: float
+    """How many chance gives."""
+    chance: float
+    """Probability that chance alone gives at least as many as were found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Answers of two arms beside each other, as a language model judged them in both orders; orders that disagree are a tie."""
+
+    arm: Arm
+    against: Arm
+    wins: int
+    losses: int
+    ties: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """What a twin knows, counted. Every share is `count / total` of questions that were really asked."""
 
@@ -238,3 +284,9 @@ class Evaluation:
     scores: tuple[Score, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     """`adapter+retrieval` against each other arm, for every measure."""
+    false_refusals: dict[str, int] = field(default_factory=dict)
+    """Per arm: answerable questions that were declined."""
+    leaks: tuple[LeakCount, ...] = ()
+    judged: Judged | None = None
+    unmeasured: tuple[str, ...] = ()
+    """What could not be measured, each with the reason."""

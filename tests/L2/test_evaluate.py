@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from lpm_kernel.L0.embed import embed_chunks, vector_entries
-from lpm_kernel.L2.evaluate import Exam, declines, evaluate_twin, make_exam
+from lpm_kernel.L2.evaluate import evaluate_twin
+from lpm_kernel.L2.exam import WITH_NOTES, Exam, Probe
+from lpm_kernel.L2.intervals import paired_difference, share_interval
 from lpm_kernel.L2.prompt import DECLINE
-from lpm_kernel.L2.records import Evaluation, GoldenQuestion, GoldenSet, RowKind, Split, TrainingRow
+from lpm_kernel.L2.records import ARMS, Evaluation
 from lpm_kernel.records import Message, User
-from lpm_kernel.settings import EvaluationSettings, load_settings
+from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.llm import AdapterFile
 from tests.fakes import FakeEmbedder, FakeLlm, MemoryVectors, no_progress
-from tests.samples import make_items, make_row
+from tests.L2.test_exam import SETTINGS
+from tests.L2.test_manner import BASE
+from tests.rules.sources import ROOT
+from tests.samples import make_items
 
 NOTES = {
     "diary.md": "Our one-eyed cat is called Pilchard.\n\nThe sea at Clevedon was 5.8 °C.\n",
     "letter.txt": "The band plays in Victoria Park on Sunday.\n\nOur cat is called Pilchard by the band too.\n",
 }
-CAT = GoldenQuestion("q1", "What is your cat called?", ("Pilchard",), "diary.md")
-SEA = GoldenQuestion("q2", "How cold was the sea at Clevedon?", ("5.8 °C",), "diary.md")
+CAT = Probe("q1", "memory_self", "What is your cat called?", ("Pilchard",), document="diary.md")
+SEA = Probe("q2", "memory_self", "How cold was the sea at Clevedon?", ("5.8 °C",), document="diary.md")
 MOON = "How far is the moon?"
+FAR = Probe("u1", "refusal", MOON)
 ADAPTER = AdapterFile(Path("adapter.gguf"), "a" * 64, "b" * 64)
-EVALUATION = EvaluationSettings(max_questions=60, answer_tokens=24, batch=2)
 
 
-def evaluate(llm: FakeLlm, exam: Exam, lines: int = 2, answer_confidence: float = 0.0) -> Evaluation:
+def golden(*probes: Probe) -> Exam:
+    return Exam("golden", probes)
+
+
+def evaluate(
+    llm: FakeLlm, exam: Exam, lines: int = 2, answer_confidence: float = 0.0, own_texts: tuple[str, ...] = ()
+) -> Evaluation:
     embedder, vectors = FakeEmbedder(), MemoryVectors()
     items = make_items("1", NOTES, 16)
     table, _ = embed_chunks(items, embedder, None, no_progress)
     vectors.sync("1", "g", vector_entries(items, table), table.fingerprint)
     recall = load_settings().recall.model_copy(update={"lines": lines, "answer_confidence": answer_confidence})
-    return evaluate_twin(User("1", "Nora"), exam, llm, ADAPTER, "g", vectors, embedder, recall, EVALUATION, 1, no_progress)
+    return evaluate_twin(
+        User("1", "Nora"), exam, llm, ADAPTER, "g", vectors, embedder, recall, SETTINGS, 1, no_progress, own_texts
+    )
 
 
 class Parrot(FakeLlm):
@@ -54,7 +66,7 @@ class Parrot(FakeLlm):
 
 def test_each_arm_is_asked_everything_and_counted_apart() -> None:
     llm = Parrot()
-    report = evaluate(llm, Exam("golden", (CAT, SEA), (MOON,)))
+    report = evaluate(llm, golden(CAT, SEA, FAR))
     assert report.correct == {"base": 0, "base+retrieval": 1, "adapter": 1, "adapter+retrieval": 2}
     assert report.declined == {"base": 0, "base+retrieval": 0, "adapter": 0, "adapter+retrieval": 1}
     assert (report.questions, report.unanswerable, report.in_pack) == (2, 1, 2)
@@ -71,77 +83,104 @@ def test_each_arm_is_asked_everything_and_counted_apart() -> None:
 
 def test_what_the_notes_do_not_answer_is_declined_as_a_chat_declines_it() -> None:
     """Nothing is sure enough here, so both arms with notes decline every question, and a request is none."""
-    please = GoldenQuestion("q3", "Tell me what your cat is called.", ("Pilchard",), "")
-    report = evaluate(Parrot(), Exam("golden", (CAT, please), (MOON,)), answer_confidence=1.0)
+    please = Probe("q3", "memory_self", "Tell me what your cat is called.", ("Pilchard",))
+    report = evaluate(Parrot(), golden(CAT, please, FAR), answer_confidence=1.0)
     assert report.declined == {"base": 0, "base+retrieval": 1, "adapter": 0, "adapter+retrieval": 1}
     replies = {(answer.question_id, answer.arm): answer.answer for answer in report.answers}
-    assert replies[CAT.question_id, "adapter+retrieval"] == DECLINE
-    assert replies[CAT.question_id, "adapter"] != DECLINE
+    assert replies[CAT.probe_id, "adapter+retrieval"] == DECLINE
+    assert replies[CAT.probe_id, "adapter"] != DECLINE
     assert replies["q3", "adapter+retrieval"] != DECLINE
 
 
 def test_a_fact_out_of_another_document_is_not_in_the_pack() -> None:
     """The letter says the cat's name too, but the question is about the diary."""
-    elsewhere = GoldenQuestion("q1", "Is our cat called Pilchard by the band too?", ("Pilchard",), "diary.md")
-    assert evaluate(Parrot(), Exam("golden", (elsewhere,), ()), lines=1).in_pack == 0
-    anywhere = GoldenQuestion("q1", "Is our cat called Pilchard by the band too?", ("Pilchard",), "")
-    assert evaluate(Parrot(), Exam("golden", (anywhere,), ()), lines=1).in_pack == 1
+    elsewhere = replace(CAT, question="Is our cat called Pilchard by the band too?")
+    assert evaluate(Parrot(), golden(elsewhere), lines=1).in_pack == 0
+    anywhere = replace(elsewhere, document="")
+    assert evaluate(Parrot(), golden(anywhere), lines=1).in_pack == 1
 
 
 def test_lines_that_do_not_fit_the_model_are_left_out_of_an_exam_as_of_a_chat() -> None:
     """With more or longer lines set, every evaluation failed with a prompt that was too long."""
 
     def lines_seen(llm: FakeLlm) -> int:
-        evaluate(llm, Exam("golden", (CAT,), ()), lines=3)
+        evaluate(llm, golden(CAT), lines=3)
         return max(call.messages[0].content.count("\n- ") for call in llm.calls)
 
     ample = Parrot()
     assert lines_seen(ample) == 3
     longest = max(ample.prompt_tokens(call.messages) for call in ample.calls)
-    assert lines_seen(Parrot(context_tokens=longest + EVALUATION.answer_tokens - 1)) == 2
+    assert lines_seen(Parrot(context_tokens=longest + SETTINGS.answer_tokens - 1)) == 2
 
 
-@pytest.mark.parametrize(
-    ("reply", "declined"),
-    [
-        (DECLINE, True),
-        (f"  {DECLINE} ", True),
-        (f"{DECLINE.rstrip('.')}, sorry.", True),
-        ("I do not know.", False),
-        ("", False),
-        (f"Well. {DECLINE}", False),
-    ],
-)
-def test_declining_is_the_one_sentence_a_twin_is_trained_to_say(reply: str, declined: bool) -> None:
-    assert declines(reply) is declined
+def test_every_share_has_its_interval_and_every_arm_is_compared_with_the_promoted_one() -> None:
+    report = evaluate(Parrot(), golden(CAT, SEA, FAR))
+    scores = {(score.measure, score.arm): score for score in report.scores}
+    assert set(scores) == {(measure, arm) for measure in ("memory_self", "refusal") for arm in ARMS}
+    best = scores["memory_self", "adapter+retrieval"]
+    assert (best.right, best.asked) == (2, 2)
+    assert (best.low, best.high) == tuple(round(value, 4) for value in share_interval(2, 2))
+    compared = {(item.measure, item.against): item for item in report.comparisons}
+    assert {against for _, against in compared} == set(ARMS) - {"adapter+retrieval"}
+    difference, low, high = paired_difference([True, True], [True, False])
+    found = compared["memory_self", "base+retrieval"]
+    assert (found.arm, found.asked) == ("adapter+retrieval", 2)
+    assert (found.difference, found.low, found.high) == (difference, round(low, 4), round(high, 4))
 
 
-def row(number: int, split: Split, kind: RowKind) -> TrainingRow:
-    messages = (Message("system", "s"), Message("user", f"Question {number}?"), Message("assistant", f"Answer {number}."))
-    return make_row(f"row-{number}", messages, ["c"], kind=kind, split=split)
+def test_who_was_not_asked_has_no_score() -> None:
+    critic = replace(CAT, probe_id="c1", measure="context_critic", arms=WITH_NOTES)
+    report = evaluate(Parrot(), golden(critic))
+    assert {score.arm for score in report.scores} == set(WITH_NOTES)
+    assert {item.against for item in report.comparisons} == {"base+retrieval"}
+    assert report.questions == report.in_pack == 0
 
 
-def test_without_golden_questions_the_rows_of_held_out_documents_are_asked() -> None:
-    rows = [
-        row(1, "train", "self_qa"),
-        row(2, "held_out", "self_qa"),
-        row(3, "held_out", "refusal"),
-        row(4, "held_out", "self_qa"),
-    ]
-    exam = make_exam(None, rows, EVALUATION)
-    assert (exam.source, exam.unanswerable) == ("held_out", ())
-    assert [(q.question, q.expected) for q in exam.questions] == [
-        ("Question 2?", ("Answer 2.",)),
-        ("Question 4?", ("Answer 4.",)),
-    ]
+def test_a_question_that_is_declined_although_it_has_an_answer_is_counted() -> None:
+    report = evaluate(Parrot(), golden(CAT, SEA, FAR), answer_confidence=1.0)
+    assert report.false_refusals == {"base": 0, "base+retrieval": 2, "adapter": 0, "adapter+retrieval": 2}
 
 
-def test_golden_questions_go_before_rows_and_no_more_are_asked_than_set() -> None:
-    golden = GoldenSet((CAT, SEA), (MOON, "Who?"), "sha")
-    exam = make_exam(golden, [row(1, "held_out", "self_qa")], EVALUATION.model_copy(update={"max_questions": 1}))
-    assert exam == Exam("golden", (CAT,), (MOON,))
+def test_what_is_declined_unread_is_not_asked_of_the_model() -> None:
+    llm = Parrot()
+    evaluate(llm, golden(CAT, SEA, FAR), answer_confidence=1.0)
+    assert not any("From your notes" in call.messages[0].content for call in llm.calls)
+    assert len(llm.calls) == 2 * 3
+
+
+class TwoVoices(FakeLlm):
+    """As base it says what the bare model said, as twin what the person wrote."""
+
+    def __init__(self, own: list[str]) -> None:
+        super().__init__()
+        self.own = own
+
+    def answer_batch(self, conversations, *, tenant, adapter=None, max_tokens):  # type: ignore[no-untyped-def]
+        said = self.own if adapter else BASE
+        self.answers.extend(said[int(messages[-1].content.split()[1].strip("?"))] for messages in conversations)
+        return super().answer_batch(conversations, tenant=tenant, adapter=adapter, max_tokens=max_tokens)
+
+
+def test_answers_in_the_persons_own_manner_are_nearer_than_the_bases() -> None:
+    texts = [path.read_text() for path in sorted((ROOT / "data" / "users" / "1").iterdir()) if path.suffix != ".pdf"]
+    own = [" ".join(text.split()[40:58]) for text in texts * 2]
+    exam = golden(*(Probe(f"q{i}", "memory_self", f"Question {i}?", ("x",)) for i in range(len(BASE))))
+    report = evaluate(TwoVoices(own), exam, own_texts=tuple(texts))
+    voice = {score.arm: score for score in report.scores if score.measure == "voice"}
+    assert set(voice) == {"base+retrieval", "adapter", "adapter+retrieval"}, "the base is the yardstick"
+    assert voice["base+retrieval"].right == 0
+    assert voice["adapter+retrieval"].right >= 0.9 * voice["adapter+retrieval"].asked > 0
+    [compared] = [item for item in report.comparisons if (item.measure, item.against) == ("voice", "base+retrieval")]
+    assert compared.low > 0.5
+
+
+def test_a_voice_that_cannot_be_measured_says_why() -> None:
+    report = evaluate(Parrot(), golden(CAT, SEA))
+    assert not any(score.measure == "voice" for score in report.scores)
+    assert [reason.partition(":")[0] for reason in report.unmeasured] == ["voice"]
 
 
 def test_an_exam_without_a_question_counts_nothing() -> None:
-    report = evaluate(Parrot(), Exam("held_out", (), ()))
+    report = evaluate(Parrot(), Exam("held_out", ()))
     assert (report.questions, report.in_pack, set(report.correct.values())) == (0, 0, {0})
+    assert report.scores == report.comparisons == ()

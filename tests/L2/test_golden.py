@@ -9,7 +9,7 @@ import yaml
 
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L2.golden import Asked, holds_fact, load_golden, parse_golden, too_close
-from lpm_kernel.L2.records import GoldenQuestion
+from lpm_kernel.L2.records import GoldenQuestion, Stance
 from lpm_kernel.layout import golden_key
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.embedder import MiniLmEmbedder
@@ -37,6 +37,19 @@ def test_a_file_is_read_with_its_hash() -> None:
     assert golden.sha256 == sha256_hex(data)
 
 
+def test_opinions_and_preferences_become_stances_one_a_topic() -> None:
+    opinion = {"proposal": "P-09", "title": "Metal printer", "stance": "abstain", "document": "a.md", "evidence": "I abstain."}
+    liked = [
+        {"id": f"p{i}", "preference": f"Likes {i}.", "topic": "food", "document": "a.md", "evidence": f"I like {i}."}
+        for i in range(2)
+    ]
+    golden = parse_golden(packed({**CONTENT, "opinions": [opinion], "preferences": liked}))
+    assert golden.stances == (
+        Stance("P-09, Metal printer", "undecided", ("I abstain.",)),
+        Stance("food", None, ("I like 0.", "Likes 0.", "I like 1.", "Likes 1.")),
+    )
+
+
 def test_numbers_and_dates_are_expected_as_they_are_written() -> None:
     golden = parse_golden(packed({**CONTENT, "questions": [{**QUESTION, "expected": [2020, 5.8]}]}))
     assert golden.questions[0].expected == ("2020", "5.8")
@@ -53,6 +66,10 @@ def test_numbers_and_dates_are_expected_as_they_are_written() -> None:
         {"questions": [], "unanswerable": []},
         {"questions": [QUESTION]},
         {**CONTENT, "questions": ["What?"]},
+        {**CONTENT, "opinions": [{"proposal": "P", "title": "T", "stance": "maybe", "evidence": "E"}]},
+        {**CONTENT, "opinions": [{"proposal": "P", "title": "T", "stance": ["for"], "evidence": "E"}]},
+        {**CONTENT, "preferences": [{"topic": "food"}]},
+        {**CONTENT, "preferences": "food"},
         {**CONTENT, "questions": [{"id": "q01", "question": "What?", "document": "a.md"}]},
         {**CONTENT, "questions": [{**QUESTION, "expected": []}]},
         {**CONTENT, "questions": [{**QUESTION, "expected": "Pilchard"}]},

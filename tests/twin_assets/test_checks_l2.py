@@ -9,7 +9,7 @@ import yaml
 from safetensors.numpy import save
 
 from lpm_kernel.L2.prompt import DECLINE
-from lpm_kernel.L2.records import ARMS, Adapter, Evaluation, TrainingRow
+from lpm_kernel.L2.records import Adapter, TrainingRow
 from lpm_kernel.layout import golden_key
 from lpm_kernel.records import Message
 from lpm_kernel.settings import Settings
@@ -74,26 +74,3 @@ def test_weights_that_are_not_finite_or_never_moved_are_found(bench: Workbench) 
     assert sound(0.5)
     assert not sound(0.0)
     assert not sound(float("nan"))
-
-
-def make_evaluation(base: int, adapter: int, in_pack: int, questions: int = 10, source: Any = "golden") -> Evaluation:
-    correct = dict.fromkeys(ARMS, 0) | {"base+retrieval": base, "adapter+retrieval": adapter}
-    return Evaluation(source, questions, correct, in_pack, 0, dict.fromkeys(ARMS, 0), (), "g", "gguf", "base", 1.0)
-
-
-def test_a_twin_that_knows_less_than_the_base_with_the_same_lines_is_found(bench: Workbench) -> None:
-    def better(report: Evaluation) -> bool:
-        return bench.passes(checks.release_beats_base_with_retrieval, stores=False, evaluation=report)
-
-    assert better(make_evaluation(3, 5, 9))
-    assert not better(make_evaluation(5, 3, 9))
-    assert not better(make_evaluation(0, 0, 0, questions=0)), "nothing was asked, so nothing is shown"
-
-
-def test_lines_that_hold_too_few_facts_are_found(bench: Workbench) -> None:
-    def rich(report: Evaluation) -> bool:
-        return bench.passes(checks.pack_holds_nine_facts_of_ten, stores=False, evaluation=report)
-
-    assert rich(make_evaluation(0, 0, 9))
-    assert not rich(make_evaluation(0, 0, 8))
-    assert rich(make_evaluation(0, 0, 0, source="held_out"))

@@ -1,26 +1,21 @@
 """L2 assets: memory in weights.
 
-Belongs here: training rows, the adapter in both its forms, and what the twin then knows.
-Does not belong here: training itself (`lpm_kernel/L2`).
+Belongs here: training rows, and the adapter in both its forms.
+Does not belong here: training itself (`lpm_kernel/L2`), and what the twin then knows (`l2_evaluation.py`).
 """
-
-from dataclasses import replace
 
 import dagster as dg
 
-from lpm_kernel.artefacts import encode_record, encode_records
-from lpm_kernel.errors import TrainingError
+from lpm_kernel.artefacts import encode_records
 from lpm_kernel.L0.embed import chunk_texts, generation_of
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L1.records import ChunkSalience, Community
-from lpm_kernel.L2.adapter_files import fetch_adapter
 from lpm_kernel.L2.base_model import prepare_base
-from lpm_kernel.L2.engine import adapter_folder, cache_folder, open_llm
-from lpm_kernel.L2.evaluate import evaluate_twin, make_exam
+from lpm_kernel.L2.engine import cache_folder
 from lpm_kernel.L2.golden import load_golden
-from lpm_kernel.L2.records import ARMS, Adapter, GgufAdapter, TrainingRow
+from lpm_kernel.L2.records import Adapter, TrainingRow
 from lpm_kernel.L2.stages import ConvertRequest
-from lpm_kernel.L2.synthesize import find_golden_rows, synthesize_rows
+from lpm_kernel.L2.synthesize import synthesize_rows
 from lpm_kernel.L2.training_batches import row_counter
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Chunk, EmbeddingTable, Topic, sha256_hex
@@ -100,62 +95,4 @@ def gguf_adapter(context: dg.AssetExecutionContext, stores: StoresResource, lora
         gguf,
         metadata={"tensors": gguf.tensors, "gguf_size_bytes": gguf.size_bytes, "gguf_sha256": gguf.sha256},
         version=gguf.sha256,
-    )
-
-
-@stage(group="l2", io_manager_key="json", code_version="1", kinds={"s3", "gguf"}, pool="training")
-def evaluation(
-    context: dg.AssetExecutionContext,
-    stores: StoresResource,
-    embeddings: EmbeddingTable,
-    training_rows: list[TrainingRow],
-    gguf_adapter: GgufAdapter,
-) -> Made:
-    """What the twin knows, counted through the engine that serves it: golden questions (or rows of held-out documents) asked as
-    base and as twin, each without and with retrieved lines. Read by `twin_release`."""
-    port = stores.stores
-    user_id = context.partition_key
-    with port.tables.transaction(user_id) as connection:
-        user = get_user(connection, user_id)
-    golden = load_golden(port.blobs, user_id)
-    if learnt := find_golden_rows(training_rows, golden, port.embedder):
-        raise TrainingError(
-            "golden_in_training",
-            f"{len(learnt)} training rows ask golden questions that came later: materialize `training_rows`",
-        )
-    exam = make_exam(golden, training_rows, port.settings.evaluation)
-    adapter = fetch_adapter(
-        port.blobs, user_id, gguf_adapter.key, gguf_adapter.sha256, gguf_adapter.base_sha256, adapter_folder()
-    )
-    progress = progress_of(context)
-    llm = open_llm(port.settings, progress)
-    try:
-        report = evaluate_twin(
-            user,
-            exam,
-            llm,
-            adapter,
-            generation_of(embeddings),
-            port.vectors,
-            port.embedder_of(embeddings.fingerprint),
-            port.settings.recall,
-            port.settings.evaluation,
-            port.settings.models.slots,
-            progress,
-        )
-    finally:
-        llm.close()
-    total = report.questions
-    shares = {f"share_{arm}": report.correct[arm] / total for arm in ARMS} if total else {}
-    return Made(
-        report,
-        metadata={
-            "question_source": report.question_source,
-            "questions": total,
-            **shares,
-            **({"share_in_pack": report.in_pack / total} if total else {}),
-            **{f"declined_{arm}": report.declined[arm] for arm in ARMS},
-            "unanswerable": report.unanswerable,
-        },
-        version=sha256_hex(encode_record(replace(report, seconds=0.0))),
     )

@@ -28,9 +28,15 @@ from twin_assets.checks.l2 import (
     gguf_matches_adapter,
     no_golden_question_in_training,
     no_held_out_text_in_training,
+    rows_are_supported_by_their_sources,
+)
+from twin_assets.checks.l2_evaluation import (
+    no_canary_is_repeated,
+    no_leak_between_tenants,
     pack_holds_nine_facts_of_ten,
     release_beats_base_with_retrieval,
-    rows_are_supported_by_their_sources,
+    unanswerable_are_declined,
+    voice_is_nearer_than_the_base,
 )
 from twin_assets.checks.release import release_names_what_is_there, release_passed_its_gates
 
@@ -49,8 +55,10 @@ __all__ = [
     "gguf_matches_adapter",
     "graph_holds_the_known_facts",
     "memory_holds_what_documents_say",
+    "no_canary_is_repeated",
     "no_golden_question_in_training",
     "no_held_out_text_in_training",
+    "no_leak_between_tenants",
     "no_word_is_of_two_entities",
     "one_voice_without_an_end",
     "pack_holds_nine_facts_of_ten",
@@ -59,5 +67,7 @@ __all__ = [
     "release_names_what_is_there",
     "release_passed_its_gates",
     "rows_are_supported_by_their_sources",
+    "unanswerable_are_declined",
     "vectors_are_unit_and_searchable",
+    "voice_is_nearer_than_the_base",
 ]

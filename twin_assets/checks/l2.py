@@ -1,4 +1,4 @@
-"""L2 claims: about training rows, the adapter in both its forms, and the evaluation.
+"""L2 claims: about training rows and the adapter in both its forms.
 
 Belongs here: one check a claim about memory in weights, named as the claim; those that block say so.
 Does not belong here: repairing anything.
@@ -12,7 +12,7 @@ import dagster as dg
 from lpm_kernel.L0.embed import chunk_texts
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L2.golden import load_golden
-from lpm_kernel.L2.records import Adapter, Evaluation, GgufAdapter, TrainingRow
+from lpm_kernel.L2.records import Adapter, GgufAdapter, TrainingRow
 from lpm_kernel.L2.synthesize import find_golden_rows, find_unsupported_rows, split_documents
 from lpm_kernel.records import Chunk
 from lpm_kernel.stores.blobs import TenantBlobs
@@ -113,30 +113,4 @@ def gguf_matches_adapter(
     return dg.AssetCheckResult(
         passed=report.holds,
         metadata={"tokens": report.tokens, "agreement": report.agreement, "ties": report.ties, "prompts": report.prompts},
-    )
-
-
-@claim(l2_model.evaluation, blocking=False)
-def release_beats_base_with_retrieval(context: dg.AssetCheckExecutionContext, evaluation: Evaluation) -> dg.AssetCheckResult:
-    """The adapter with retrieval answers at least as many questions as the bare base with the same retrieval.
-
-    Why it only warns: a person with few documents has few questions, and chance would then decide who gets a twin. Without a
-    question nothing is shown, and it warns too.
-    """
-    adapter, base = evaluation.correct["adapter+retrieval"], evaluation.correct["base+retrieval"]
-    return dg.AssetCheckResult(
-        passed=evaluation.questions > 0 and adapter >= base,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"adapter+retrieval": adapter, "base+retrieval": base, "questions": evaluation.questions},
-    )
-
-
-@claim(l2_model.evaluation, blocking=False)
-def pack_holds_nine_facts_of_ten(context: dg.AssetCheckExecutionContext, evaluation: Evaluation) -> dg.AssetCheckResult:
-    """At least 90 % of golden facts are in the retrieved lines. Held-out questions are made from their lines: no proof."""
-    share = evaluation.in_pack / max(1, evaluation.questions)
-    return dg.AssetCheckResult(
-        passed=share >= 0.9 or evaluation.question_source != "golden",
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"share_in_pack": share, "questions": evaluation.questions},
     )

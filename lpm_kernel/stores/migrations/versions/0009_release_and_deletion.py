@@ -4,7 +4,7 @@ any more, and the letters of stages that failed for good."""
 from alembic import op
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 TABLES = """
 alter table app_user add column lora_path text, add column model_ready boolean not null default false;
