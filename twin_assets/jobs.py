@@ -12,7 +12,7 @@ twin_job = dg.define_asset_job(
     "twin_job",
     # not what is of no user, or made only when somebody asks for it
     selection=dg.AssetSelection.groups("l0", "l1", "l2", "release")
-    - dg.AssetSelection.assets("base_model", "merged_model", "dpo"),
+    - dg.AssetSelection.assets("base_model", "skill_adapter", "merged_model", "dpo"),
     tags=WHOLE_CHAIN,
     description="From a user's documents to their live release, every stage once.",
 )
@@ -28,4 +28,10 @@ base_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets("base_model"),
     description="Makes the shared base model ready on this machine and compares it with its weights. A job of its own, "
     "because the base has no partition: a run for one user would materialize it for all.",
+)
+
+skill_job = dg.define_asset_job(
+    "skill_job",
+    selection=dg.AssetSelection.assets("skill_adapter"),
+    description="The adapter that every user's training begins with: found, or trained where none fits the settings.",
 )

@@ -18,7 +18,7 @@ from lpm_kernel.L2.base_model import prepare_base
 from lpm_kernel.L2.engine import cache_folder, open_llm
 from lpm_kernel.L2.evaluate import ask, evaluate_twin
 from lpm_kernel.L2.exam import Exam, make_exam
-from lpm_kernel.L2.golden import load_golden
+from lpm_kernel.L2.golden import leave_out_taught, load_golden
 from lpm_kernel.L2.judge import Pair, Writes, judge_pairs
 from lpm_kernel.L2.leaks import (
     Foreign,
@@ -30,6 +30,7 @@ from lpm_kernel.L2.leaks import (
 )
 from lpm_kernel.L2.llama_likelihood import open_likelihood
 from lpm_kernel.L2.records import Evaluation, GgufAdapter, GoldenSet, Judged, LeakCount, TrainingRow
+from lpm_kernel.L2.skill_rows import taught_questions
 from lpm_kernel.L2.synthesize import find_golden_rows
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Chunk, Document, EmbeddingTable, Preference, User
@@ -74,6 +75,9 @@ def examine_twin(
             "golden_in_training",
             f"{len(learnt)} training rows ask golden questions that came later: materialize `training_rows`",
         )
+    left_out = 0
+    if golden is not None and settings.skill.start:
+        golden, left_out = leave_out_taught(golden, taught_questions(), stores.embedder)
     exam = make_exam(user, golden, rows, preferences, settings.evaluation)
     adapter = fetch_adapter(stores.blobs, user_id, gguf.key, gguf.sha256, gguf.base_sha256, adapters)
     texts = {sha256: text.decode() for sha256, text in fetch_texts(chunks, stores.blobs).items()}
@@ -103,6 +107,8 @@ def examine_twin(
     leaks += _number_leaks(stores, user, foreign, rows, texts, adapter, progress)
     judge = writer if settings.evaluation.judge == "writer" else None
     reasons = _unlooked(leaks, bool(foreign.rows or foreign.questions))
+    if left_out:
+        reasons.append(f"{left_out} golden questions: asked alike in teaching the skill adapter")
     if judge and golden is None:
         reasons.append("judge: without a golden file there is no sentence that is known to be true")
     return replace(

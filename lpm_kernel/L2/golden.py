@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import yaml
@@ -100,6 +100,22 @@ def too_close(asked: Sequence[Asked], golden: GoldenSet | None, embedder: Embedd
         _plain(item.question) in same or bool(near.max() >= PARAPHRASE_COSINE) or _asks_the_same_fact(item, golden, near)
         for item, near in zip(asked, cosines, strict=True)
     ]
+
+
+def leave_out_taught(golden: GoldenSet, taught: Sequence[str], embedder: Embedder) -> tuple[GoldenSet, int]:
+    """The set without what was asked, in these or other words, in teaching what every adapter begins with; and how many went.
+
+    Why: who learnt to decline "How tall are you?" proves nothing by declining it.
+    """
+    kept_out = [item.question for item in golden.questions] + list(golden.unanswerable)
+    if not taught or not kept_out:
+        return golden, 0
+    nearest = (embedder.embed(kept_out) @ embedder.embed(taught).T).max(axis=1)
+    new = [cosine < PARAPHRASE_COSINE for cosine in nearest]
+    told = len(golden.questions)
+    questions = tuple(item for item, fits in zip(golden.questions, new[:told], strict=True) if fits)
+    unanswerable = tuple(item for item, fits in zip(golden.unanswerable, new[told:], strict=True) if fits)
+    return replace(golden, questions=questions, unanswerable=unanswerable), len(new) - sum(new)
 
 
 def _asks_the_same_fact(item: Asked, golden: GoldenSet, cosines: np.ndarray) -> bool:

@@ -85,6 +85,18 @@ def find_skill(base: BaseModel, training: TrainingSettings, cache_dir: Path) -> 
     )
 
 
+def have_skill(
+    base: BaseModel, training: TrainingSettings, skill: SkillSettings, cache_dir: Path, progress: Progress
+) -> SkillFile:
+    """The one that fits, trained first where there is none."""
+    try:
+        return find_skill(base, training, cache_dir)
+    except TrainingError as error:
+        if error.code != "skill_missing":
+            raise
+        return train_skill(base, training, skill, cache_dir, progress)
+
+
 def train_skill(
     base: BaseModel,
     training: TrainingSettings,

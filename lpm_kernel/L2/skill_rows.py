@@ -123,6 +123,11 @@ def draw_skill_rows(pages: Sequence[NotesPage], seed: int) -> list[TrainingRow]:
     return rows
 
 
+def taught_questions() -> list[str]:
+    """Every question of the notes, those that no line answers included."""
+    return [asked for page in read_notes() for asked in (*(question for question, _ in page.asked), *page.untold)]
+
+
 def _row(page: NotesPage, question: str, lines: Sequence[str], answer: str) -> TrainingRow:
     messages = twin_messages(User("skill", page.name), question, [_Line(line) for line in reversed(lines)])
     messages = (*messages, Message("assistant", answer))

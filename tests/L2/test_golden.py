@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from lpm_kernel.errors import StoreError, UserInputError
-from lpm_kernel.L2.golden import Asked, holds_fact, load_golden, parse_golden, too_close
+from lpm_kernel.L2.golden import Asked, holds_fact, leave_out_taught, load_golden, parse_golden, too_close
 from lpm_kernel.L2.records import GoldenQuestion, Stance
+from lpm_kernel.L2.skill_rows import NOTES, taught_questions
 from lpm_kernel.layout import golden_key
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.embedder import MiniLmEmbedder
@@ -230,3 +231,14 @@ def test_another_question_about_the_same_sentence_may_be_learnt() -> None:
 def test_without_a_golden_set_nothing_is_too_close() -> None:
     assert too_close(elsewhere("What is your cat called?"), None, FakeEmbedder()) == [False]
     assert too_close([], parse_golden(packed(CONTENT)), FakeEmbedder()) == []
+
+
+def test_what_was_asked_in_teaching_the_skill_is_not_measured() -> None:
+    """Seven of 27 unanswerable questions of the demo people were asked there word for word, and all were declined."""
+    golden = parse_golden((NOTES.parent.parent / "golden" / "1.yaml").read_bytes())
+    kept, left_out = leave_out_taught(golden, taught_questions(), MiniLmEmbedder())
+    assert left_out == len(golden.questions) + len(golden.unanswerable) - len(kept.questions) - len(kept.unanswerable) > 0
+    assert "How tall are you?" in golden.unanswerable
+    assert "How tall are you?" not in kept.unanswerable
+    assert kept.questions == golden.questions
+    assert leave_out_taught(golden, [], MiniLmEmbedder()) == (golden, 0)

@@ -4,6 +4,8 @@ Belongs here: what is made of a base besides the user's adapter.
 Does not belong here: the chain from rows to a release (`l2_model.py`, `release.py`).
 """
 
+from dataclasses import asdict
+
 import dagster as dg
 
 from lpm_kernel.artefacts import encode_record
@@ -11,6 +13,7 @@ from lpm_kernel.L2.base_model import describe_base, prepare_base
 from lpm_kernel.L2.engine import cache_folder
 from lpm_kernel.L2.merge import keep_merged
 from lpm_kernel.L2.records import Adapter
+from lpm_kernel.L2.skill import have_skill
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.settings import load_settings
 from twin_assets.failures import dagster_failures
@@ -41,6 +44,21 @@ def base_model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
             "served_sha256": told.served.sha256,
         },
         data_version=dg.DataVersion(told.sha256),
+    )
+
+
+@dg.asset(group_name="l2", code_version="1", kinds={"pytorch", "huggingface"}, owners=["team:twin"], pool="training")
+def skill_adapter(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    """An adapter about nobody that taught the base to answer from shown lines; every user's training begins there. One for all
+    users, so it has no partition. The project brings one for the base and shape of its settings; for others it is trained here,
+    by `skill_job`: hours on a CPU, minutes on a GPU. Read by `lora_adapter`."""
+    settings = load_settings()
+    progress = progress_of(context)
+    with dagster_failures(context.retry_number, settings.retries):
+        base = prepare_base(settings.models, cache_folder(), progress)
+        skill = have_skill(base, settings.training, settings.skill, cache_folder(), progress).skill
+    return dg.MaterializeResult(
+        metadata={**asdict(skill), "targets": ", ".join(skill.targets)}, data_version=dg.DataVersion(skill.sha256)
     )
 
 
