@@ -31,7 +31,7 @@ from lpm_kernel.L2.leaks import (
 from lpm_kernel.L2.llama_likelihood import open_likelihood
 from lpm_kernel.L2.records import Evaluation, GgufAdapter, GoldenSet, Judged, LeakCount, TrainingRow
 from lpm_kernel.L2.skill_rows import taught_questions
-from lpm_kernel.L2.synthesize import find_golden_rows
+from lpm_kernel.L2.synthesize import find_golden_rows, question_of
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Chunk, Document, EmbeddingTable, Preference, User
 from lpm_kernel.stores.compute import Progress
@@ -131,7 +131,8 @@ def _asked_leaks(
 ) -> list[LeakCount]:
     """What retrieval finds for other people's questions, and what the weights answer to them."""
     settings = stores.settings
-    asked = [question.question for question in foreign.questions]
+    limit = settings.evaluation.foreign_questions
+    asked = [question.question for question in foreign.questions] or [question_of(row) for row in foreign.rows[:limit]]
     lines = [
         line
         for question in asked
