@@ -330,6 +330,8 @@ class TrainingLoop:
 
     def _in_memory(self, work: Callable[[], T]) -> T:
         """Do it, and once in a training, when memory runs out, do it again in passes of half the size."""
+        import torch
+
         try:
             return work()
         except (RuntimeError, MemoryError) as error:
@@ -342,6 +344,8 @@ class TrainingLoop:
         self._optimizer.zero_grad(set_to_none=True)
         gc.collect()
         give_back_freed_memory()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
         self.state = replace(self.state, pass_tokens=self.state.pass_tokens // 2)
         self._progress(
             self.state.step / self._steps,
