@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.freed_memory import give_back_freed_memory
+from lpm_kernel.L2.lora_linear import fuse_lora
 from lpm_kernel.L2.records import CurvePoint, TrainingRow
 from lpm_kernel.L2.torch_model import (
     TARGETS,
@@ -111,6 +112,8 @@ def train_adapter(
             placement = choose_placement(training)
             bare = load_torch_base(base, placement)
             model = with_adapter(bare, new_config(training, bare.config.num_hidden_layers)).train()
+            if placement == Placement("cpu", "float32"):
+                fuse_lora(model)
             if start_adapter is not None:
                 start_from(model, start_adapter)
             loop = TrainingLoop(model, encoded, measured, training, placement, progress)
@@ -327,6 +330,8 @@ class TrainingLoop:
 
     def _in_memory(self, work: Callable[[], T]) -> T:
         """Do it, and once in a training, when memory runs out, do it again in passes of half the size."""
+        import torch
+
         try:
             return work()
         except (RuntimeError, MemoryError) as error:
@@ -339,6 +344,8 @@ class TrainingLoop:
         self._optimizer.zero_grad(set_to_none=True)
         gc.collect()
         give_back_freed_memory()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
         self.state = replace(self.state, pass_tokens=self.state.pass_tokens // 2)
         self._progress(
             self.state.step / self._steps,

@@ -89,7 +89,8 @@ class AnswerLoss:
         device = causal.device
         layout = self._lay(rows, device)
         places = [place.to(device) for place in layout.places]
-        with torch.autocast(device.type, torch.bfloat16, enabled=causal.dtype == torch.bfloat16):
+        half = causal.get_input_embeddings().weight.dtype == torch.bfloat16
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             hidden = self._hidden(rows, layout, places)
             asking = torch.cat([place[row.answer_start - 1 : -1] for row, place in zip(rows, places, strict=True)])
             logits = causal.lm_head(hidden.flatten(0, 1)[asking])

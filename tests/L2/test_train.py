@@ -278,6 +278,21 @@ def test_only_the_targets_and_layers_that_are_set_get_an_adapter(
     assert caught.value.code == "first_layer_beyond"
 
 
+def test_a_base_in_bf16_is_learned_beside_in_fp32(
+    tiny_base: BaseModel, brief_training: TrainingSettings, tmp_path: Path
+) -> None:
+    """The format of a GPU, tried on the CPU: the curve must be that of fp32 but for rounding."""
+    once = brief_training.model_copy(update={"learning_rate": 1e-2})
+    curves = {}
+    for dtype in ("float32", "bfloat16"):
+        training = once.model_copy(update={"dtype": dtype})
+        result = train_adapter(training_rows(), tiny_base, training, tmp_path / dtype, no_progress)
+        assert (result.device, result.dtype) == ("cpu", dtype)
+        curves[dtype] = result.loss_curve
+    assert curves["bfloat16"] == pytest.approx(curves["float32"], rel=0.02)
+    assert curves["bfloat16"][1] < curves["bfloat16"][0] - 0.1
+
+
 def test_a_gpu_that_is_not_there_is_named(brief_training: TrainingSettings) -> None:
     import torch
 

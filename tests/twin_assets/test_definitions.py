@@ -115,6 +115,13 @@ def test_one_job_holds_the_whole_chain(defs: dg.Definitions) -> None:
     assert {key.to_user_string() for key in base_job.asset_layer.executable_asset_keys} == {"base_model"}
 
 
+def test_one_job_trains_the_adapter_alone(defs: dg.Definitions) -> None:
+    job = defs.resolve_job_def("training_job")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == {"lora_adapter"}
+    assert job.partitions_def is not None
+    assert "twin/stages" not in job.tags, "what follows from it is carried on by the automation"
+
+
 def test_the_sensors_are_on(defs: dg.Definitions) -> None:
     states = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
     assert states == dict.fromkeys(
