@@ -98,6 +98,17 @@ class GateSettings(Section):
     turn_days: int = Field(ge=1)
 
 
+class MixSettings(Section):
+    """Shares of the rows by kind, of whatever sum."""
+
+    self_qa: float = Field(gt=0, le=1)
+    preference: float = Field(ge=0, le=1)
+    diversity: float = Field(ge=0, le=1)
+    context_enhance: float = Field(ge=0, le=1)
+    context_critic: float = Field(ge=0, le=1)
+    refusal: float = Field(ge=0, le=1)
+
+
 class TrainingSettings(Section):
     rank: int = Field(ge=1, le=256)
     alpha: int = Field(ge=1)
@@ -108,7 +119,8 @@ class TrainingSettings(Section):
     seed: int
     max_rows: int = Field(ge=1)
     salience_weight: float = Field(ge=0, le=1)
-    about_rows: int = Field(ge=0)
+    mix: MixSettings
+    third_person_share: float = Field(ge=0, le=1)
     held_out_share: float = Field(ge=0, lt=1)
     threads: int = Field(ge=1)
 

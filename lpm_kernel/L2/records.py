@@ -37,10 +37,21 @@ class TrainingRow:
     """The exact bytes of what it shows and answers from; those of the answer come first."""
     split: Split
     checksum: str
+    answer_sources: int = 1
+    """The answer rests on so many of the sources, the first; a refusal on none."""
 
     @property
     def source_chunk_ids(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(source.chunk_id for source in self.sources))
+
+
+@dataclass(frozen=True, slots=True)
+class RowRefusal:
+    """A draft that became no row, and why."""
+
+    row_id: str
+    kind: RowKind
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
