@@ -106,6 +106,17 @@ class GateSettings(Section):
 LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
+class MixSettings(Section):
+    """Shares of the rows by kind, of whatever sum."""
+
+    self_qa: float = Field(gt=0, le=1)
+    preference: float = Field(ge=0, le=1)
+    diversity: float = Field(ge=0, le=1)
+    context_enhance: float = Field(ge=0, le=1)
+    context_critic: float = Field(ge=0, le=1)
+    refusal: float = Field(ge=0, le=1)
+
+
 class TrainingSettings(Section):
     backend: Literal["torch", "mlx"]
     rank: int = Field(ge=1, le=256)
@@ -132,7 +143,8 @@ class TrainingSettings(Section):
     dtype: Literal["auto", "float32", "bfloat16"]
     max_rows: int = Field(ge=1)
     salience_weight: float = Field(ge=0, le=1)
-    about_rows: int = Field(ge=0)
+    mix: MixSettings
+    third_person_share: float = Field(ge=0, le=1)
     held_out_share: float = Field(ge=0, lt=1)
     threads: int = Field(ge=1)
 

@@ -121,10 +121,12 @@ def make_row(
     form: RowForm = "plain",
     split: Split = "train",
     checksum: str = "",
+    sources: Sequence[Citation] = (),
 ) -> TrainingRow:
-    """A training row whose sources are these chunks from end to end."""
-    sources = tuple(Citation(chunk_id, "document", "notes.md", 0, 1) for chunk_id in chunk_ids)
-    return TrainingRow(row_id, kind, form, "first", tuple(messages), sources, split, checksum)
+    """A training row with these sources, or with these chunks for sources; the answer rests on the first."""
+    cited = tuple(sources) or tuple(Citation(chunk_id, "document", "notes.md", 0, 1) for chunk_id in chunk_ids)
+    answer_sources = 0 if kind == "refusal" else 1
+    return TrainingRow(row_id, kind, form, "first", tuple(messages), cited, split, checksum, answer_sources)
 
 
 def make_message(

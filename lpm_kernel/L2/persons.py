@@ -107,7 +107,7 @@ def _as_subject(lower: list[str], i: int, name: str, before: str, after: str) ->
         return {i: name}
     if not after or after in _FOLLOWS_A_VERB:
         return {i: name}
-    is_past = after in _PAST or after.endswith("ed")
+    is_past = after in _PAST or (after.endswith("ed") and after not in _PRESENT)
     if before in _OPENS_A_CLAUSE:
         if is_past:
             return {i: name}

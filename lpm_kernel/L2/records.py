@@ -43,6 +43,8 @@ class TrainingRow:
     """The exact bytes of what it shows and answers from; those of the answer come first."""
     split: Split
     checksum: str
+    answer_sources: int = 1
+    """The answer rests on so many of the sources, the first; a refusal on none."""
 
     @property
     def source_chunk_ids(self) -> tuple[str, ...]:

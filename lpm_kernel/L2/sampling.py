@@ -1,31 +1,38 @@
-"""Which questions become rows: topics in turn, what counts more first, and a few about what hangs together.
+"""Which questions become rows: so many of each kind, topics in turn, what counts more first.
 
-Belongs here: order and choice among questions.
-Does not belong here: turning a sentence into a question (`questions.py`) and a question into a row (`synthesize.py`).
+Belongs here: order and choice among questions, and how many of each kind there may be.
+Does not belong here: turning a sentence into a question (`questions.py`) and a question into a row (`drafts.py`).
 """
 
 from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lpm_kernel.L0.embed import ChunkText
-from lpm_kernel.L1.records import ChunkSalience, Community
-from lpm_kernel.records import Topic
-from lpm_kernel.settings import TrainingSettings
+from lpm_kernel.L1.records import ChunkSalience
+from lpm_kernel.L2.records import RowKind
+from lpm_kernel.records import Citation, Topic
+from lpm_kernel.settings import MixSettings, TrainingSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question, the sentence that answers it, and the chunk that sentence stands in."""
+    """A question, its answer, and the chunk that the answer's first sentence stands in."""
 
     question: str
     answer: str
+    """Of a `refusal`: none, for no note says it."""
     item: ChunkText
-    about: bool = False
-    """Of a whole community, and not of one sentence."""
+    kind: RowKind = "self_qa"
+    cited: tuple[Citation, ...] = ()
+    """The exact bytes of the sentences in the answer; none of a refusal."""
+    beside: tuple[ChunkText, ...] = ()
+    """The chunks of its other sentences."""
+    comes_first: bool = False
+    """Chosen before all others of its kind, whatever its topic."""
 
 
 def choose_asks(
@@ -40,6 +47,8 @@ def choose_asks(
     Within a topic the order is a draw in which a chunk's chance grows with its salience, as far as `salience_weight` says.
     """
     order = random.Random(training.seed)
+    first = [ask for ask in asks if ask.comes_first]
+    asks = [ask for ask in asks if not ask.comes_first]
     topic_of = {chunk_id: topic.topic_id for topic in topics for chunk_id in topic.chunk_ids}
     by_sentence: dict[str, list[Ask]] = defaultdict(list)
     for ask in asks:
@@ -62,26 +71,33 @@ def choose_asks(
                 _draw(queue, order, salience, training.salience_weight)
         while any(queues.values()):
             chosen.extend(queue.pop() for queue in queues.values() if queue)
-    return chosen[:limit]
+    return [*first, *chosen][:limit]
 
 
-def about_asks(communities: Sequence[Community], items: Sequence[ChunkText], allowed: Collection[str], limit: int) -> list[Ask]:
-    """At most one a community, those that count most first: what its most central line says of a thing it is most about."""
-    by_id = {item.chunk.chunk_id: item for item in items}
-    found: list[Ask] = []
-    for community in sorted(communities, key=lambda c: (-c.salience * len(c.chunk_ids), c.community_id)):
-        told = next(
-            (
-                Ask(f"What can you tell me about {name}?", line.text, by_id[line.citation.chunk_id], about=True)
-                for line in community.lines
-                for name in community.key_entities
-                if line.citation.chunk_id in allowed and name in line.text
-            ),
-            None,
-        )
-        if told and told.question not in {ask.question for ask in found}:
-            found.append(told)
-    return found[:limit]
+def share_out(mix: MixSettings, rows: int) -> dict[RowKind, int]:
+    """How many rows each kind may have, `rows` in all: the largest remainders are rounded up."""
+    shares: dict[RowKind, float] = {
+        "self_qa": mix.self_qa,
+        "preference": mix.preference,
+        "diversity": mix.diversity,
+        "context_enhance": mix.context_enhance,
+        "context_critic": mix.context_critic,
+        "refusal": mix.refusal,
+    }
+    whole = sum(shares.values())
+    exact: dict[RowKind, float] = {kind: rows * share / whole for kind, share in shares.items()}
+    counts: dict[RowKind, int] = {kind: int(number) for kind, number in exact.items()}
+    for kind in sorted(exact, key=lambda kind: counts[kind] - exact[kind])[: rows - sum(counts.values())]:
+        counts[kind] += 1
+    return counts
+
+
+def evenly(share: float) -> Iterator[bool]:
+    """True for this share of the turns, spread evenly: no draw, so that few rows have it too."""
+    turn = 0
+    while True:
+        yield int((turn + 1) * share + 0.5) > int(turn * share + 0.5)
+        turn += 1
 
 
 def usable_chunks(items: Sequence[ChunkText], scored: Sequence[ChunkSalience]) -> set[str]:

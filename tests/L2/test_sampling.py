@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 
 from lpm_kernel.L1.records import ChunkSalience, CitedLine, Community
-from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.L2.records import TrainingRow
-from lpm_kernel.L2.sampling import Ask, choose_asks, usable_chunks
-from lpm_kernel.L2.synthesize import find_unsupported_rows, question_of, split_documents, synthesize_rows
+from lpm_kernel.L2.row_gate import find_unsupported_rows, question_of, stored_texts
+from lpm_kernel.L2.sampling import Ask, choose_asks, evenly, share_out, usable_chunks
+from lpm_kernel.L2.synthesize import Memory, split_documents
 from lpm_kernel.records import Topic
 from lpm_kernel.settings import Settings, TrainingSettings
-from tests.fakes import FakeEmbedder, no_progress
-from tests.L2.test_synthesize import NORA, citation_of, items, notes_of, recall_neighbours
+from tests.L2.notes import citation_of, entity, items, memory, notes_of, synthesize
 from tests.samples import make_items
 
 LARGE, SMALL = 40, 4
@@ -67,72 +66,47 @@ def test_switched_off_the_order_is_that_of_no_salience(training: TrainingSetting
     assert choose_asks(ASKS, TOPICS, training, VALUES, 20) == choose_asks(ASKS, TOPICS, training, VALUES, 20)
 
 
-def community_of(number: int, texts: list[int], name: str = "Nova Scotia", salience: float = 0.5) -> Community:
-    """Of some of the notes about Nora's brother."""
-    told = [item for item in items() if f"near harbour {texts[0]}" in item.text]
-    line = f"My brother Col lives in Nova Scotia near harbour {texts[0]}."
-    lines = (CitedLine(line, citation_of(told[0])),)
-    ids = tuple(item.chunk.chunk_id for item in items() if any(f"note-{i}." in item.chunk.filename for i in texts))
-    return Community(f"c{number}", "", (name,), ids, lines, salience, (1.0,))
+def made_of(training: TrainingSettings, communities: list[Community], **known: object) -> list[TrainingRow]:
+    full = memory()
+    told = Memory(communities=communities, entities=full.entities, **known)  # type: ignore[arg-type]
+    return synthesize(training, known=told)[0]
 
 
-def made_of(training: TrainingSettings, communities: list[Community], **options: object) -> list[TrainingRow]:
-    return synthesize_rows(
-        NORA, items(), [], training, recall_neighbours, lambda messages: 0, FakeEmbedder(), None, no_progress,
-        communities=communities, **options,  # type: ignore[arg-type]
-    )[0]  # fmt: skip
+def community_of(number: int, key: str) -> Community:
+    (told, *_) = [item for item in items() if f"near harbour {number}" in item.text]
+    line = CitedLine(f"My brother Col lives in Nova Scotia near harbour {number}.", citation_of(told))
+    return Community(f"c{number}", "", (key,), (told.chunk.chunk_id,), (line,), 0.5, (1.0,))
 
 
-def in_training(training: TrainingSettings) -> list[int]:
-    splits = split_documents([item.chunk.document_sha256 for item in items()], training.held_out_share)
-    return [
-        i
-        for i in range(10)
-        if any(f"note-{i}." in x.chunk.filename and splits[x.chunk.document_sha256] == "train" for x in items())
-    ]
-
-
-def test_a_community_gives_at_most_one_row_that_is_supported_and_shows_its_line(training: TrainingSettings) -> None:
-    own = in_training(training)
-    communities = [
-        community_of(1, own[:3], "Col"),
-        community_of(2, own[3:5], "Nova Scotia"),
-        community_of(3, own[5:], "Nobody"),
-    ]
-    rows = made_of(training, communities)
+def test_what_a_community_is_most_about_is_asked_first_and_once(training: TrainingSettings) -> None:
+    rows = made_of(training, [community_of(1, "Nova Scotia"), community_of(2, "Bath"), community_of(3, "Nobody")])
     about = [row for row in rows if row.kind == "diversity"]
-    assert [question_of(row) for row in about] == ["What can you tell me about Col?", "What can you tell me about Nova Scotia?"]
-    assert find_unsupported_rows(rows, {item.chunk.chunk_id: item.text for item in items()}) == []
+    assert {question_of(row).split(" about ")[1].split("?")[0] for row in about} >= {"Nova Scotia", "Bath"}
+    assert len({question_of(row) for row in about}) == len(about)
+    assert find_unsupported_rows(rows, stored_texts(items())) == []
     for row in about:
-        assert row.split == "train"
-        assert any(row.messages[-1].content in line for line in notes_of(row))
+        assert all(len(notes_of(row)) >= row.answer_sources for row in about)
 
 
-def test_rows_about_communities_take_the_place_of_others(training: TrainingSettings) -> None:
-    few = training.model_copy(update={"max_rows": 12, "held_out_share": 0.0})
-    own = [community_of(1, [1], "Col"), community_of(2, [2], "Nova Scotia")]
-    assert Counter(row.kind == "diversity" for row in made_of(few, own)) == {False: 10, True: 2}
-    for limit in (0, 1):
-        rows = made_of(few.model_copy(update={"about_rows": limit}), own)
-        assert (len(rows), sum(row.kind == "diversity" for row in rows)) == (12, limit)
-    assert made_of(few.model_copy(update={"about_rows": 0}), own) == made_of(few, [])
+def test_no_answer_is_made_of_a_train_and_a_held_out_sentence(training: TrainingSettings) -> None:
+    splits = split_documents([item.chunk.document_sha256 for item in items()], training.held_out_share)
+    assert entity("Col", "PERSON", "brother Col").mentions
+    for row in made_of(training, []):
+        assert len({splits[source.document_sha256] for source in row.sources[: row.answer_sources]}) <= 1
 
 
-def test_no_row_about_a_community_is_made_from_a_held_out_line_or_asks_a_golden_question(
-    training: TrainingSettings,
-) -> None:
-    (out, *_) = [i for i in range(10) if i not in in_training(training)]
-    assert [row for row in made_of(training, [community_of(1, [out], "Col")]) if row.kind == "diversity"] == []
-    own = in_training(training)[0]
-    golden = parse_golden(
-        b'{"questions": [{"id": "q", "question": "What can you tell me about Col?", "expected": ["x"], "document": "a"}], '
-        b'"unanswerable": []}'
-    )
-    rows, _ = synthesize_rows(
-        NORA, items(), [], training, recall_neighbours, lambda messages: 0, FakeEmbedder(), golden, no_progress,
-        communities=[community_of(1, [own], "Col")],
-    )  # fmt: skip
-    assert [row for row in rows if row.kind == "diversity"] == []
+def test_shares_are_rounded_so_that_they_sum_to_the_rows(training: TrainingSettings) -> None:
+    for rows in (0, 1, 2, 7, 16, 60, 160, 1000):
+        counts = share_out(training.mix, rows)
+        assert sum(counts.values()) == rows
+        assert all(abs(counts[kind] - rows * getattr(training.mix, kind)) < 1 for kind in counts)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5, 1.0])
+def test_a_share_of_turns_is_spread_evenly(share: float) -> None:
+    turns = list(islice(evenly(share), 100))
+    for size in (10, 50, 100):
+        assert abs(sum(turns[:size]) - share * size) <= 1
 
 
 @pytest.mark.parametrize("silenced", [{"trust": 0.0}, {"weight": 0.0}])
@@ -143,7 +117,7 @@ def test_what_the_twin_wrote_or_somebody_muted_is_in_no_row(training: TrainingSe
         row if row.chunk_id not in twin else replace(row, **silenced)
         for row in scored({i.chunk.chunk_id: 0.5 for i in items()})
     ]
-    made = made_of(training, [community_of(1, [1], "Col")], salience=rows)
+    made = made_of(training, [community_of(1, "Col")], salience=rows, preferences=memory().preferences)
     assert made
     assert not twin & {chunk_id for row in made for chunk_id in row.source_chunk_ids}
     assert usable_chunks(items(), []) == {item.chunk.chunk_id for item in items()}

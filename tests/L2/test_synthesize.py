@@ -5,59 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import pytest
 import yaml
 
 from lpm_kernel.errors import TrainingError
-from lpm_kernel.L0.embed import ChunkText
+from lpm_kernel.L2.drafts import Draft
+from lpm_kernel.L2.frames import VERDICTS
 from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.L2.prompt import DECLINE, render_chatml, twin_messages
-from lpm_kernel.L2.records import GoldenSet, TrainingRow
-from lpm_kernel.L2.synthesize import (
-    CYCLE,
-    RowTokens,
-    SynthesisCount,
-    find_unsupported_rows,
-    question_of,
-    split_documents,
-    synthesize_rows,
-)
+from lpm_kernel.L2.records import RowRefusal, TrainingRow
+from lpm_kernel.L2.row_gate import find_unsupported_rows, question_of, stored_texts
+from lpm_kernel.L2.synthesize import split_documents
 from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS
-from lpm_kernel.records import Citation, Evidence, Message, Topic, User, sha256_hex
+from lpm_kernel.records import Evidence, Message, Topic, User, sha256_hex
 from lpm_kernel.settings import Settings, TrainingSettings
-from tests.fakes import FakeEmbedder, no_progress
+from tests.L2.notes import NORA, NOTES, citation_of, items, notes_of, synthesize
 from tests.samples import make_items
 
-NORA = User("1", "Nora Whitlock")
-PEOPLE = ["Priya Raman", "Callum Doyle", "Tomasz Zielinski", "Hettie Lark", "Ray Pemberton"]
-PLACES = ["Clevedon", "Bristol", "Bath", "Portishead", "London"]
-NOTES = {
-    f"note-{i}.md": (
-        f"# Note {i}\n\n{PEOPLE[i % 5]} keeps the accounts of shed {i} in {PLACES[i % 5]}.\n\n"
-        f"I bought {i + 2} clocks in {PLACES[i % 5]} on Friday. My brother Col lives in Nova Scotia near harbour {i}.\n\n"
-        f"Gannet dropped {i + 3} plates in row {i} on Monday.\n"
-    )
-    for i in range(10)
-}
-
-
-@lru_cache(maxsize=1)
-def items() -> list[ChunkText]:
-    return make_items("1", NOTES, 24)
-
-
-def recall_neighbours(question: str) -> list[Evidence]:
-    """Every chunk, those that share the most words with the question first."""
-    asked = set(question.lower().split())
-    ranked = sorted(items(), key=lambda item: (-len(asked & set(item.text.lower().split())), item.chunk.chunk_id))
-    return [Evidence(citation_of(item), item.text, 0.5) for item in ranked[:8]]
-
-
-def citation_of(item: ChunkText) -> Citation:
-    chunk = item.chunk
-    return Citation(chunk.chunk_id, chunk.document_sha256, chunk.filename, chunk.byte_start, chunk.byte_end)
+KINDS = {"self_qa", "preference", "diversity", "context_enhance", "context_critic", "refusal"}
 
 
 @pytest.fixture(scope="module")
@@ -67,28 +33,9 @@ def training() -> TrainingSettings:
     return load_settings().training.model_copy(update={"max_rows": 60, "held_out_share": 0.2, "seed": 7})
 
 
-def synthesize(
-    training: TrainingSettings,
-    *,
-    of: Sequence[ChunkText] | None = None,
-    topics: Sequence[Topic] = (),
-    golden: GoldenSet | None = None,
-    user: User = NORA,
-    count: RowTokens = lambda messages: 0,
-) -> tuple[list[TrainingRow], SynthesisCount]:
-    chunks = items() if of is None else of
-    return synthesize_rows(user, chunks, topics, training, recall_neighbours, count, FakeEmbedder(), golden, no_progress)
-
-
 @pytest.fixture(scope="module")
 def rows(training: TrainingSettings) -> list[TrainingRow]:
     return synthesize(training)[0]
-
-
-def notes_of(row: TrainingRow) -> list[str]:
-    """The retrieved lines of a row's prompt."""
-    _, _, lines = row.messages[0].content.partition("\nFrom your notes:\n")
-    return [line.removeprefix("- ") for line in lines.split("\n") if line]
 
 
 def test_the_same_memory_gives_the_same_rows(training: TrainingSettings, rows: list[TrainingRow]) -> None:
@@ -100,49 +47,102 @@ def test_the_same_memory_gives_the_same_rows(training: TrainingSettings, rows: l
 
 def test_a_row_ends_in_its_answer_and_begins_as_a_live_prompt(rows: list[TrainingRow]) -> None:
     for row in rows:
-        assert [message.role for message in row.messages] == ["system", "user", "assistant"]
-        asked = twin_messages(NORA, question_of(row))
+        roles = [message.role for message in row.messages]
+        assert roles == ["system", "user", "assistant"] + (["user", "assistant"] if row.form == "multi_turn" else [])
+        asked = twin_messages(NORA, question_of(row), (), row.messages[1:-2])
         if row.form == "plain":
             assert row.messages[:-1] == asked
         else:
             assert notes_of(row)
             assert row.messages[0].content.startswith(asked[0].content)
+            assert row.messages[1:-1] == asked[1:]
         assert render_chatml(row.messages, open_answer=False).startswith(render_chatml(row.messages[:-1], open_answer=True))
 
 
-def test_kinds_come_in_turn_within_each_split(rows: list[TrainingRow]) -> None:
-    for split in ("train", "held_out"):
-        kinds = [(row.kind, row.form) for row in rows if row.split == split]
-        assert kinds == [CYCLE[i % len(CYCLE)] for i in range(len(kinds))]
-        assert len(kinds) >= len(CYCLE)
+def test_every_kind_form_and_person_is_there_in_its_share(training: TrainingSettings, rows: list[TrainingRow]) -> None:
+    counts = Counter(row.kind for row in rows)
+    assert set(counts) == KINDS
+    assert (len(rows), counts["preference"], counts["refusal"]) == (60, 6, 7)
+    assert {row.form for row in rows} == {"plain", "grounded", "multi_turn"}
+    assert {row.person for row in rows} == {"first", "third"}
+    own = [row for row in rows if row.kind == "self_qa"]
+    assert sum(row.form == "plain" for row in own) <= len(own) / 3, "rows of bare facts teach to ignore notes"
 
 
-def test_every_answer_stands_in_its_first_source(rows: list[TrainingRow]) -> None:
-    texts = {item.chunk.chunk_id: item.text for item in items()}
-    assert find_unsupported_rows(rows, texts) == []
+def test_a_kind_with_no_share_has_no_row(training: TrainingSettings) -> None:
+    mix = training.mix.model_copy(update={"refusal": 0.0, "context_critic": 0.0, "preference": 0.0})
+    made, _ = synthesize(training.model_copy(update={"mix": mix}))
+    assert {row.kind for row in made} == {"self_qa", "diversity", "context_enhance"}
+
+
+def test_without_a_name_nobody_asks_about_the_person(training: TrainingSettings) -> None:
+    made, _ = synthesize(training, user=User("1"))
+    assert {row.person for row in made} == {"first"}
+
+
+def test_somebody_who_asks_by_name_is_told_the_persons_own_sentence(rows: list[TrainingRow]) -> None:
+    third = [row for row in rows if row.person == "third" and row.kind != "refusal"]
+    assert third
+    for row in third:
+        assert "Nora" in question_of(row)
+        assert row.messages[-1].content.startswith('Nora wrote: "')
+
+
+def test_every_answer_stands_in_the_bytes_it_cites(rows: list[TrainingRow]) -> None:
+    assert find_unsupported_rows(rows, stored_texts(items())) == []
     for row in rows:
         answer = row.messages[-1].content
-        assert answer == DECLINE if row.kind == "refusal" else answer in " ".join(texts[row.source_chunk_ids[0]].split())
+        if row.kind == "refusal":
+            assert (answer, row.answer_sources) == (DECLINE, 0)
+        for source in row.sources[: row.answer_sources]:
+            text = NOTES[source.filename].encode()[source.byte_start : source.byte_end].decode()
+            assert " ".join(text.split()) in answer
 
 
-def test_a_grounded_row_shows_the_line_that_answers(rows: list[TrainingRow]) -> None:
-    grounded = [row for row in rows if row.form == "grounded" and row.kind != "refusal"]
-    assert grounded
-    for row in grounded:
-        assert any(row.messages[-1].content in line for line in notes_of(row))
+def test_a_row_with_lines_shows_every_sentence_of_its_answer(rows: list[TrainingRow]) -> None:
+    shown = [row for row in rows if row.form != "plain" and row.kind != "refusal"]
+    assert {row.kind for row in shown} == KINDS - {"refusal"}
+    assert any(row.answer_sources == 2 for row in shown)
+    for row in shown:
+        for source in row.sources[: row.answer_sources]:
+            said = " ".join(NOTES[source.filename].encode()[source.byte_start : source.byte_end].decode().split())
+            assert any(said in line for line in notes_of(row))
 
 
-def test_a_refusal_shows_lines_and_none_that_answers_or_stands_beside_it(rows: list[TrainingRow]) -> None:
+def test_a_request_is_said_again_and_advice_is_judged(rows: list[TrainingRow]) -> None:
+    for row in rows:
+        question, answer = question_of(row), row.messages[-1].content
+        if row.kind == "context_enhance":
+            request = question.split('"')[1]
+            assert answer.startswith(f"{request} For context: ")
+        if row.kind == "context_critic":
+            assert answer.startswith(VERDICTS)
+
+
+def test_a_follow_up_comes_after_an_answer_of_the_persons_own(rows: list[TrainingRow]) -> None:
+    follow_ups = [row for row in rows if row.form == "multi_turn"]
+    assert follow_ups
+    for row in follow_ups:
+        assert question_of(row).startswith("And ")
+        assert any(row.messages[2].content in " ".join(text.split()) for text in NOTES.values())
+        assert len(row.sources) > row.answer_sources, "the earlier turn is cited too"
+
+
+def test_a_refusal_shows_lines_and_none_that_answers_or_stands_beside_it(training: TrainingSettings) -> None:
     """Declining with the answer in sight is what a twin must never learn."""
     position = {item.chunk.chunk_id: i for i, item in enumerate(items())}
-    refusals = [row for row in rows if row.kind == "refusal"]
-    assert refusals
-    for row in refusals:
+    everything, _ = synthesize(training.model_copy(update={"max_rows": 120}))
+    refusals = [row for row in everything if row.kind == "refusal"]
+    hidden = [row for row in refusals if "favourite" not in question_of(row) and len(row.sources) > len(notes_of(row))]
+    assert len(hidden) >= 3
+    for row in hidden:
         source, *shown = row.source_chunk_ids
         assert len(shown) == len(notes_of(row)) >= 2
         for chunk_id in shown:
             same = items()[position[chunk_id]].chunk.filename == items()[position[source]].chunk.filename
             assert not same or abs(position[chunk_id] - position[source]) > 1
+    unmentioned = [row for row in refusals if row not in hidden]
+    assert unmentioned, "some ask what no note tells at all"
 
 
 def test_a_sentence_that_stands_twice_is_in_no_refusal_of_itself(training: TrainingSettings) -> None:
@@ -154,7 +154,8 @@ def test_a_sentence_that_stands_twice_is_in_no_refusal_of_itself(training: Train
     def recall(question: str) -> list[Evidence]:
         return [Evidence(citation_of(item), item.text, 0.5) for item in letters_items]
 
-    made, _ = synthesize_rows(NORA, letters_items, [], training, recall, lambda messages: 0, FakeEmbedder(), None, no_progress)
+    mix = training.mix.model_copy(update={"refusal": 1.0})
+    made, _ = synthesize(training.model_copy(update={"mix": mix}), of=letters_items, recall=recall)
     refusals = [row for row in made if row.kind == "refusal" and "Col" in question_of(row)]
     assert refusals
     assert not any(said in line for row in refusals for line in notes_of(row))
@@ -166,21 +167,22 @@ def test_a_train_row_holds_nothing_of_a_held_out_document(training: TrainingSett
     assert Counter(splits.values()) == {"train": 8, "held_out": 2}
     for row in rows:
         used = {splits[document_of[chunk_id]] for chunk_id in row.source_chunk_ids}
-        assert splits[document_of[row.source_chunk_ids[0]]] == row.split
+        assert row.answer_sources == 0 or splits[document_of[row.source_chunk_ids[0]]] == row.split
         assert row.split == "held_out" or used == {"train"}
 
 
 def test_golden_questions_and_their_like_are_kept_out(training: TrainingSettings, rows: list[TrainingRow]) -> None:
-    held = question_of(rows[0])
+    first = {row.kind: question_of(row) for row in reversed(rows) if row.person == "first" and row.form != "multi_turn"}
+    assert set(first) == KINDS
     content = {
-        "questions": [{"id": "q", "question": held, "expected": ["x"], "document": "note-1.md"}],
-        "unanswerable": [{"id": "u", "question": question_of(rows[1])}],
+        "questions": [{"id": "q", "question": first["self_qa"], "expected": ["x"], "document": "note-1.md"}],
+        "unanswerable": [{"id": f"u-{kind}", "question": first[kind]} for kind in sorted(KINDS - {"self_qa"})],
     }
     golden = parse_golden(yaml.safe_dump(content).encode())
     kept, count = synthesize(training, golden=golden)
-    assert count.too_close_to_golden >= 2
-    asked = {question_of(row) for row in kept}
-    assert not asked & {held, question_of(rows[1])}
+    assert count.too_close_to_golden >= len(KINDS)
+    assert sum(refusal.reason == "golden" for refusal in count.refusals) >= count.too_close_to_golden
+    assert not {question_of(row) for row in kept} & set(first.values())
     assert count.asked == synthesize(training)[1].asked
 
 
@@ -190,21 +192,19 @@ def test_a_row_that_would_be_too_long_has_fewer_lines_and_keeps_the_one_that_ans
     """Five lines of bank statements were 505 tokens of the base model, and one such row stopped the whole training."""
 
     def words(messages: Sequence[Message]) -> int:
-        return 8 * sum(len(message.content.split()) for message in messages)
+        return 4 * sum(len(message.content.split()) for message in messages)
 
     made, count = synthesize(training, count=words)
     assert max(words(row.messages) for row in rows) > MAX_ROW_TOKENS >= max(words(row.messages) for row in made)
     assert count.too_long == 0
-    assert [row.kind for row in made] == [row.kind for row in rows]
-    for row in made:
-        if row.form == "grounded" and row.kind != "refusal":
-            assert any(row.messages[-1].content in line for line in notes_of(row))
-    assert len(made[0].source_chunk_ids) <= len(rows[0].source_chunk_ids)
+    fewer = {row.row_id: len(row.sources) for row in made}
+    assert any(len(row.sources) > fewer.get(row.row_id, 99) for row in rows)
+    assert find_unsupported_rows(made, stored_texts(items())) == []
 
 
 def test_a_row_that_is_too_long_without_any_line_is_left_out_and_counted(training: TrainingSettings) -> None:
     def long_for_gannet(messages: Sequence[Message]) -> int:
-        return MAX_ROW_TOKENS + 1 if "Gannet" in messages[-2].content else 0
+        return MAX_ROW_TOKENS + 1 if "Gannet" in messages[0].content + messages[-2 % len(messages)].content else 0
 
     made, count = synthesize(training, count=long_for_gannet)
     assert count.too_long > 0
@@ -218,6 +218,32 @@ def test_the_count_is_of_what_was_made(training: TrainingSettings, rows: list[Tr
     assert list(count.rows_by_kind) == sorted(count.rows_by_kind)
     assert count.asked >= len(rows)
     assert count.too_close_to_golden == 0
+    assert count.refusals == ()
+
+
+def test_what_a_language_model_words_anew_passes_the_same_gate(training: TrainingSettings) -> None:
+    """One draft is worded soundly, one invents; a third is dropped by the model's own side, with its own id."""
+    changed: dict[str, str] = {}
+
+    def enrich(drafts: list[Draft]) -> tuple[list[Draft], list[RowRefusal]]:
+        plain = [draft for draft in drafts if draft.kind == "self_qa" and draft.person == "first"]
+        sound, liar, lost = plain[3], plain[4], plain[5]
+        changed.update(sound=sound.row_id, liar=liar.row_id, lost=lost.row_id)
+        anew = {
+            sound.row_id: replace(sound, question="What would you say about that?"),
+            liar.row_id: replace(liar, answer="I own a yacht in Monaco."),
+        }
+        kept = [anew.get(draft.row_id, draft) for draft in drafts if draft is not lost]
+        return kept, [RowRefusal(lost.row_id, lost.kind, "no_answer")]
+
+    made, count = synthesize(training, enrich=enrich)
+    by_id = {row.row_id: row for row in made}
+    assert question_of(by_id[changed["sound"]]) == "What would you say about that?"
+    assert {refusal.row_id: refusal.reason for refusal in count.refusals} == {
+        changed["liar"]: "support",
+        changed["lost"]: "no_answer",
+    }
+    assert not {changed["liar"], changed["lost"]} & by_id.keys()
 
 
 @pytest.mark.parametrize("max_rows", [1, 7, 20])
@@ -227,12 +253,10 @@ def test_there_are_at_most_as_many_rows_as_are_set(training: TrainingSettings, m
 
 
 def test_no_sentence_comes_twice_before_each_came_once(training: TrainingSettings) -> None:
-    everything, _ = synthesize(training.model_copy(update={"max_rows": 10_000}))
-    # a refusal hides its sentence, so the order is read from the source and the question of every row
-    sentences = {row.messages[-1].content for row in everything if row.kind != "refusal"}
-    few, _ = synthesize(training.model_copy(update={"max_rows": len(sentences) // 2}))
-    answers = [row.messages[-1].content for row in few if row.kind != "refusal"]
-    assert len(set(answers)) == len(answers)
+    few, _ = synthesize(training.model_copy(update={"max_rows": 20}))
+    own = [row for row in few if row.kind == "self_qa" and row.form != "multi_turn"]
+    cited = [row.sources[0] for row in own]
+    assert len(set(cited)) == len(cited) >= 8
 
 
 def test_a_small_topic_has_its_turn_beside_a_large_one(training: TrainingSettings) -> None:
@@ -240,8 +264,10 @@ def test_a_small_topic_has_its_turn_beside_a_large_one(training: TrainingSetting
     small = [item.chunk.chunk_id for item in items() if item.chunk.filename == names[0]]
     large = [item.chunk.chunk_id for item in items() if item.chunk.filename != names[0]]
     topics = [Topic(name, name, (), tuple(ids), ()) for name, ids in (("large", large), ("small", small))]
-    few, _ = synthesize(training.model_copy(update={"max_rows": 6, "held_out_share": 0.0}), topics=topics)
-    assert sum(row.source_chunk_ids[0] in small for row in few) == 3
+    alone = training.model_copy(update={"max_rows": 16, "held_out_share": 0.0})
+    few, _ = synthesize(alone, topics=topics)
+    own = [row for row in few if row.kind == "self_qa"][3:]
+    assert sum(row.source_chunk_ids[0] in small for row in own) >= len(own) // 2 - 1
 
 
 def test_texts_without_plain_sentences_give_no_rows_and_say_so(training: TrainingSettings) -> None:
@@ -276,16 +302,6 @@ def test_a_document_more_moves_at_most_one_other_between_the_splits() -> None:
     assert sum(before[sha] != after[sha] for sha in hashes) <= 1
 
 
-def test_a_row_that_says_what_its_source_does_not_is_found(rows: list[TrainingRow]) -> None:
-    texts = {item.chunk.chunk_id: item.text for item in items()}
-    sound = next(row for row in rows if row.form == "grounded" and row.kind != "refusal")
-    refusal = next(row for row in rows if row.kind == "refusal")
-    invented = replace(sound, row_id="invented", messages=(*sound.messages[:-1], Message("assistant", "I own a yacht.")))
-    rude = replace(refusal, row_id="rude", messages=(*refusal.messages[:-1], Message("assistant", sound.messages[-1].content)))
-    lost = replace(sound, row_id="lost", sources=(replace(sound.sources[0], chunk_id="gone"),))
-    assert find_unsupported_rows([sound, invented, refusal, rude, lost], texts) == ["invented", "rude", "lost"]
-
-
-def test_the_settings_of_the_project_make_rows(settings: Settings) -> None:
+def test_the_settings_of_the_project_make_rows_of_every_kind(settings: Settings) -> None:
     made, _ = synthesize(settings.training)
-    assert {(row.kind, row.form) for row in made} == set(CYCLE)
+    assert {row.kind for row in made} == KINDS

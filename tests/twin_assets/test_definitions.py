@@ -21,7 +21,11 @@ GRAPH = {
     "biography": {"shades"},
     "salience": {"raw_documents", "chunks", "embeddings", "entities"},
     "communities": {"raw_documents", "chunks", "embeddings", "entities", "salience"},
-    "training_rows": {"chunks", "embeddings", "topics", "salience", "communities"},
+    "training_rows": {
+        *("chunks", "embeddings", "topics", "salience", "communities"),
+        *("entities", "voice_profile", "biography"),
+    },
+    "training_report": {"training_rows", "topics"},
     "lora_adapter": {"training_rows"},
     "gguf_adapter": {"lora_adapter"},
     "merged_model": {"lora_adapter"},
@@ -64,6 +68,8 @@ BLOCKING = {
     "base_gguf_matches_weights",
 }
 WARNING = {
+    "every_kind_has_rows",
+    "row_classes_are_balanced",
     "release_passed_its_gates",
     "release_beats_base_with_retrieval",
     "pack_holds_nine_facts_of_ten",

@@ -25,9 +25,11 @@ from twin_assets.checks.l1 import (
 from twin_assets.checks.l1_memories import memory_holds_what_documents_say, one_voice_without_an_end
 from twin_assets.checks.l2 import (
     adapter_is_finite,
+    every_kind_has_rows,
     gguf_matches_adapter,
     no_golden_question_in_training,
     no_held_out_text_in_training,
+    row_classes_are_balanced,
     rows_are_supported_by_their_sources,
 )
 from twin_assets.checks.l2_evaluation import (
@@ -50,6 +52,7 @@ __all__ = [
     "every_chunk_has_a_salience",
     "every_chunk_has_a_topic",
     "every_citation_is_at_its_bytes",
+    "every_kind_has_rows",
     "every_mention_is_at_its_bytes",
     "every_topic_has_a_shade",
     "gguf_matches_adapter",
@@ -66,6 +69,7 @@ __all__ = [
     "release_beats_base_with_retrieval",
     "release_names_what_is_there",
     "release_passed_its_gates",
+    "row_classes_are_balanced",
     "rows_are_supported_by_their_sources",
     "unanswerable_are_declined",
     "vectors_are_unit_and_searchable",

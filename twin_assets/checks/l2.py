@@ -5,6 +5,7 @@ Does not belong here: repairing anything.
 """
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
@@ -13,12 +14,23 @@ from lpm_kernel.L0.embed import chunk_texts
 from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.records import Adapter, GgufAdapter, TrainingRow
-from lpm_kernel.L2.synthesize import find_golden_rows, find_unsupported_rows, split_documents
+from lpm_kernel.L2.row_gate import (
+    find_excess_rows,
+    find_golden_rows,
+    find_held_out_rows,
+    find_unsupported_rows,
+    stored_texts,
+)
+from lpm_kernel.L2.sampling import share_out
+from lpm_kernel.L2.synthesize import split_documents
 from lpm_kernel.records import Chunk
 from lpm_kernel.stores.blobs import TenantBlobs
 from twin_assets.assets import l2_model
 from twin_assets.checks.claim import claim
 from twin_assets.resources import StoresResource
+
+WHOLE = 1000
+"""Rows by which shares are compared: each share of a thousandth counts."""
 
 MATCH_PROMPTS = 5
 MATCH_POSITIONS = 220
@@ -29,9 +41,9 @@ MATCH_POSITIONS = 220
 def rows_are_supported_by_their_sources(
     context: dg.AssetCheckExecutionContext, stores: StoresResource, training_rows: list[TrainingRow], chunks: list[Chunk]
 ) -> dg.AssetCheckResult:
-    """Each answer stands word for word in the chunk it names first; only a refusal says something else."""
+    """Each answer stands in the bytes it cites, but for the few words that frame it; only a refusal says something else."""
     items = chunk_texts(chunks, fetch_texts(chunks, stores.stores.blobs))
-    unsupported = find_unsupported_rows(training_rows, {item.chunk.chunk_id: item.text for item in items})
+    unsupported = find_unsupported_rows(training_rows, stored_texts(items))
     return dg.AssetCheckResult(passed=not unsupported, metadata={"rows": len(training_rows), "unsupported": unsupported[:10]})
 
 
@@ -56,11 +68,37 @@ def no_golden_question_in_training(
 def no_held_out_text_in_training(
     context: dg.AssetCheckExecutionContext, stores: StoresResource, training_rows: list[TrainingRow], chunks: list[Chunk]
 ) -> dg.AssetCheckResult:
-    """No train row was made from, or shows, a line of a document that was kept out."""
+    """No train row was made from, shows or says a sentence of a document that was kept out."""
     splits = split_documents([chunk.document_sha256 for chunk in chunks], stores.stores.settings.training.held_out_share)
-    held_out = {chunk.chunk_id for chunk in chunks if splits[chunk.document_sha256] == "held_out"}
-    leaking = [row.row_id for row in training_rows if row.split == "train" and held_out & set(row.source_chunk_ids)]
-    return dg.AssetCheckResult(passed=not leaking, metadata={"held_out_chunks": len(held_out), "leaking": leaking[:10]})
+    items = chunk_texts(chunks, fetch_texts(chunks, stores.stores.blobs))
+    leaking = find_held_out_rows(training_rows, items, splits)
+    held_out = sum(splits[chunk.document_sha256] == "held_out" for chunk in chunks)
+    return dg.AssetCheckResult(passed=not leaking, metadata={"held_out_chunks": held_out, "leaking": leaking[:10]})
+
+
+@claim(l2_model.training_rows, blocking=False)
+def every_kind_has_rows(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, training_rows: list[TrainingRow]
+) -> dg.AssetCheckResult:
+    """Each kind that the settings give a share has a train row. A person with few notes may have no preference to ask for."""
+    wanted = share_out(stores.stores.settings.training.mix, WHOLE)
+    there = {row.kind for row in training_rows if row.split == "train"}
+    missing = sorted(kind for kind, share in wanted.items() if share and kind not in there)
+    return dg.AssetCheckResult(
+        passed=not missing, severity=dg.AssetCheckSeverity.WARN, metadata={"missing": missing, "kinds": len(there)}
+    )
+
+
+@claim(l2_model.training_rows, blocking=False)
+def row_classes_are_balanced(
+    context: dg.AssetCheckExecutionContext, stores: StoresResource, training_rows: list[TrainingRow]
+) -> dg.AssetCheckResult:
+    """No kind but `self_qa` has much more than its share of the train rows: too many refusals teach a twin to decline."""
+    excess = find_excess_rows(training_rows, stores.stores.settings.training.mix)
+    counts = Counter(row.kind for row in training_rows if row.split == "train")
+    return dg.AssetCheckResult(
+        passed=not excess, severity=dg.AssetCheckSeverity.WARN, metadata={**counts, "rows_in_excess": len(excess)}
+    )
 
 
 @claim(l2_model.lora_adapter)
