@@ -70,7 +70,7 @@ class SynthesisCount:
     """Chosen, but with more tokens than a training row may have even without a retrieved line."""
     rows_by_kind: dict[str, int]
     refusals: tuple[RowRefusal, ...]
-    """Every question that was refused for a golden one, and every draft that became no row."""
+    """Every question that was refused for a golden one, every draft that became no row, and what kept its own words."""
 
 
 def synthesize_rows(

@@ -46,7 +46,7 @@ def evaluation(
         gguf_adapter,
         context.instance.get_dynamic_partitions(users.name or ""),
         adapter_folder(),
-        None,
+        stores.stores.writer,
         progress_of(context),
     )
     return Made(report, metadata=_figures(report), version=sha256_hex(encode_record(replace(report, seconds=0.0))))

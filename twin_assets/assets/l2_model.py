@@ -14,6 +14,7 @@ from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L1.records import Biography, ChunkSalience, Community
 from lpm_kernel.L2.base_model import prepare_base
 from lpm_kernel.L2.engine import cache_folder
+from lpm_kernel.L2.enrich import enrich_drafts
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.records import Adapter, RowRefusal, TrainingRow
 from lpm_kernel.L2.stages import ConvertRequest
@@ -21,11 +22,12 @@ from lpm_kernel.L2.synthesize import Memory, synthesize_rows
 from lpm_kernel.L2.training_batches import row_counter
 from lpm_kernel.L2.training_report import as_markdown, count_all, report_rows
 from lpm_kernel.layout import asset_key
+from lpm_kernel.llm_items import CallCache
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Chunk, EmbeddingTable, Entity, Topic, VoiceProfile, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.users import get_user
-from twin_assets.resources import StoresResource
+from twin_assets.resources import StoresResource, writing_cost
 from twin_assets.stages import Made, progress_of, stage
 from twin_assets.training_runs import adapter_figures, asked_tags, observed, train_request
 
@@ -66,6 +68,9 @@ def training_rows(
         load_golden(port.blobs, user_id),
         progress,
         Memory(salience, communities, entities, voice_profile.preferences, biography),
+        lambda drafts: enrich_drafts(
+            drafts, user, voice_profile, port.writer, CallCache(port.blobs, user_id, "rows"), port.settings, progress
+        ),
     )
     TenantBlobs(port.blobs, user_id).put(asset_key(user_id, ROW_REFUSALS, "jsonl"), encode_records(count.refusals))
     return Made(
@@ -78,6 +83,7 @@ def training_rows(
             "questions_too_close_to_golden": count.too_close_to_golden,
             "rows_too_long": count.too_long,
             "drafts_refused": len(count.refusals),
+            **writing_cost(port.writer, port.settings.models),
         },
         version=sha256_hex(encode_records(rows)),
     )
