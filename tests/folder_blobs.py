@@ -5,36 +5,40 @@ Belongs here: the fake. Does not belong here: tests; the contract suite runs aga
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from lpm_kernel.errors import StoreError
 
+PART = ".part-"
+
 
 class FolderBlobs:
-    """One file an object; a name appears when all of it is written."""
+    """One file an object, its key quoted into one name; a name appears when all of it is written."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / quote(key, safe="")
 
     def put(self, key: str, data: bytes) -> None:
-        path = self._folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_bytes(data)
-        part.replace(path)
+        write_whole(self._path(key), data)
 
     def put_file(self, key: str, path: Path) -> None:
         self.put(key, path.read_bytes())
 
     def get(self, key: str) -> bytes:
         try:
-            return (self._folder / key).read_bytes()
+            return self._path(key).read_bytes()
         except FileNotFoundError:
             raise StoreError("blob_not_found", f"no object at {key}", retryable=False) from None
 
     def get_file(self, key: str, path: Path) -> None:
-        path.write_bytes(self.get(key))
+        write_whole(path, self.get(key))
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         data = self.get(key)[start:end]
@@ -43,15 +47,20 @@ class FolderBlobs:
         return data
 
     def exists(self, key: str) -> bool:
-        return (self._folder / key).is_file()
+        return self._path(key).is_file()
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        paths = (path for path in self._folder.rglob("*") if path.is_file() and not path.name.endswith(".part"))
-        keys = sorted(path.relative_to(self._folder).as_posix() for path in paths)
-        yield from (key for key in keys if key.startswith(prefix))
+        keys = (unquote(path.name) for path in self._folder.iterdir() if not path.name.startswith(PART))
+        yield from sorted(key for key in keys if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
-        (self._folder / key).unlink(missing_ok=True)
+        self._path(key).unlink(missing_ok=True)
 
     def check(self) -> None:
         pass
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    part = path.with_name(f"{PART}{uuid.uuid4().hex}")
+    part.write_bytes(data)
+    part.replace(path)

@@ -56,7 +56,7 @@ def s3_addresses(request: pytest.FixtureRequest) -> Callable[[str | None], Addre
 @pytest.fixture(params=["embedded", "fake", "folder", *CLOUD])
 def blobs(request: pytest.FixtureRequest) -> Iterator[Blobs]:
     if request.param == "folder":
-        yield FolderBlobs(request.getfixturevalue("tmp_path"))
+        yield FolderBlobs(request.getfixturevalue("tmp_path_factory").mktemp("blobs"))
         return
     if request.param == "fake":
         yield MemoryBlobs()
