@@ -31,7 +31,7 @@ from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.compute import Progress
 
 TRAINER_VERSION = "2"
-ROW_SETTINGS = {"max_rows", "salience_weight", "about_rows", "held_out_share"}
+ROW_SETTINGS = {"max_rows", "salience_weight", "mix", "third_person_share", "held_out_share"}
 """Of the training section: what shapes the rows, whose checksums say all of it."""
 RUN_SETTINGS = {"threads", "checkpoint_every_steps", "prefix_cache_mb", "incremental", "replay_share"}
 """Of the training section: what changes how an adapter comes to be and none of its weights, or is said by the rows it takes."""
