@@ -33,7 +33,7 @@ from lpm_kernel.L2.records import TrainingRow
 from lpm_kernel.stores.llm import AdapterFile, Llm
 from lpm_kernel.stores.open import Stores
 
-PEERS = {"ours": "ours", "transformers Trainer": "trainer", TRL: "trl"}
+PEERS = {"ours": "ours", "transformers Trainer": "trainer", TRL: "trl", "ours, no skill": "nothing"}
 YARDSTICK = "transformers Trainer"
 USER = "1"
 

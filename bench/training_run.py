@@ -1,4 +1,4 @@
-"""One training in a process of its own: `python -m bench.training_run ours|trainer|trl ROWS FOLDER`.
+"""One training in a process of its own: `python -m bench.training_run ours|trainer|trl|nothing ROWS FOLDER`.
 
 Ours runs first: the others take the shape of the LoRA from the config it leaves, so that all train the same one.
 """
@@ -20,9 +20,13 @@ from lpm_kernel.L2.base_model import BaseModel, prepare_base
 from lpm_kernel.L2.engine import cache_folder
 from lpm_kernel.L2.prompt import neutralise, render_chatml
 from lpm_kernel.L2.records import TrainingRow
+from lpm_kernel.L2.skill import find_skill
 from lpm_kernel.L2.train import train_adapter
 from lpm_kernel.L2.training_batches import encode_rows
 from lpm_kernel.settings import TrainingSettings, load_settings
+
+NOTHING_RATE = 1e-3
+"""Of a training that begins with nothing: at the rate of the settings it would hardly move in one epoch."""
 
 SHAPE = ("r", "lora_alpha", "lora_dropout", "bias", "target_modules", "task_type", "layers_to_transform")
 
@@ -33,7 +37,7 @@ def main() -> None:
     settings = load_settings()
     base = prepare_base(settings.models, cache_folder(), silent)
     tokens = settings.training.epochs * sum(len(row.ids) for row in encode_rows(rows, base.hf_dir))
-    work = {"ours": ours, "trainer": trainer, "trl": trl}[which]
+    work = {"ours": ours, "trainer": trainer, "trl": trl, "nothing": nothing}[which]
     seconds = work(rows, base, settings.training, Path(folder))
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     # All by the same count of tokens: TRL's template adds a line break to each answer.
@@ -41,7 +45,14 @@ def main() -> None:
 
 
 def ours(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, folder: Path) -> float:
-    return train_adapter(rows, base, training, folder / "ours", silent).seconds
+    start = find_skill(base, training, cache_folder()).path if load_settings().skill.start else None
+    return train_adapter(rows, base, training, folder / "ours", silent, start_adapter=start).seconds
+
+
+def nothing(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, folder: Path) -> float:
+    """Ours without the skill adapter, at a rate of its own: whether that adapter pays."""
+    alone = training.model_copy(update={"learning_rate": NOTHING_RATE})
+    return train_adapter(rows, base, alone, folder / "nothing", silent).seconds
 
 
 def trainer(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, folder: Path) -> float:
@@ -56,7 +67,7 @@ def trainer(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings
         reply = tokenizer(neutralise(row.messages[-1].content) + "<|im_end|>", add_special_tokens=False)["input_ids"]
         examples.append({"input_ids": prompt + reply, "labels": [-100] * len(prompt) + reply})
     loop = Trainer(
-        model=get_peft_model(model, _shape(folder)),
+        model=_begun(get_peft_model(model, _shape(folder)), base, training),
         args=TrainingArguments(**_arguments(rows, training, folder / "trainer")),
         train_dataset=examples,  # type: ignore[arg-type]
         data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
@@ -68,6 +79,7 @@ def trl(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, fo
     """Prompt and completion as message lists: TRL then takes the loss of completions only. What it would switch on by
     itself (bf16, which this kind of processor computes slowly, and gradient checkpointing) is off, as it is for the others."""
     from datasets import Dataset  # type: ignore[import-not-found]
+    from peft import get_peft_model
     from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found]
 
     model, tokenizer = _start(base, training)
@@ -75,11 +87,10 @@ def trl(rows: list[TrainingRow], base: BaseModel, training: TrainingSettings, fo
     examples = Dataset.from_list([{"prompt": messages[:-1], "completion": messages[-1:]} for messages in said])
     arguments = _arguments(rows, training, folder / "trl")
     loop = SFTTrainer(
-        model=model,
+        model=_begun(get_peft_model(model, _shape(folder)), base, training),
         args=SFTConfig(**arguments, bf16=False, gradient_checkpointing=False, max_length=None, packing=False),
         train_dataset=examples,
         processing_class=tokenizer,
-        peft_config=_shape(folder),
     )
     return _run(loop, folder / "trl")
 
@@ -93,6 +104,16 @@ def _start(base: BaseModel, training: TrainingSettings) -> tuple[Any, Any]:
     torch.manual_seed(training.seed)
     model = AutoModelForCausalLM.from_pretrained(base.hf_dir, dtype=torch.float32)
     return model, AutoTokenizer.from_pretrained(base.hf_dir)
+
+
+def _begun(model: Any, base: BaseModel, training: TrainingSettings) -> Any:
+    """With the weights that ours begins with too."""
+    if load_settings().skill.start:
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        set_peft_model_state_dict(model, load_file(find_skill(base, training, cache_folder()).path))
+    return model
 
 
 def _shape(folder: Path) -> Any:
