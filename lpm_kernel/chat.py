@@ -18,6 +18,7 @@ from lpm_kernel.errors import IngestionError, LlmError, StoreError, UserInputErr
 from lpm_kernel.L2.adapter_files import fetch_adapter
 from lpm_kernel.L2.prompt import DECLINE, fit_messages
 from lpm_kernel.L2.release import read_communities
+from lpm_kernel.recall.confidence import seeks_knowledge
 from lpm_kernel.recall.plan import Line, Part, recall_lines
 from lpm_kernel.recall.turn_preferences import preference_memories
 from lpm_kernel.recall.write_gate import remember_turn, write_memories
@@ -195,7 +196,13 @@ def stream_turn(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterato
 def _pieces(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterator[str]:
     user_id, release = turn.user.user_id, turn.release
     adapter = fetch_adapter(stores.blobs, user_id, release.gguf_key, release.gguf_sha256, release.base_sha256, adapters)
-    return llm.stream(turn.messages, tenant=user_id, adapter=adapter, max_tokens=stores.settings.models.answer_tokens)
+    return llm.stream(
+        turn.messages,
+        tenant=user_id,
+        adapter=adapter,
+        max_tokens=stores.settings.models.answer_tokens,
+        declining=DECLINE if turn.lines and seeks_knowledge(turn.asked.content) else None,
+    )
 
 
 def answer(stores: Stores, llm: Llm, user_id: str, question: str, adapters: Path, session_id: str | None = None) -> Answer:

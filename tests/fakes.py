@@ -219,6 +219,7 @@ class LlmCall:
     tenant: str
     adapter: AdapterFile | None
     max_tokens: int
+    declining: str | None = None
 
 
 class FakeLlm:
@@ -237,16 +238,28 @@ class FakeLlm:
         return len(render_chatml(messages, open_answer=True).split())
 
     def stream(
-        self, messages: Sequence[Message], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+        self,
+        messages: Sequence[Message],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+        max_tokens: int,
+        declining: str | None = None,
     ) -> Iterator[str]:
         self._check([messages], adapter, max_tokens)
-        return self._pieces(messages, tenant, adapter, max_tokens)
+        return self._pieces(messages, tenant, adapter, max_tokens, declining)
 
     def answer_batch(
-        self, conversations: Sequence[Sequence[Message]], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+        max_tokens: int,
+        declining: str | None = None,
     ) -> list[str]:
         self._check(conversations, adapter, max_tokens)
-        return ["".join(self._pieces(messages, tenant, adapter, max_tokens)) for messages in conversations]
+        return ["".join(self._pieces(messages, tenant, adapter, max_tokens, declining)) for messages in conversations]
 
     def _check(self, conversations: Sequence[Sequence[Message]], adapter: AdapterFile | None, max_tokens: int) -> None:
         if self.closed:
@@ -256,8 +269,10 @@ class FakeLlm:
         if any(self.prompt_tokens(messages) + max_tokens > self.context_tokens for messages in conversations):
             raise LlmError("prompt_too_long", f"no room for {max_tokens} tokens behind the prompt", retryable=False)
 
-    def _pieces(self, messages: Sequence[Message], tenant: str, adapter: AdapterFile | None, max_tokens: int) -> Iterator[str]:
-        self.calls.append(LlmCall(tuple(messages), tenant, adapter, max_tokens))
+    def _pieces(
+        self, messages: Sequence[Message], tenant: str, adapter: AdapterFile | None, max_tokens: int, declining: str | None
+    ) -> Iterator[str]:
+        self.calls.append(LlmCall(tuple(messages), tenant, adapter, max_tokens, declining))
         assert self.answers, "more was asked than answers were queued"
         answer = self.answers.popleft()
         if isinstance(answer, Exception):

@@ -124,12 +124,21 @@ def ask(
         fit_messages(user, question, pack, (), llm, evaluation.answer_tokens)[0]
         for question, pack in zip(questions, packs, strict=True)
     ]
-    order = sorted(range(len(prompts)), key=lambda i: sum(len(message.content) for message in prompts[i]))
-    batches = [order[i : i + evaluation.batch] for i in range(0, len(order), evaluation.batch)]
+    # as a chat does: where lines are shown for a question about the person, declining is weighed against the answer
+    weighed = [bool(pack) and seeks_knowledge(question) for question, pack in zip(questions, packs, strict=True)]
+    order = sorted(range(len(prompts)), key=lambda i: (weighed[i], sum(len(message.content) for message in prompts[i])))
+    parts = [[i for i in order if weighed[i] == alike] for alike in (False, True)]
+    batches = [part[i : i + evaluation.batch] for part in parts for i in range(0, len(part), evaluation.batch)]
 
     def answer(batch: Sequence[int]) -> list[str]:
         conversations: list[Sequence[Message]] = [prompts[i] for i in batch]
-        return llm.answer_batch(conversations, tenant=user.user_id, adapter=adapter, max_tokens=evaluation.answer_tokens)
+        return llm.answer_batch(
+            conversations,
+            tenant=user.user_id,
+            adapter=adapter,
+            max_tokens=evaluation.answer_tokens,
+            declining=DECLINE if weighed[batch[0]] else None,
+        )
 
     replies: list[str] = [""] * len(prompts)
     with ThreadPoolExecutor(max_workers=slots) as pool:

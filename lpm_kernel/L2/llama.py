@@ -19,14 +19,17 @@ from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.context_pool import ContextPool, Owner, Place, engine_closed
 from lpm_kernel.L2.llama_batch import decode_together
 from lpm_kernel.L2.llama_native import Context, Weights
-from lpm_kernel.L2.llama_stream import decode_one, whole_characters
-from lpm_kernel.L2.prompt import render_chatml
+from lpm_kernel.L2.llama_stream import decode_one, decode_or_decline, whole_characters
+from lpm_kernel.L2.prompt import ANSWER_END, neutralise, render_chatml
 from lpm_kernel.records import Message
 from lpm_kernel.stores.llm import AdapterFile
 
 ADAPTERS_KEPT = 16
 CONTEXT_STEP_TOKENS = 256
 """llama.cpp rounds a context's size up to this."""
+
+DECLINING_TOKENS = 32
+"""Room beyond a prompt and its answer for weighing what declines."""
 
 PLACE_WAIT_S = 60.0
 """How long a stream waits for its turn before it says that the engine is busy."""
@@ -75,9 +78,15 @@ class LlamaCpp:
             return len(self._tokenize(messages))
 
     def stream(
-        self, messages: Sequence[Message], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+        self,
+        messages: Sequence[Message],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+        max_tokens: int,
+        declining: str | None = None,
     ) -> Iterator[str]:
-        """Pieces of the greedy answer, as they are decoded, each whole characters.
+        """Pieces of the greedy answer, as they are decoded, each whole characters; with `declining` when all is decoded.
 
         What is wrong with the prompt or the adapter is raised here, before the first piece is asked for. Closing the iterator
         early gives its place to the next caller.
@@ -85,10 +94,16 @@ class LlamaCpp:
         """
         with self._in_use(), self._adapters.borrow(adapter):
             ids = self._prompt(messages, max_tokens)
-        return self._pieces(ids, tenant, adapter, max_tokens)
+        return self._pieces(ids, tenant, adapter, max_tokens, self._declining(declining))
 
     def answer_batch(
-        self, conversations: Sequence[Sequence[Message]], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+        max_tokens: int,
+        declining: str | None = None,
     ) -> list[str]:
         """Greedy answers to several prompts of one tenant, decoded together, in the order given.
 
@@ -100,11 +115,12 @@ class LlamaCpp:
                 return []
             with self._batches.lend(BATCH) as place, self._adapters.borrow(adapter) as attached:
                 place.owner = BATCH
-                room = max(map(len, prompts)) + max_tokens
+                words = self._declining(declining)
+                room = max(map(len, prompts)) + max(max_tokens, len(words))
                 context = self._batch_context(place, min(len(prompts), self._batch), room)
                 try:
                     context.attach(attached)
-                    answers = decode_together(context, prompts, max_tokens, self._weights.ends_answer)
+                    answers = decode_together(context, prompts, max_tokens, self._weights.ends_answer, words)
                 finally:
                     context.forget()
                     context.attach(None)
@@ -158,13 +174,19 @@ class LlamaCpp:
     def _tokenize(self, messages: Sequence[Message]) -> list[int]:
         return self._weights.tokenize(render_chatml(messages, open_answer=True))
 
-    def _pieces(self, ids: list[int], tenant: str, adapter: AdapterFile | None, max_tokens: int) -> Iterator[str]:
+    def _declining(self, words: str | None) -> list[int]:
+        return [] if words is None else self._weights.tokenize(neutralise(words) + ANSWER_END)
+
+    def _pieces(
+        self, ids: list[int], tenant: str, adapter: AdapterFile | None, max_tokens: int, declining: list[int]
+    ) -> Iterator[str]:
         owner = (tenant, adapter.sha256 if adapter else None)
         with self._in_use(), self._streams.lend(owner, PLACE_WAIT_S) as place, self._adapters.borrow(adapter) as attached:
-            place.context = place.context or Context(self._weights, 1, self._context_tokens)
+            # the prompt leaves room for an answer, and declining may be longer than the longest that was asked for
+            place.context = place.context or Context(self._weights, 1, self._context_tokens + DECLINING_TOKENS)
             place.context.attach(attached)
             try:
-                yield from whole_characters(self._written(place, place.context, owner, ids, max_tokens))
+                yield from whole_characters(self._written(place, place.context, owner, ids, max_tokens, declining))
             except LlmError:
                 # What a failed decode left in the context is unknown.
                 place.owner = None
@@ -173,8 +195,15 @@ class LlamaCpp:
                 # No pointer stays behind in the context that an eviction could free.
                 place.context.attach(None)
 
-    def _written(self, place: Place, context: Context, owner: Owner, ids: list[int], max_tokens: int) -> Iterator[bytes]:
-        for token in decode_one(place, context, owner, ids, max_tokens, self._weights.ends_answer):
+    def _written(
+        self, place: Place, context: Context, owner: Owner, ids: list[int], max_tokens: int, declining: list[int]
+    ) -> Iterator[bytes]:
+        ends = self._weights.ends_answer
+        if declining:
+            tokens = decode_or_decline(place, context, owner, ids, declining, max_tokens, ends)
+        else:
+            tokens = decode_one(place, context, owner, ids, max_tokens, ends)
+        for token in tokens:
             if self._closed:
                 raise engine_closed()
             yield self._weights.piece(token)

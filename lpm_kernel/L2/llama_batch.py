@@ -8,6 +8,7 @@ Why together: one step for 8 sequences costs about as much as 2.5 steps for one,
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -18,10 +19,25 @@ WORTH_COPYING_TOKENS = 4
 
 
 def decode_together(
-    context: Context, prompts: Sequence[Sequence[int]], max_tokens: int, ends_answer: Callable[[int], bool]
+    context: Context,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    ends_answer: Callable[[int], bool],
+    declining: Sequence[int] = (),
 ) -> list[list[int]]:
-    """Greedy continuations of the prompts, in order, without the token that ended each. The context must be empty."""
-    return _Together(context, prompts, max_tokens, ends_answer).run()
+    """Greedy continuations of the prompts, in order, without the token that ended each. The context must be empty.
+
+    With `declining` that is the answer to a prompt after which, as a whole, it is likelier than the greedy one.
+    """
+    return _Together(context, prompts, max_tokens, ends_answer, declining).run()
+
+
+def score_after(context: Context, sequence: int, ids: Sequence[int], answer: Sequence[int]) -> float:
+    """Log-likelihood of an answer after the prompt that the sequence holds; it holds the prompt alone again afterwards."""
+    context.cut(sequence, len(ids) - 1)
+    likelihood = sum(context.score(sequence, len(ids) - 1, [ids[-1], *answer]))
+    context.cut(sequence, len(ids))
+    return likelihood
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
@@ -31,12 +47,22 @@ def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
 
 class _Together:
     def __init__(
-        self, context: Context, prompts: Sequence[Sequence[int]], max_tokens: int, ends_answer: Callable[[int], bool]
+        self,
+        context: Context,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        ends_answer: Callable[[int], bool],
+        declining: Sequence[int],
     ) -> None:
         self.context = context
         self.prompts = prompts
         self.max_tokens = max_tokens
         self.ends_answer = ends_answer
+        self.declining = declining
+        self.likelihoods = [0.0 for _ in prompts]
+        """Of each answer as far as it is written."""
+        self.bounds = [-math.inf for _ in prompts]
+        """Under which the answer is to decline."""
         self.answers: list[list[int]] = [[] for _ in prompts]
         self.waiting = deque(range(len(prompts)))
         self.live: list[int] = []
@@ -50,6 +76,9 @@ class _Together:
         while self.live:
             tokens = [self.answers[prompt][-1] for prompt in self.live]
             likeliest = self.context.step(tokens, [len(self.held[sequence]) for sequence in range(len(self.live))])
+            if self.declining:
+                for sequence, prompt in enumerate(self.live):
+                    self.likelihoods[prompt] += self.context.sureness(sequence)
             for sequence, token in enumerate(tokens):
                 self.held[sequence].append(token)
             # From the last to the first: a freed place is filled from the end, which is then already looked at.
@@ -60,6 +89,9 @@ class _Together:
 
     def _accept(self, prompt: int, token: int) -> bool:
         """Take the token into the answer; False when the answer is finished with or without it."""
+        if self.likelihoods[prompt] < self.bounds[prompt]:
+            self.answers[prompt] = [token for token in self.declining if not self.ends_answer(token)]
+            return False
         if self.ends_answer(token):
             return False
         self.answers[prompt].append(token)
@@ -87,7 +119,11 @@ class _Together:
             kept = min(kept, len(ids) - 1)
             self.context.cut(sequence, kept)
             self.held[sequence] = list(ids)
-            if self._accept(prompt, self.context.extend(sequence, kept, ids[kept:])):
+            token = self.context.extend(sequence, kept, ids[kept:])
+            if self.declining:
+                self.likelihoods[prompt] = self.context.sureness(-1)
+                self.bounds[prompt] = score_after(self.context, sequence, ids, self.declining)
+            if self._accept(prompt, token):
                 self.live[sequence : sequence + 1] = [prompt]
                 return True
         return False

@@ -202,6 +202,13 @@ class Context:
             found.append(float(logits[token] - highest - np.log(np.exp(logits - highest).sum())))
         return found
 
+    def sureness(self, index: int) -> float:
+        """Log-probability of the likeliest token after one position of the last decode; -1 is the last one. Units: nats."""
+        import numpy as np
+
+        logits = self._logits(index).astype(np.float64)
+        return -float(np.log(np.exp(logits - logits.max()).sum()))
+
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> list[int]:
         """Append one token to each of the sequences 0, 1, 2...; return the likeliest next token of each.
 

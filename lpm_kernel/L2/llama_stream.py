@@ -7,10 +7,11 @@ Does not belong here: several answers at once (`llama_batch.py`), waiting for a 
 from __future__ import annotations
 
 import codecs
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from lpm_kernel.L2.context_pool import Owner, Place
-from lpm_kernel.L2.llama_batch import common_prefix
+from lpm_kernel.L2.llama_batch import common_prefix, score_after
 from lpm_kernel.L2.llama_native import Context
 
 
@@ -39,6 +40,35 @@ def decode_one(
             following = context.extend(0, len(place.held), [token])
             place.held.append(token)
             token = following
+
+
+def decode_or_decline(
+    place: Place,
+    context: Context,
+    owner: Owner,
+    ids: Sequence[int],
+    declining: Sequence[int],
+    max_tokens: int,
+    ends_answer: Callable[[int], bool],
+) -> Iterator[int]:
+    """As `decode_one`, but where declining as a whole is likelier than the greedy answer: that. Nothing comes before that.
+
+    Why as a whole: word by word a small model is drawn into the nearest fact; asked which of two answers it would give, it
+    mostly knows better.
+    """
+    written: list[int] = []
+    likelihood, bound = 0.0, -math.inf
+    for token in decode_one(place, context, owner, ids, max_tokens, lambda token: False):
+        likelihood += context.sureness(-1)
+        if not written:
+            bound = score_after(context, 0, ids, declining)
+        if likelihood < bound:
+            yield from (token for token in declining if not ends_answer(token))
+            return
+        if ends_answer(token):
+            break
+        written.append(token)
+    yield from written
 
 
 def whole_characters(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -17,6 +17,8 @@ from lpm_kernel.stores.llm import Llm
 DECLINE = "I have nothing about that in my notes."
 """The one sentence a twin is trained to say when its notes do not answer."""
 
+ANSWER_END = "<|im_end|>"
+
 _HEADING_MARK = re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE)
 _BLOCK_MARK = re.compile(r"\A\s*(?:>\s*|[*+-]+\s+)*")  # with its space: "-5 °C" and "+44 117" keep their signs
 

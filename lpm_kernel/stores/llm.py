@@ -39,18 +39,33 @@ class Llm(Protocol):
         ...
 
     def stream(
-        self, messages: Sequence[Message], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+        self,
+        messages: Sequence[Message],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+        max_tokens: int,
+        declining: str | None = None,
     ) -> Iterator[str]:
         """Pieces of the greedy answer, as they are decoded. `tenant` is whose cached state may be reused, nobody else's.
+
+        With `declining` the answer is these words where the model finds them, as a whole, likelier than its greedy answer; no
+        piece comes before that is known.
 
         Raises: LlmError `prompt_too_long` (permanent), `adapter_refused` (permanent), `decode_failed` (retryable).
         """
         ...
 
     def answer_batch(
-        self, conversations: Sequence[Sequence[Message]], *, tenant: str, adapter: AdapterFile | None = None, max_tokens: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+        max_tokens: int,
+        declining: str | None = None,
     ) -> list[str]:
-        """Greedy answers to several prompts of one tenant, decoded together, in the order given."""
+        """Greedy answers to several prompts of one tenant, decoded together, in the order given; `declining` as in `stream`."""
         ...
 
     def close(self) -> None: ...

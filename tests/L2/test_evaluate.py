@@ -51,9 +51,9 @@ def evaluate(
 class Parrot(FakeLlm):
     """Answers by what it was asked, so that the order of the questions does not matter."""
 
-    def answer_batch(self, conversations, *, tenant, adapter=None, max_tokens):  # type: ignore[no-untyped-def]
+    def answer_batch(self, conversations, *, tenant, adapter=None, max_tokens, declining=None):  # type: ignore[no-untyped-def]
         self.answers.extend(self._reply(messages, adapter) for messages in conversations)
-        return super().answer_batch(conversations, tenant=tenant, adapter=adapter, max_tokens=max_tokens)
+        return super().answer_batch(conversations, tenant=tenant, adapter=adapter, max_tokens=max_tokens, declining=declining)
 
     def _reply(self, messages: list[Message], adapter: AdapterFile | None) -> str:
         question, sees_notes = messages[-1].content, "From your notes" in messages[0].content
@@ -155,10 +155,10 @@ class TwoVoices(FakeLlm):
         super().__init__()
         self.own = own
 
-    def answer_batch(self, conversations, *, tenant, adapter=None, max_tokens):  # type: ignore[no-untyped-def]
+    def answer_batch(self, conversations, *, tenant, adapter=None, max_tokens, declining=None):  # type: ignore[no-untyped-def]
         said = self.own if adapter else BASE
         self.answers.extend(said[int(messages[-1].content.split()[1].strip("?"))] for messages in conversations)
-        return super().answer_batch(conversations, tenant=tenant, adapter=adapter, max_tokens=max_tokens)
+        return super().answer_batch(conversations, tenant=tenant, adapter=adapter, max_tokens=max_tokens, declining=declining)
 
 
 def test_answers_in_the_persons_own_manner_are_nearer_than_the_bases() -> None:
@@ -184,3 +184,17 @@ def test_an_exam_without_a_question_counts_nothing() -> None:
     report = evaluate(Parrot(), Exam("held_out", ()))
     assert (report.questions, report.in_pack, set(report.correct.values())) == (0, 0, {0})
     assert report.scores == report.comparisons == ()
+
+
+def test_declining_is_weighed_where_lines_are_shown_for_a_question_and_only_there() -> None:
+    """As in a chat. Without lines the model would be asked for what it cannot have learnt, and a request is no question."""
+    llm = Parrot()
+    please = Probe("q3", "memory_self", "Tell me what your cat is called.", ("Pilchard",))
+    evaluate(llm, golden(CAT, please))
+    weighed = {(call.messages[-1].content, "From your notes" in call.messages[0].content, call.declining) for call in llm.calls}
+    assert weighed == {
+        (CAT.question, True, DECLINE),
+        (CAT.question, False, None),
+        (please.question, True, None),
+        (please.question, False, None),
+    }
