@@ -14,6 +14,12 @@ LEAVES_OUT = "That leaves out what matters."
 VERDICTS = (FITS, FITS_NOT, LEAVES_OUT)
 """What the twin says first about an expert's reply."""
 
+JUDGING_WORDS = (
+    "advice agree clash conflict conflicts consider differ disagree expert fit fits instead match matches note notes prefer "
+    "reply rather say says suggest suggestion suit suits wrong right against wrote written"
+)
+"""What one says about a reply whatever it is about."""
+
 _CONTEXT = " For context: "
 _ENHANCE = re.compile(r'Say this request the way you would, with what matters: "(?P<request>.+)"')
 _WROTE = re.compile(r'(?P<name>\S+) wrote: "(?P<said>.+)"')
