@@ -45,6 +45,17 @@ def wrote(name: str, said: str) -> str:
     return f'{name} wrote: "{said}"'
 
 
+def go_on(question: str) -> str:
+    """The question after another one."""
+    return f"And {question[0].lower()}{question[1:]}"
+
+
+def begin_with(question: str) -> str:
+    """The same question where none was asked before."""
+    alone = question.removeprefix("And ")
+    return f"{alone[0].upper()}{alone[1:]}"
+
+
 def person_said(question: str, answer: str) -> str:
     """What is left of an answer without our words: that must stand in its sources. Unframed answers are all the person's."""
     if quoted := _WROTE.fullmatch(answer):
