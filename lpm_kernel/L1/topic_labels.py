@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from lpm_kernel.fenced_prompt import Form, fenced_messages
 from lpm_kernel.L1.topics import MISC, UNNAMED, label_of
-from lpm_kernel.llm_items import CallCache, Item, Written, write_items
+from lpm_kernel.llm_items import CallCache, Item, Written, write_as_set
 from lpm_kernel.records import Message, Topic
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.compute import Progress
@@ -50,15 +50,7 @@ def polish_labels(
         return plain, 0
     named = [topic for topic in plain if topic.label not in (MISC, UNNAMED)]
     items = [Item(topic.topic_id, _request(topic, texts), Label, settings.writing.max_tokens) for topic in named]
-    results = write_items(
-        items,
-        writer,
-        cache,
-        workers=settings.writing.workers,
-        retries=settings.retries.max_retries,
-        delay_s=settings.retries.delay_s,
-        progress=progress,
-    )
+    results = write_as_set(items, writer, cache, settings, progress)
     cache.drop_unused()
     written = {result.item_id: result.text for result in results if isinstance(result, Written)}
     taken = {topic.label.casefold() for topic in plain} | {MISC, UNNAMED}

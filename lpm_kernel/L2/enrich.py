@@ -16,7 +16,7 @@ from lpm_kernel.L2.persons import first_name
 from lpm_kernel.L2.prompt import as_line
 from lpm_kernel.L2.records import RowRefusal
 from lpm_kernel.L2.write_prompts import Reworded, Rewritten, Told, form_of, write_messages
-from lpm_kernel.llm_items import CallCache, Dropped, Item, write_items
+from lpm_kernel.llm_items import CallCache, Dropped, Item, write_as_set
 from lpm_kernel.records import Citation, Evidence, User, VoiceProfile
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.compute import Progress
@@ -57,15 +57,7 @@ def enrich_drafts(
     items = [
         Item(draft.row_id, write_messages(draft, user, voice), form_of(draft), settings.writing.max_tokens) for draft in drafts
     ]
-    results = write_items(
-        items,
-        writer,
-        cache,
-        workers=settings.writing.workers,
-        retries=settings.retries.max_retries,
-        delay_s=settings.retries.delay_s,
-        progress=progress,
-    )
+    results = write_as_set(items, writer, cache, settings, progress)
     enriched: list[Draft] = []
     refusals: list[RowRefusal] = []
     for draft, item, result in zip(drafts, items, results, strict=True):
