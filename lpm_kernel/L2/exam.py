@@ -92,7 +92,7 @@ def make_exam(
         own = [
             _row_probe(row, "memory_self") for row in held_out if row.kind in ("self_qa", "diversity") and row.person == "first"
         ]
-        stances = tuple(Stance(item.domain, None, (item.text,)) for item in preferences if item.polarity != "undecided")
+        stances = _by_domain(preferences)
         refusals = []
     probes = [
         *own[: evaluation.max_questions],
@@ -109,6 +109,15 @@ def make_exam(
         tuple(probes),
         tuple(f"{measure}: {reason}" for measure, reason in reasons.items() if measure not in asked),
     )
+
+
+def _by_domain(preferences: Sequence[Preference]) -> tuple[Stance, ...]:
+    """One stance a domain: a question about it may be answered by any of what is preferred in it."""
+    told: dict[str, list[str]] = {}
+    for item in preferences:
+        if item.polarity != "undecided":
+            told.setdefault(item.domain, []).append(item.text)
+    return tuple(Stance(domain, None, tuple(texts)) for domain, texts in told.items())
 
 
 def _golden_probe(question: GoldenQuestion) -> Probe:

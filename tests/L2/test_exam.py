@@ -160,6 +160,10 @@ def test_without_golden_opinions_the_documents_preferences_are_asked() -> None:
     [probe] = exam_of(None, preferences=[liked]).of("preference")
     assert probe.question == "What do you think about winter?"
     assert probe.is_right("I like swimming then.")
+    more = replace(liked, preference_id="p2", text="I prefer frost to slush.")
+    [probe] = exam_of(None, preferences=[liked, more]).of("preference")
+    assert probe.is_right("I like swimming then."), "whatever is preferred of it is an answer"
+    assert probe.is_right("I prefer frost.")
 
 
 def test_what_cannot_be_measured_says_why() -> None:

@@ -20,6 +20,7 @@ from lpm_kernel.L2.synthesize import split_documents
 from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS
 from lpm_kernel.records import Evidence, Message, Topic, User, sha256_hex
 from lpm_kernel.settings import Settings, TrainingSettings
+from lpm_kernel.stores.compute import Progress
 from tests.L2.notes import NORA, NOTES, citation_of, items, notes_of, synthesize
 from tests.samples import make_items
 
@@ -225,7 +226,7 @@ def test_what_a_language_model_words_anew_passes_the_same_gate(training: Trainin
     """One draft is worded soundly, one invents; a third is dropped by the model's own side, with its own id."""
     changed: dict[str, str] = {}
 
-    def enrich(drafts: list[Draft]) -> tuple[list[Draft], list[RowRefusal]]:
+    def enrich(drafts: list[Draft], progress: Progress) -> tuple[list[Draft], list[RowRefusal]]:
         plain = [draft for draft in drafts if draft.kind == "self_qa" and draft.person == "first"]
         sound, liar, lost = plain[3], plain[4], plain[5]
         changed.update(sound=sound.row_id, liar=liar.row_id, lost=lost.row_id)
@@ -244,6 +245,21 @@ def test_what_a_language_model_words_anew_passes_the_same_gate(training: Trainin
         changed["lost"]: "no_answer",
     }
     assert not {changed["liar"], changed["lost"]} & by_id.keys()
+
+
+def test_progress_never_goes_back_while_a_language_model_writes(training: TrainingSettings) -> None:
+    """A log that shows each further tenth was silent for all of the writing, which began at nothing once drafts were made."""
+    seen: list[float] = []
+
+    def enrich(drafts: list[Draft], progress: Progress) -> tuple[list[Draft], list[RowRefusal]]:
+        for share in (0.0, 0.5, 1.0):
+            progress(share, "writing")
+        return drafts, []
+
+    synthesize(training, enrich=enrich, progress=lambda share, words: seen.append(share))
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    assert sum(0.5 < share < 0.9 for share in seen) == 1, "the half of what is written"
 
 
 @pytest.mark.parametrize("max_rows", [1, 7, 20])
