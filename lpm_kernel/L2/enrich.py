@@ -21,7 +21,7 @@ from lpm_kernel.records import Citation, Evidence, User, VoiceProfile
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.writer import Writer
-from lpm_kernel.support import find_flaw, read_said
+from lpm_kernel.support import find_flaw, read_claims
 
 MAX_QUESTION_WORDS = 30
 MAX_TOLD_WORDS = 60
@@ -95,7 +95,7 @@ def judge_written(draft: Draft, written: object, user: User) -> tuple[Draft, lis
 
 
 def _question_flaw(draft: Draft, question: str, user: User) -> str | None:
-    old, new, answer = read_said(draft.question), read_said(question), read_said(draft.answer)
+    old, new, answer = read_claims(draft.question), read_claims(question), read_claims(draft.answer)
     spoken_to = {"you", "your", "yours"}
     name = first_name(user.name or "").casefold()
     if not question.endswith("?") or len(question.split()) > MAX_QUESTION_WORDS:
@@ -116,7 +116,7 @@ def _question_flaw(draft: Draft, question: str, user: User) -> str | None:
 
 
 def _answer_flaw(draft: Draft, answer: str) -> str | None:
-    old, new, question = read_said(draft.answer), read_said(answer), read_said(draft.question)
+    old, new, question = read_claims(draft.answer), read_claims(answer), read_claims(draft.question)
     if not answer or len(answer.split()) > max(SHORT_WORDS, GROWTH * len(draft.answer.split())):
         return "is empty or too long"
     if flaw := find_flaw(answer, [*_grounds(draft), draft.question]):
@@ -144,8 +144,8 @@ def _told_flaw(draft: Draft, answer: str) -> str | None:
     verdict = _SENTENCE_END.split(draft.answer)[0]
     if draft.kind == "context_critic" and not answer.startswith(verdict):
         return "judges otherwise"
-    said, asked = read_said(answer), read_said(" ".join(_QUOTED.findall(draft.question)) or draft.question)
-    from_lines = [read_said(line) for line in lines]
+    said, asked = read_claims(answer), read_claims(" ".join(_QUOTED.findall(draft.question)) or draft.question)
+    from_lines = [read_claims(line) for line in lines]
     noted = frozenset().union(*(line.stems | line.numbers for line in from_lines)) - asked.stems - asked.numbers
     if noted and not noted & (said.stems | said.numbers):
         return "uses no line"

@@ -24,7 +24,7 @@ from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS
 from lpm_kernel.records import Citation
 from lpm_kernel.settings import MixSettings
 from lpm_kernel.stores.embedder import Embedder
-from lpm_kernel.support import find_flaw, read_said
+from lpm_kernel.support import find_flaw, read_claims
 
 MAX_ANSWER_TOKENS = 96
 """Half as long again as the longest answer in a chat."""
@@ -135,7 +135,7 @@ def _is_supported(row: TrainingRow, texts: Mapping[str, tuple[int, bytes]]) -> b
     is_on_request = row.kind in ("context_enhance", "context_critic")
     known = [*cited, question] if is_on_request else cited
     names = " ".join(word for word in question.split() if word[0].isupper())
-    told = read_said(said)
+    told = read_claims(said)
     return (
         all(any(quote in words for words in known) for quote in _QUOTED.findall(said))
         and bool(told.stems or told.numbers)
