@@ -97,7 +97,7 @@ def judge_written(draft: Draft, written: object, user: User) -> tuple[Draft, lis
 def _question_flaw(draft: Draft, question: str, user: User) -> str | None:
     old, new, answer = read_claims(draft.question), read_claims(question), read_claims(draft.answer)
     spoken_to = {"you", "your", "yours"}
-    name = first_name(user.name or "").casefold()
+    name = read_claims(first_name(user.name or "")).words
     if not question.endswith("?") or len(question.split()) > MAX_QUESTION_WORDS:
         return "is no short question"
     if question.casefold() == draft.question.casefold():
@@ -110,7 +110,7 @@ def _question_flaw(draft: Draft, question: str, user: User) -> str | None:
         return "asks about something else"
     if old.negated != new.negated or old.words.isdisjoint(spoken_to) != new.words.isdisjoint(spoken_to):
         return "asks something else"
-    if name in old.words and name not in new.words:
+    if name <= old.words and not name <= new.words:
         return "is about somebody else"
     return None
 

@@ -12,12 +12,12 @@ import pytest
 from lpm_kernel.errors import LlmError
 from lpm_kernel.fenced_prompt import DATA_BEGINS
 from lpm_kernel.L2.drafts import Draft, fit_row
-from lpm_kernel.L2.enrich import enrich_drafts
+from lpm_kernel.L2.enrich import enrich_drafts, judge_written
 from lpm_kernel.L2.frames import FITS_NOT, ask_to_criticise, ask_to_enhance, enhanced, wrote
 from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.L2.records import RowKind, RowRefusal
 from lpm_kernel.L2.row_gate import find_unsupported_rows
-from lpm_kernel.L2.write_prompts import write_messages
+from lpm_kernel.L2.write_prompts import Reworded, write_messages
 from lpm_kernel.llm_items import CallCache
 from lpm_kernel.records import Evidence, Message, User, VoiceProfile
 from lpm_kernel.settings import Settings
@@ -132,6 +132,15 @@ def test_a_question_about_the_person_by_name_stays_about_them(settings: Settings
     }
     enriched, reasons = told(settings, better, **third)
     assert (enriched.question, enriched.answer, reasons) == (better["question"], better["answer"], [])
+
+
+def test_a_first_name_is_what_others_call_somebody_whatever_stands_before_and_in_it(settings: Settings) -> None:
+    """With a title before it, or a hyphen in it, a question could lose whom it is about."""
+    anne = User("anne", "Dr. Anne-Marie Whitlock")
+    third = draft(person="third", question="What is Anne-Marie's one-eyed cat called?")
+    _, reasons = judge_written(third, Reworded(question="What's her one-eyed cat called?"), anne)
+    assert reasons == ["written question is about somebody else"]
+    assert material_of(write_messages(third, anne, None))["person"] == "Anne-Marie"
 
 
 def test_of_a_refusal_only_the_question_is_written(settings: Settings) -> None:
