@@ -1,7 +1,7 @@
 """Requests to a writer about a person's notes: our own words in one message, theirs in another, as data.
 
 Belongs here: the fence, and the rules that stand before every task.
-Does not belong here: the tasks (`L2/write_prompts.py`, `L1/topic_labels.py`).
+Does not belong here: the tasks (`L2/write_prompts.py`, `L2/judge.py`, `L1/topic_labels.py`).
 
 The system message is the same for every request of a task. All that comes from documents stands in one JSON object in the user
 message: no text in it can close the fence, since JSON escapes what would.
@@ -34,6 +34,6 @@ class Form(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def fenced_messages(task: str, material: Mapping[str, Any]) -> tuple[Message, ...]:
+def fenced_messages(task: str, material: Mapping[str, Any], rules: str = _RULES) -> tuple[Message, ...]:
     data = neutralise(json.dumps(material, ensure_ascii=False, indent=1))
-    return Message("system", _RULES + task), Message("user", DATA_BEGINS + data)
+    return Message("system", rules + task), Message("user", DATA_BEGINS + data)

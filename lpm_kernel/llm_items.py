@@ -1,7 +1,7 @@
 """Many requests to a writer: each with an id of its own from end to end, asked once, and a failure is that of its own item.
 
 Belongs here: the cache of answers, the worker pool, retries, and when a writer is given up.
-Does not belong here: what is asked and whether an answer is true (`L2/enrich.py`, `L1/topic_labels.py`).
+Does not belong here: what is asked and whether an answer is true (`L2/enrich.py`, `L2/judge.py`, `L1/topic_labels.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from lpm_kernel.errors import LlmError, StoreError
 from lpm_kernel.layout import written_key
 from lpm_kernel.records import Message, sha256_hex
+from lpm_kernel.settings import Settings
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.breaker import Breaker
 from lpm_kernel.stores.compute import Progress
@@ -130,6 +131,22 @@ def write_items(
         desk.closed.set()
         pool.shutdown(wait=True, cancel_futures=True)
     return [result for result in results if result is not None]
+
+
+def write_as_set(
+    items: Sequence[Item], writer: Writer, cache: CallCache, settings: Settings, progress: Progress
+) -> list[Written | Dropped]:
+    """`write_items` with the workers and retries of the settings."""
+    retries = settings.retries
+    return write_items(
+        items,
+        writer,
+        cache,
+        workers=settings.writing.workers,
+        retries=retries.max_retries,
+        delay_s=retries.delay_s,
+        progress=progress,
+    )
 
 
 class _Desk:

@@ -38,7 +38,7 @@ _SHORT_FORMS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Claims:
     """What of a text must be true: numbers as written but for thousands marks, names in lower case, stems of content words."""
 
     numbers: frozenset[str]
@@ -49,12 +49,12 @@ class Said:
     negated: bool
 
 
-def read_said(text: str) -> Said:
+def read_claims(text: str) -> Claims:
     plain = text
     for pattern, full in _SHORT_FORMS:
         plain = pattern.sub(full, plain)
     words = [match.group().casefold() for match in _WORD.finditer(plain)]
-    return Said(
+    return Claims(
         numbers=frozenset(_number(match.group()) for match in _NUMBER.finditer(plain)),
         names=frozenset(_names(plain)),
         stems=frozenset(stems_of(_NUMBER.sub(" ", plain))) - _FREE,
@@ -68,7 +68,7 @@ def find_flaw(text: str, sources: Sequence[str], allowed_words: Collection[str] 
 
     English. Words are compared by their stems; which of two things a word belongs to is not looked at.
     """
-    said, known = read_said(text), [read_said(source) for source in sources]
+    said, known = read_claims(text), [read_claims(source) for source in sources]
     if not said.numbers <= frozenset().union(*(source.numbers for source in known)):
         return "number"
     if not said.names <= frozenset().union(*(source.words for source in known)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lpm_kernel.support import find_flaw, read_said
+from lpm_kernel.support import find_flaw, read_claims
 
 LINE = "My wage from Harrow Point is £34,500 a year, and I wouldn't go back for double. Joan mends bicycles on Fridays."
 
@@ -48,8 +48,8 @@ def test_what_two_sources_say_together_is_said() -> None:
 
 @pytest.mark.parametrize("said", ["I don't", "I do not", "I can't", "We won't", "Never!", "Nobody came", "I cannot"])
 def test_a_no_is_seen_in_all_its_forms(said: str) -> None:
-    assert read_said(said).negated
+    assert read_claims(said).negated
 
 
 def test_a_word_that_only_holds_a_no_is_none() -> None:
-    assert not read_said("I noted the knot in the north.").negated
+    assert not read_claims("I noted the knot in the north.").negated

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from lpm_kernel.fenced_prompt import Form, fenced_messages
 from lpm_kernel.L1.topics import MISC, UNNAMED, label_of
-from lpm_kernel.llm_items import CallCache, Item, Written, write_items
+from lpm_kernel.llm_items import CallCache, Dropped, Item, Written, write_as_set
 from lpm_kernel.records import Message, Topic
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.compute import Progress
@@ -37,8 +37,9 @@ def polish_labels(
     cache: CallCache,
     settings: Settings,
     progress: Progress,
-) -> tuple[list[Topic], int]:
-    """The topics with a written label where one passed, and how many did; else, and without a writer, the label by rule.
+) -> tuple[list[Topic], int, list[Dropped]]:
+    """The topics with a written label where one passed, how many did, and by topic id what got no answer; else, and without a
+    writer, the label by rule.
 
     A topic that did not change is asked for with the same words, and so is named from the cache: its label stays. A label may
     hold only words of the topic's own chunks, and no other topic may have it. `texts` holds the words of each chunk by its id.
@@ -47,18 +48,10 @@ def polish_labels(
     plain = [topic if topic.label == MISC else replace(topic, label=label_of(topic.keywords)) for topic in topics]
     if writer is None:
         cache.drop_unused()
-        return plain, 0
+        return plain, 0, []
     named = [topic for topic in plain if topic.label not in (MISC, UNNAMED)]
     items = [Item(topic.topic_id, _request(topic, texts), Label, settings.writing.max_tokens) for topic in named]
-    results = write_items(
-        items,
-        writer,
-        cache,
-        workers=settings.writing.workers,
-        retries=settings.retries.max_retries,
-        delay_s=settings.retries.delay_s,
-        progress=progress,
-    )
+    results = write_as_set(items, writer, cache, settings, progress)
     cache.drop_unused()
     written = {result.item_id: result.text for result in results if isinstance(result, Written)}
     taken = {topic.label.casefold() for topic in plain} | {MISC, UNNAMED}
@@ -72,7 +65,7 @@ def polish_labels(
             taken.add(label.casefold())
             topic, count = replace(topic, label=label), count + 1
         polished.append(topic)
-    return polished, count
+    return polished, count, [result for result in results if isinstance(result, Dropped)]
 
 
 def _request(topic: Topic, texts: Mapping[str, str]) -> tuple[Message, ...]:

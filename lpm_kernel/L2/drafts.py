@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from lpm_kernel.L2.frames import wrote
+from lpm_kernel.L2.frames import go_on, wrote
 from lpm_kernel.L2.persons import in_third_person
 from lpm_kernel.L2.prompt import DECLINE, twin_messages
 from lpm_kernel.L2.records import Person, RowForm, RowKind, Split, TrainingRow
@@ -67,7 +67,7 @@ def draft_row(user: User, name: str, plan: Plan, recall: Recall, allowed: Collec
     turned = in_third_person(ask.question, name) if plan.third and name else None
     question = turned or ask.question
     if plan.after:
-        question = f"And {question[0].lower()}{question[1:]}"
+        question = go_on(question)
     answer = DECLINE if plan.refuses else wrote(name, ask.answer) if turned else ask.answer
     lines = [_whole(ask)]
     if plan.form in SHOWN:

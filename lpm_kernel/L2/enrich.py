@@ -11,18 +11,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lpm_kernel.L2.drafts import Draft
+from lpm_kernel.L2.frames import JUDGING_WORDS
+from lpm_kernel.L2.persons import first_name
 from lpm_kernel.L2.prompt import as_line
 from lpm_kernel.L2.records import RowRefusal
 from lpm_kernel.L2.write_prompts import Reworded, Rewritten, Told, form_of, write_messages
-from lpm_kernel.llm_items import CallCache, Dropped, Item, write_items
-from lpm_kernel.records import User, VoiceProfile
+from lpm_kernel.llm_items import CallCache, Dropped, Item, write_as_set
+from lpm_kernel.records import Citation, Evidence, User, VoiceProfile
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.writer import Writer
-from lpm_kernel.support import find_flaw, read_said
+from lpm_kernel.support import find_flaw, read_claims
 
 MAX_QUESTION_WORDS = 30
-MAX_TOLD_WORDS = 90
+MAX_TOLD_WORDS = 60
+"""As many as the tokens of an answer that the gate lets pass."""
 GROWTH = 2
 """An answer in other words is at most so many times as long, and may always have SHORT_WORDS."""
 SHORT_WORDS = 12
@@ -30,12 +33,6 @@ SHORT_WORDS = 12
 MIN_PART_WORDS = 3
 _SENTENCE_END = re.compile(r"(?<=[.!?:])\s+")
 _QUOTED = re.compile(r"[“\"]([^”\"]+)[”\"]")
-
-_CRITIC_WORDS = (
-    "advice agree clash conflict conflicts consider differ disagree expert fit fits instead match matches note notes prefer "
-    "reply rather say says suggest suggestion suit suits wrong right against wrote written"
-)
-"""What one says about a reply whatever it is about."""
 
 
 def enrich_drafts(
@@ -60,15 +57,7 @@ def enrich_drafts(
     items = [
         Item(draft.row_id, write_messages(draft, user, voice), form_of(draft), settings.writing.max_tokens) for draft in drafts
     ]
-    results = write_items(
-        items,
-        writer,
-        cache,
-        workers=settings.writing.workers,
-        retries=settings.retries.max_retries,
-        delay_s=settings.retries.delay_s,
-        progress=progress,
-    )
+    results = write_as_set(items, writer, cache, settings, progress)
     enriched: list[Draft] = []
     refusals: list[RowRefusal] = []
     for draft, item, result in zip(drafts, items, results, strict=True):
@@ -97,18 +86,18 @@ def judge_written(draft: Draft, written: object, user: User) -> tuple[Draft, lis
             accepted = replace(accepted, question=question)
     if isinstance(written, Rewritten | Told):
         answer = " ".join(written.answer.split())
-        reason = _told_flaw(draft, answer) if isinstance(written, Told) else _answer_flaw(draft, answer, user)
+        reason = _told_flaw(draft, answer) if isinstance(written, Told) else _answer_flaw(draft, answer)
         if reason:
             reasons.append(f"written answer {reason}")
-        else:
-            accepted = replace(accepted, answer=answer)
+        elif answer != draft.answer:
+            accepted = replace(accepted, answer=answer, cited=_cited(draft))
     return accepted, reasons
 
 
 def _question_flaw(draft: Draft, question: str, user: User) -> str | None:
-    old, new, answer = read_said(draft.question), read_said(question), read_said(draft.answer)
+    old, new, answer = read_claims(draft.question), read_claims(question), read_claims(draft.answer)
     spoken_to = {"you", "your", "yours"}
-    first_name = (user.name or "").split()[:1]
+    name = read_claims(first_name(user.name or "")).words
     if not question.endswith("?") or len(question.split()) > MAX_QUESTION_WORDS:
         return "is no short question"
     if question.casefold() == draft.question.casefold():
@@ -121,16 +110,16 @@ def _question_flaw(draft: Draft, question: str, user: User) -> str | None:
         return "asks about something else"
     if old.negated != new.negated or old.words.isdisjoint(spoken_to) != new.words.isdisjoint(spoken_to):
         return "asks something else"
-    if any(name.casefold() in old.words and name.casefold() not in new.words for name in first_name):
+    if name <= old.words and not name <= new.words:
         return "is about somebody else"
     return None
 
 
-def _answer_flaw(draft: Draft, answer: str, user: User) -> str | None:
-    old, new, question = read_said(draft.answer), read_said(answer), read_said(draft.question)
+def _answer_flaw(draft: Draft, answer: str) -> str | None:
+    old, new, question = read_claims(draft.answer), read_claims(answer), read_claims(draft.question)
     if not answer or len(answer.split()) > max(SHORT_WORDS, GROWTH * len(draft.answer.split())):
         return "is empty or too long"
-    if flaw := find_flaw(answer, [*_grounds(draft), draft.question, user.name or ""]):
+    if flaw := find_flaw(answer, [*_grounds(draft), draft.question]):
         return f"holds a {flaw} that its lines do not"
     if old.negated != new.negated:
         return "turns a yes into a no, or a no into a yes"
@@ -149,14 +138,14 @@ def _told_flaw(draft: Draft, answer: str) -> str | None:
     if not answer or len(answer.split()) > MAX_TOLD_WORDS:
         return "is empty or too long"
     lines = _grounds(draft)
-    allowed = _CRITIC_WORDS.split() if draft.kind == "context_critic" else ()
+    allowed = JUDGING_WORDS.split() if draft.kind == "context_critic" else ()
     if flaw := find_flaw(answer, [*lines, draft.question], allowed):
         return f"holds a {flaw} that its lines do not"
     verdict = _SENTENCE_END.split(draft.answer)[0]
     if draft.kind == "context_critic" and not answer.startswith(verdict):
         return "judges otherwise"
-    said, asked = read_said(answer), read_said(" ".join(_QUOTED.findall(draft.question)) or draft.question)
-    from_lines = [read_said(line) for line in lines]
+    said, asked = read_claims(answer), read_claims(" ".join(_QUOTED.findall(draft.question)) or draft.question)
+    from_lines = [read_claims(line) for line in lines]
     noted = frozenset().union(*(line.stems | line.numbers for line in from_lines)) - asked.stems - asked.numbers
     if noted and not noted & (said.stems | said.numbers):
         return "uses no line"
@@ -168,12 +157,20 @@ def _told_flaw(draft: Draft, answer: str) -> str | None:
 
 
 def _grounds(draft: Draft) -> list[str]:
-    """The lines that hold a sentence or a quotation of the old answer word for word, else all of them, and the old answer.
+    """The lines that the old answer is taken from, else all of them, and the old answer.
 
     Why not all lines at once: others are shown beside it, and what one of them says may be an order to say so.
     """
+    return [*(as_line(line.text) for line in _taken_from(draft) or draft.lines), draft.answer]
+
+
+def _cited(draft: Draft) -> tuple[Citation, ...]:
+    """Of an answer in other words: all of the lines it may have used, since its words may stand anywhere in them."""
+    return tuple(dict.fromkeys(line.citation for line in _taken_from(draft))) or draft.cited
+
+
+def _taken_from(draft: Draft) -> list[Evidence]:
+    """The lines that hold a sentence or a quotation of the old answer word for word."""
     answer = " ".join(draft.answer.split())
     parts = [part for part in [*_SENTENCE_END.split(answer), *_QUOTED.findall(answer)] if len(part.split()) >= MIN_PART_WORDS]
-    lines = [as_line(line.text) for line in draft.lines]
-    own = [line for line in lines if any(part in line for part in (answer, *parts))]
-    return [*(own or lines), draft.answer]
+    return [line for line in draft.lines if any(part in as_line(line.text) for part in (answer, *parts))]

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from lpm_kernel.L2.frames import ask_to_criticise, ask_to_enhance
+from lpm_kernel.L2.frames import ask_to_criticise, ask_to_enhance, begin_with, person_said
 from lpm_kernel.L2.golden import holds_fact
 from lpm_kernel.L2.persons import first_name, in_third_person
 from lpm_kernel.L2.records import ARMS, Arm, GoldenQuestion, GoldenSet, Measure, RowKind, Stance, TrainingRow
-from lpm_kernel.L2.scorers import declines, takes_stance, tells
+from lpm_kernel.L2.scorers import declines, judges_otherwise, takes_stance, tells
 from lpm_kernel.L2.synthesize import question_of
 from lpm_kernel.records import Preference, User
 from lpm_kernel.settings import EvaluationSettings
@@ -43,6 +43,8 @@ class Probe:
     facts: tuple[str, ...] = ()
     stance: Stance | None = None
     sentence: str = ""
+    verdict: str = ""
+    """Of an expert's reply: what the twin says first about it, where that is known."""
     document: str = ""
     arms: tuple[Arm, ...] = ARMS
 
@@ -51,6 +53,8 @@ class Probe:
             return declines(reply)
         if self.stance is not None:
             return takes_stance(reply, self.question, self.stance)
+        if self.verdict and judges_otherwise(reply, self.verdict):
+            return False
         if self.facts:
             return holds_fact(reply, self.facts)
         return tells(reply, self.question, self.sentence)
@@ -88,7 +92,7 @@ def make_exam(
         own = [
             _row_probe(row, "memory_self") for row in held_out if row.kind in ("self_qa", "diversity") and row.person == "first"
         ]
-        stances = tuple(Stance(item.domain, None, (item.text,)) for item in preferences if item.polarity != "undecided")
+        stances = _by_domain(preferences)
         refusals = []
     probes = [
         *own[: evaluation.max_questions],
@@ -107,12 +111,26 @@ def make_exam(
     )
 
 
+def _by_domain(preferences: Sequence[Preference]) -> tuple[Stance, ...]:
+    """One stance a domain: a question about it may be answered by any of what is preferred in it."""
+    told: dict[str, list[str]] = {}
+    for item in preferences:
+        if item.polarity != "undecided":
+            told.setdefault(item.domain, []).append(item.text)
+    return tuple(Stance(domain, None, tuple(texts)) for domain, texts in told.items())
+
+
 def _golden_probe(question: GoldenQuestion) -> Probe:
     return Probe(question.question_id, "memory_self", question.question, question.expected, document=question.document)
 
 
 def _row_probe(row: TrainingRow, measure: Measure, arms: tuple[Arm, ...] = ARMS) -> Probe:
-    return Probe(f"{measure}-{row.row_id}", measure, question_of(row), sentence=row.messages[-1].content, arms=arms)
+    """Without the words of ours that frame the answer: they are no knowledge of the person's."""
+    question, answer = question_of(row), row.messages[-1].content
+    said = person_said(question, answer)
+    verdict = answer.removesuffix(said).strip() if measure == "context_critic" else ""
+    asked = begin_with(question) if row.form == "multi_turn" else question
+    return Probe(f"{measure}-{row.row_id}", measure, asked, sentence=said, verdict=verdict, arms=arms)
 
 
 def _about(user: User, own: Sequence[Probe], held_out: Sequence[TrainingRow], limit: int) -> Iterable[Probe]:

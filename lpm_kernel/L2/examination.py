@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lpm_kernel.errors import SettingsError, TrainingError
@@ -19,7 +20,7 @@ from lpm_kernel.L2.engine import cache_folder, open_llm
 from lpm_kernel.L2.evaluate import ask, evaluate_twin
 from lpm_kernel.L2.exam import Exam, make_exam
 from lpm_kernel.L2.golden import leave_out_taught, load_golden
-from lpm_kernel.L2.judge import Pair, Writes, judge_pairs
+from lpm_kernel.L2.judge import Ask, Pair, judge_pairs
 from lpm_kernel.L2.leaks import (
     Foreign,
     count_foreign_facts,
@@ -32,6 +33,7 @@ from lpm_kernel.L2.llama_likelihood import open_likelihood
 from lpm_kernel.L2.records import Evaluation, GgufAdapter, GoldenSet, Judged, LeakCount, TrainingRow
 from lpm_kernel.L2.skill_rows import taught_questions
 from lpm_kernel.L2.synthesize import find_golden_rows, question_of
+from lpm_kernel.llm_items import CallCache, write_as_set
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Chunk, Document, EmbeddingTable, Preference, User
 from lpm_kernel.stores.compute import Progress
@@ -39,6 +41,7 @@ from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.llm import AdapterFile, Llm
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.users import get_user
+from lpm_kernel.stores.writer import Writer
 
 ASKING, LEAKS = 0.8, 0.95
 """Shares of the whole at which the questions are asked and other people's memory is looked for."""
@@ -55,7 +58,7 @@ def examine_twin(
     gguf: GgufAdapter,
     others: Collection[str],
     adapters: Path,
-    writer: Writes | None,
+    writer: Writer | None,
     progress: Progress,
 ) -> Evaluation:
     """Everything an evaluation counts, through the engine that serves. `others` are all people whose memory may not be known.
@@ -105,18 +108,24 @@ def examine_twin(
     finally:
         llm.close()
     leaks += _number_leaks(stores, user, foreign, rows, texts, adapter, progress)
-    judge = writer if settings.evaluation.judge == "writer" else None
+    cache = CallCache(stores.blobs, user_id, "verdicts")
+    judge = None
+    if writer is not None and settings.evaluation.judge == "writer":
+        judge = partial(
+            write_as_set,
+            writer=writer,
+            cache=cache,
+            settings=settings,
+            progress=lambda share, words: progress(LEAKS + share * (1 - LEAKS), words),
+        )
     reasons = _unlooked(leaks, bool(foreign.rows or foreign.questions))
     if left_out:
         reasons.append(f"{left_out} golden questions: asked alike in teaching the skill adapter")
     if judge and golden is None:
         reasons.append("judge: without a golden file there is no sentence that is known to be true")
-    return replace(
-        report,
-        leaks=tuple(leaks),
-        judged=_judged(report, exam, golden, judge, lambda share, words: progress(LEAKS + share * (1 - LEAKS), words)),
-        unmeasured=(*report.unmeasured, *reasons),
-    )
+    judged = _judged(report, exam, golden, judge)
+    cache.drop_unused()
+    return replace(report, leaks=tuple(leaks), judged=judged, unmeasured=(*report.unmeasured, *reasons))
 
 
 def _asked_leaks(
@@ -182,18 +191,16 @@ def _unlooked(leaks: Sequence[LeakCount], others: bool) -> list[str]:
     return [f"{probe}: {why}" for probe, why in reasons.items() if probe not in looked]
 
 
-def _judged(
-    report: Evaluation, exam: Exam, golden: GoldenSet | None, writer: Writes | None, progress: Progress
-) -> Judged | None:
+def _judged(report: Evaluation, exam: Exam, golden: GoldenSet | None, judge: Ask | None) -> Judged | None:
     """Golden questions only: a judge needs the sentence that is true."""
-    if writer is None or golden is None:
+    if judge is None or golden is None:
         return None
     told = {(answer.question_id, answer.arm): answer.answer for answer in report.answers}
     asked = {probe.probe_id for probe in exam.of("memory_self")}
     arms = ("adapter+retrieval", "base+retrieval")
     pairs = [
-        Pair(question.question, question.evidence, *(told[question.question_id, arm] for arm in arms))
+        Pair(question.question_id, question.question, question.evidence, *(told[question.question_id, arm] for arm in arms))
         for question in golden.questions
         if question.question_id in asked and question.evidence
     ]
-    return judge_pairs(pairs, *arms, writer, progress)
+    return judge_pairs(pairs, *arms, judge)

@@ -14,6 +14,12 @@ LEAVES_OUT = "That leaves out what matters."
 VERDICTS = (FITS, FITS_NOT, LEAVES_OUT)
 """What the twin says first about an expert's reply."""
 
+JUDGING_WORDS = (
+    "advice agree clash conflict conflicts consider differ disagree expert fit fits instead match matches note notes prefer "
+    "reply rather say says suggest suggestion suit suits wrong right against wrote written"
+)
+"""What one says about a reply whatever it is about."""
+
 _CONTEXT = " For context: "
 _ENHANCE = re.compile(r'Say this request the way you would, with what matters: "(?P<request>.+)"')
 _WROTE = re.compile(r'(?P<name>\S+) wrote: "(?P<said>.+)"')
@@ -37,6 +43,17 @@ def ask_to_criticise(advice: str) -> str:
 def wrote(name: str, said: str) -> str:
     """The person's own sentence, told to somebody who asked about them."""
     return f'{name} wrote: "{said}"'
+
+
+def go_on(question: str) -> str:
+    """The question after another one."""
+    return f"And {question[0].lower()}{question[1:]}"
+
+
+def begin_with(question: str) -> str:
+    """The same question where none was asked before."""
+    alone = question.removeprefix("And ")
+    return f"{alone[0].upper()}{alone[1:]}"
 
 
 def person_said(question: str, answer: str) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from lpm_kernel.artefacts import decode_records, read_artefact
+from lpm_kernel.artefacts import decode_records, read_previous
+from lpm_kernel.errors import UserInputError
 from lpm_kernel.L2.canaries import ALTERNATIVES, Canary, Likelihood, count_exposed, find_canaries
 from lpm_kernel.L2.golden import holds_fact, load_golden
 from lpm_kernel.L2.intervals import chance_of_so_many
-from lpm_kernel.L2.records import GoldenQuestion, LeakCount, LeakProbe, TrainingRow
+from lpm_kernel.L2.records import GoldenQuestion, GoldenSet, LeakCount, LeakProbe, TrainingRow
 from lpm_kernel.records import Evidence, User, content_id
 from lpm_kernel.stores.blobs import Blobs
 from lpm_kernel.stores.llm import AdapterFile
@@ -42,14 +43,16 @@ class Foreign:
 def gather_foreign(blobs: Blobs, user_id: str, others: Iterable[str], limit: int) -> Foreign:
     """Golden questions and learnt rows of a few other people, always the same few; `limit` questions in all.
 
-    Raises: StoreError: what cannot be read is not nothing.
+    Who has only what is of another form, say from before an update, is passed over: that is theirs to mend, and must not keep
+    everybody else from a release.
+    Raises: StoreError when the store fails: what cannot be read is not nothing.
     """
     questions: list[tuple[GoldenQuestion, ...]] = []
     rows: list[TrainingRow] = []
     people = 0
     for other in sorted(set(others) - {user_id}, key=lambda other: content_id(user_id, other))[:LOOKED_AT]:
-        learnt = read_artefact(blobs, other, "training_rows", "jsonl", lambda data: decode_records(data, TrainingRow))
-        golden = load_golden(blobs, other)
+        learnt = read_previous(blobs, other, "training_rows", "jsonl", lambda data: decode_records(data, TrainingRow))
+        golden = _golden_of(blobs, other)
         if not learnt and golden is None:
             continue
         rows += [row for row in learnt or () if row.split == "train"]
@@ -58,6 +61,13 @@ def gather_foreign(blobs: Blobs, user_id: str, others: Iterable[str], limit: int
         if people == PEOPLE:
             break
     return Foreign(tuple(_in_turn(questions)[:limit]), tuple(rows))
+
+
+def _golden_of(blobs: Blobs, user_id: str) -> GoldenSet | None:
+    try:
+        return load_golden(blobs, user_id)
+    except UserInputError:
+        return None  # a file that its own person is told of
 
 
 def secret_questions(foreign: Foreign, own_text: str) -> list[GoldenQuestion]:

@@ -262,6 +262,8 @@ class Judged:
     wins: int
     losses: int
     ties: int
+    unjudged: int = 0
+    """Pairs of which a verdict could not be had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from math import ceil
 from lpm_kernel.L0.embed import ChunkText
 from lpm_kernel.L0.sentences import split_sentences
 from lpm_kernel.L2.drafts import RowTokens
-from lpm_kernel.L2.frames import VERDICTS, person_said
+from lpm_kernel.L2.frames import JUDGING_WORDS, VERDICTS, person_said
 from lpm_kernel.L2.golden import Asked, too_close
 from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.L2.records import GoldenSet, RowKind, RowRefusal, Split, TrainingRow
@@ -24,6 +24,7 @@ from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS
 from lpm_kernel.records import Citation
 from lpm_kernel.settings import MixSettings
 from lpm_kernel.stores.embedder import Embedder
+from lpm_kernel.support import find_flaw, read_claims
 
 MAX_ANSWER_TOKENS = 96
 """Half as long again as the longest answer in a chat."""
@@ -40,16 +41,6 @@ MIN_HELD_OUT_WORDS = 6
 
 _WORD = re.compile(r"\w+(?:[.,:'’-]\w+)*")
 _QUOTED = re.compile(r'"([^"]+)"')
-_LITTLE = {
-    "a", "about", "after", "again", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because", "been",
-    "before", "but", "by", "can", "could", "did", "do", "does", "for", "from", "had", "has", "have", "he", "her", "him",
-    "his", "how", "i", "if", "in", "into", "is", "it", "its", "just", "like", "me", "more", "most", "my", "no", "not",
-    "of", "off", "on", "one", "only", "or", "our", "out", "over", "own", "she", "so", "some", "such", "than", "that",
-    "the", "their", "them", "then", "there", "these", "they", "this", "those", "to", "too", "under", "until", "up",
-    "us", "very", "was", "we", "were", "what", "when", "where", "which", "while", "who", "why", "will", "with", "would",
-    "you", "your",
-}  # fmt: skip
-"""Words that an answer may add to its sources: they say nothing of their own."""
 
 
 def pass_gate(
@@ -123,7 +114,9 @@ def find_unsupported_rows(rows: Sequence[TrainingRow], texts: Mapping[str, tuple
     """Ids of rows whose answer is not in the bytes it cites; `texts` are those of `stored_texts`.
 
     Without our frame around it, an answer stands there word for word; one that was worded anew has no name, number or other
-    word of content that does not, and what it quotes is word for word. A refusal is the one sentence that declines.
+    word of content that does not, by the comparison that let it be worded so, and what it quotes is word for word. Beside the
+    bytes it may call people by the names in the question, and speak of the request or the reply that it is put. A refusal is
+    the one sentence that declines.
     """
     return [row.row_id for row in rows if not _is_supported(row, texts)]
 
@@ -139,11 +132,14 @@ def _is_supported(row: TrainingRow, texts: Mapping[str, tuple[int, bytes]]) -> b
     cited = [_words_at(citation, texts) for citation in row.sources[: row.answer_sources]]
     if said == " ".join(cited):
         return True
-    known = set(_content_words(" ".join(cited)))
+    is_on_request = row.kind in ("context_enhance", "context_critic")
+    known = [*cited, question] if is_on_request else cited
+    names = " ".join(word for word in question.split() if word[0].isupper())
+    told = read_claims(said)
     return (
-        all(any(quote in words for words in cited) for quote in _QUOTED.findall(said))
-        and bool(found := _content_words(said))
-        and all(word in known for word in found)
+        all(any(quote in words for words in known) for quote in _QUOTED.findall(said))
+        and bool(told.stems or told.numbers)
+        and find_flaw(said, [*known, names], JUDGING_WORDS.split() if row.kind == "context_critic" else ()) is None
     )
 
 
@@ -153,10 +149,6 @@ def _words_at(citation: Citation, texts: Mapping[str, tuple[int, bytes]]) -> str
     if not start <= citation.byte_start < citation.byte_end <= start + len(data):
         return ""
     return " ".join(data[citation.byte_start - start : citation.byte_end - start].decode(errors="replace").split())
-
-
-def _content_words(text: str) -> list[str]:
-    return [word for word in _WORD.findall(text.casefold()) if word not in _LITTLE]
 
 
 def find_golden_rows(rows: Sequence[TrainingRow], golden: GoldenSet | None, embedder: Embedder) -> list[str]:

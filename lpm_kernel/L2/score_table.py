@@ -73,7 +73,8 @@ def markdown_report(evaluation: Evaluation) -> str:
         if told:
             lines += ["", f"**{title}**", "", *(f"- {line}" for line in told)]
     if judged := evaluation.judged:
-        lines += ["", f"Judge: {judged.arm} better {judged.wins}, {judged.against} better {judged.losses}, tie {judged.ties}"]
+        told = f"{judged.arm} better {judged.wins}, {judged.against} better {judged.losses}, tie {judged.ties}"
+        lines += ["", f"Judge: {told}" + (f", no verdict {judged.unjudged}" if judged.unjudged else "")]
     return "\n".join([*lines, "", chart_image(evaluation.scores)])
 
 

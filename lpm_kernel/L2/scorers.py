@@ -31,6 +31,10 @@ _FOR = re.compile(
     r"\bi(?:'m| am)(?: \w+)? for\b|\bin favou?r\b|\bvot(?:e|ed|ing) (?:for|yes)\b|\b(?:support|agree|approve|back|like|love"
     r"|want|prefer|trust|enjoy|welcome)(?:s|ed)?\b|\b(?:good|great|excellent|wise) idea\b|\bconvinced\b"
 )
+_MISFIT = re.compile(
+    r"(?:\bnot|n't|\bnever|\bhardly)(?: \w+)? (?:fit|suit|match|agree)|\bconflict|\bclash|\bdisagree|\bleaves? out\b|\bwrong\b"
+)
+_FIT = re.compile(r"\b(?:fit|suit|match|agree)(?:s|es|ed)?\b")
 _NEGATED = re.compile(r"(?:\bnot|n't|\bnever|\bno longer|\bcannot|\bnobody|\bhardly)(?: \w+){0,2} $")
 
 
@@ -59,6 +63,22 @@ def takes_stance(reply: str, question: str, stance: Stance) -> bool:
     return any(
         tells(reply, question, sentence, PREFERS_SHARE) and not _opposed(side, side_of(sentence)) for sentence in stance.told
     )
+
+
+def judges_otherwise(reply: str, verdict: str) -> bool:
+    """Whether the reply finds that an expert's words fit where the verdict says that they do not, or the other way round. One
+    that says neither may still tell the reason."""
+    found = _fits(reply)
+    return found is not None and found != _fits(verdict)
+
+
+def _fits(text: str) -> bool | None:
+    """By the first words that say so: what follows them may be the person's own sentence."""
+    plain = " ".join(text.casefold().replace("’", "'").split())
+    misfit, fit = _MISFIT.search(plain), _FIT.search(plain)
+    if misfit and (not fit or misfit.start() < fit.start()):
+        return False
+    return True if fit else None
 
 
 def side_of(text: str) -> Side | None:

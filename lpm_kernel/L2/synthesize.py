@@ -32,8 +32,11 @@ from lpm_kernel.stores.embedder import Embedder
 
 __all__ = ["Memory", "find_golden_rows", "question_of", "split_documents", "synthesize_rows"]
 
-Enrich = Callable[[list[Draft]], tuple[list[Draft], list[RowRefusal]]]
+Enrich = Callable[[list[Draft], Progress], tuple[list[Draft], list[RowRefusal]]]
 """What a language model may do between drafts and gate: word drafts anew or add some, each with an id of its own."""
+
+DRAFTED, ENRICHED = 0.5, 0.9
+"""Shares of the whole at which drafts are made and worded anew."""
 
 SELF_QA_FORMS: tuple[RowForm, ...] = (
     "grounded", "plain", "grounded", "grounded", "multi_turn", "grounded", "plain", "grounded",
@@ -111,11 +114,12 @@ def synthesize_rows(
     values = {row.chunk_id: row.salience for row in memory.salience}
     plans = plan_rows(kept, topics, training, values, splits, first_name(user.name or ""))
     drafts: list[Draft] = []
+    drafted = DRAFTED if enrich else ENRICHED
     for done, plan in enumerate(plans, start=1):
         drafts.append(draft_row(user, first_name(user.name or ""), plan, recall, allowed[plan.split], training.seed))
-        progress(done / len(plans) * 0.9, f"{done} of {len(plans)} drafts")
+        progress(done / len(plans) * drafted, f"{done} of {len(plans)} drafts")
     if enrich is not None:
-        drafts, dropped = enrich(drafts)
+        drafts, dropped = enrich(drafts, lambda share, words: progress(DRAFTED + share * (ENRICHED - DRAFTED), words))
         refused += dropped
     fitted = [(draft, fit_row(user, draft, row_tokens)) for draft in drafts]
     long = [RowRefusal(draft.row_id, draft.kind, "length") for draft, row in fitted if row is None]

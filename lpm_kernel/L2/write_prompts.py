@@ -12,6 +12,7 @@ from typing import Any
 from lpm_kernel.fenced_prompt import Form, fenced_messages
 from lpm_kernel.L1.voice_words import describe_voice
 from lpm_kernel.L2.drafts import Draft
+from lpm_kernel.L2.persons import first_name
 from lpm_kernel.L2.prompt import as_line
 from lpm_kernel.records import Message, User, VoiceProfile
 
@@ -63,7 +64,7 @@ def form_of(draft: Draft) -> type[Form]:
 
 def write_messages(draft: Draft, user: User, voice: VoiceProfile | None) -> tuple[Message, ...]:
     material: dict[str, Any] = {
-        "person": user.name or "",
+        "person": first_name(user.name or ""),
         "manner": describe_voice(voice.features) if voice and voice.features else "",
         "notes": [as_line(line.text) for line in draft.lines],
         "said_before": [message.content for message in draft.history],

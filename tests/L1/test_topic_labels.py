@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lpm_kernel.errors import LlmError
 from lpm_kernel.fenced_prompt import DATA_BEGINS
 from lpm_kernel.L1.topic_labels import polish_labels
 from lpm_kernel.L1.topics import MISC
@@ -42,7 +43,7 @@ def labels_of(
 ) -> list[str]:
     cache = CallCache(blobs or MemoryBlobs(), "nora", "topic-labels")
     settings = settings.model_copy(update={"retries": settings.retries.model_copy(update={"delay_s": 0.0})})
-    polished, count = polish_labels(topics, TEXTS, writer, cache, settings, no_progress)
+    polished, count, _ = polish_labels(topics, TEXTS, writer, cache, settings, no_progress)
     assert [topic.topic_id for topic in polished] == [topic.topic_id for topic in topics]
     assert count == sum(topic.label not in (SEA.label, LATHE.label, MISC) for topic in polished)
     return [topic.label for topic in polished]
@@ -66,7 +67,7 @@ def test_a_label_that_says_something_else_or_is_anothers_is_not_taken(settings: 
 def test_two_topics_never_have_one_label(settings: Settings) -> None:
     twice = [SEA, Topic("t-two", "cold, sunday", ("cold", "sunday"), ("a2",), (1.0,))]
     cache = CallCache(MemoryBlobs(), "nora", "topic-labels")
-    polished, _ = polish_labels(twice, TEXTS, says({"sea": "Cold", "cold": "cold"}), cache, settings, no_progress)
+    polished, _, _ = polish_labels(twice, TEXTS, says({"sea": "Cold", "cold": "cold"}), cache, settings, no_progress)
     assert [topic.label for topic in polished] == ["Cold", "cold, sunday"]
 
 
@@ -85,3 +86,15 @@ def test_without_a_writer_every_label_is_the_one_by_rule_and_nothing_written_is_
     polished = [Topic("t-sea", "Cold sea", SEA.keywords, SEA.chunk_ids, SEA.centroid), LATHE, REST]
     assert labels_of(settings, None, blobs, polished) == [topic.label for topic in TOPICS]
     assert blobs.objects == {}
+
+
+def test_a_topic_that_got_no_answer_keeps_its_label_and_is_told_by_its_id(settings: Settings) -> None:
+    def refuses(messages: tuple[Any, ...]) -> str:
+        if "lathe" in messages[-1].content:
+            raise LlmError("writer_refused", "answered 400", retryable=False)
+        return json.dumps({"label": "Cold sea"})
+
+    cache = CallCache(MemoryBlobs(), "nora", "topic-labels")
+    polished, count, dropped = polish_labels(TOPICS, TEXTS, FakeWriter(refuses), cache, settings, no_progress)
+    assert ([topic.label for topic in polished], count) == (["Cold sea", LATHE.label, MISC], 1)
+    assert [(one.item_id, one.code) for one in dropped] == [(LATHE.topic_id, "writer_refused")]

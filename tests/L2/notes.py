@@ -98,10 +98,11 @@ def synthesize(
     count: Any = lambda messages: 0,
     recall: Any = recall_neighbours,
     enrich: Any = None,
+    progress: Any = no_progress,
 ) -> tuple[list[TrainingRow], SynthesisCount]:
     chunks = items() if of is None else of
     known = memory() if known is None and of is None else known
-    return synthesize_rows(user, chunks, topics, training, recall, count, FakeEmbedder(), golden, no_progress, known, enrich)
+    return synthesize_rows(user, chunks, topics, training, recall, count, FakeEmbedder(), golden, progress, known, enrich)
 
 
 def notes_of(row: TrainingRow) -> list[str]:

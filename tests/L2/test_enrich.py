@@ -11,11 +11,13 @@ import pytest
 
 from lpm_kernel.errors import LlmError
 from lpm_kernel.fenced_prompt import DATA_BEGINS
-from lpm_kernel.L2.drafts import Draft
-from lpm_kernel.L2.enrich import enrich_drafts
+from lpm_kernel.L2.drafts import Draft, fit_row
+from lpm_kernel.L2.enrich import enrich_drafts, judge_written
+from lpm_kernel.L2.frames import FITS_NOT, ask_to_criticise, ask_to_enhance, enhanced, wrote
 from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.L2.records import RowKind, RowRefusal
-from lpm_kernel.L2.write_prompts import write_messages
+from lpm_kernel.L2.row_gate import find_unsupported_rows
+from lpm_kernel.L2.write_prompts import Reworded, write_messages
 from lpm_kernel.llm_items import CallCache
 from lpm_kernel.records import Evidence, Message, User, VoiceProfile
 from lpm_kernel.settings import Settings
@@ -73,7 +75,9 @@ def test_question_and_answer_in_other_words_take_the_place_of_the_first_ones(set
     }
     enriched, reasons = told(settings, said)
     assert reasons == []
-    assert enriched == draft(question="How is your cat with one eye, the one-eyed one, named?", answer=said["answer"])
+    whole_line = (make_citation(CAT),)
+    asked = "How is your cat with one eye, the one-eyed one, named?"
+    assert enriched == draft(question=asked, answer=said["answer"], cited=whole_line)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,15 @@ def test_a_question_about_the_person_by_name_stays_about_them(settings: Settings
     }
     enriched, reasons = told(settings, better, **third)
     assert (enriched.question, enriched.answer, reasons) == (better["question"], better["answer"], [])
+
+
+def test_a_first_name_is_what_others_call_somebody_whatever_stands_before_and_in_it(settings: Settings) -> None:
+    """With a title before it, or a hyphen in it, a question could lose whom it is about."""
+    anne = User("anne", "Dr. Anne-Marie Whitlock")
+    third = draft(person="third", question="What is Anne-Marie's one-eyed cat called?")
+    _, reasons = judge_written(third, Reworded(question="What's her one-eyed cat called?"), anne)
+    assert reasons == ["written question is about somebody else"]
+    assert material_of(write_messages(third, anne, None))["person"] == "Anne-Marie"
 
 
 def test_of_a_refusal_only_the_question_is_written(settings: Settings) -> None:
@@ -227,6 +240,48 @@ def test_a_framed_answer_is_held_against_the_lines_it_is_taken_from(settings: Se
     assert told(settings, good, lines=lines, answer=answer)[1] == []
     foreign = {"question": "Who is your one-eyed cat?", "answer": "Pilchard never eats chard."}
     assert told(settings, foreign, lines=lines, answer=answer)[1] == ["written answer holds a word that its lines do not"]
+
+
+TOLD = f"{CAT} He eats chard."
+
+
+@pytest.mark.parametrize(
+    ("said", "others"),
+    [
+        ({"question": "How do you call your cat?", "answer": "He's called Pilchard, eats chard, never goes out."}, {}),
+        (
+            {"question": "How does Nora call her one-eyed cat?", "answer": "Nora's cat, called Pilchard, never goes out."},
+            {"person": "third", "question": "What is Nora's one-eyed cat called?", "answer": wrote("Nora", CAT)},
+        ),
+        (
+            {"answer": "I want to book a vet for Pilchard, our one-eyed cat."},
+            {
+                "kind": "context_enhance",
+                "question": ask_to_enhance("I want to book a vet."),
+                "answer": enhanced("I want to book a vet.", CAT),
+            },
+        ),
+        (
+            {"answer": f"{FITS_NOT} Walks at night conflict with my notes: Pilchard never goes out."},
+            {"kind": "context_critic", "question": ask_to_criticise("Take walks at night."), "answer": f"{FITS_NOT} {CAT}"},
+        ),
+    ],
+    ids=["first person", "third person", "request", "advice"],
+)
+def test_what_is_taken_from_a_writer_is_supported_at_the_gate(
+    settings: Settings, said: dict[str, Any], others: dict[str, Any]
+) -> None:
+    """The gate once compared words as they are written with the one cited sentence, and refused nearly all that was taken."""
+    chunk = make_citation(TOLD)
+    sentence = replace(chunk, byte_end=len(CAT.encode()))
+    enriched, reasons = told(settings, said, lines=(line(TOLD), line(SWIM)), cited=(sentence,), **others)
+    assert (enriched.answer, reasons) == (said["answer"], [])
+    row = fit_row(NORA, enriched, lambda messages: 0)
+    assert row is not None
+    texts = {chunk.chunk_id: (0, TOLD.encode())}
+    assert find_unsupported_rows([row], texts) == []
+    lied = replace(row, messages=(*row.messages[:-1], Message("assistant", f"{said['answer']} He owns a yacht.")))
+    assert find_unsupported_rows([lied], texts) == [row.row_id]
 
 
 def test_text_of_documents_stands_in_the_material_and_nowhere_else() -> None:

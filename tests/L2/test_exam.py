@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lpm_kernel.L2.exam import STANCE_FORMS, WITH_NOTES, Exam, Probe, make_exam
+from lpm_kernel.L2.frames import FITS, FITS_NOT, ask_to_criticise, ask_to_enhance, enhanced, go_on, wrote
 from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.L2.records import ARMS, GoldenQuestion, GoldenSet, RowKind, Split, Stance, TrainingRow
@@ -124,11 +126,44 @@ def test_without_golden_questions_the_rows_of_held_out_documents_are_asked() -> 
     assert exam.of("refusal") == ()
 
 
+def told_row(kind: RowKind, question: str, answer: str, **fields: Any) -> TrainingRow:
+    messages = (Message("system", "s"), Message("user", question), Message("assistant", answer))
+    return make_row("told", messages, ["c"], kind=kind, split="held_out", **fields)
+
+
+def test_an_experts_reply_is_judged_right_only_with_the_right_verdict() -> None:
+    """The opposite verdict once counted as right, as long as the person's sentence stood behind it."""
+    advice = told_row("context_critic", ask_to_criticise("Swim at noon."), f"{FITS_NOT} I swim at Clevedon before 8.")
+    [probe] = exam_of(None, [advice]).of("context_critic")
+    assert (probe.verdict, probe.sentence) == (FITS_NOT, "I swim at Clevedon before 8.")
+    assert probe.is_right(f"{FITS_NOT} I swim at Clevedon before 8.")
+    assert probe.is_right("At Clevedon, before 8.")
+    assert not probe.is_right(f"{FITS} I swim at Clevedon before 8.")
+    assert not probe.is_right(FITS_NOT), "the verdict alone tells nothing of the person"
+
+
+def test_words_of_ours_around_an_answer_are_not_asked_for() -> None:
+    about = told_row("self_qa", "Where does Nora swim?", wrote("Nora", "I swim at Clevedon."))
+    about = replace(about, person="third")
+    request = told_row("context_enhance", ask_to_enhance("I want a swim."), enhanced("I want a swim.", "I swim at Clevedon."))
+    exam = exam_of(None, [about, request])
+    assert {probe.sentence for probe in exam.probes} == {"I swim at Clevedon."}
+
+
+def test_a_question_that_followed_another_one_is_asked_alone() -> None:
+    second = told_row("self_qa", go_on("Where do you swim?"), "I swim at Clevedon.", form="multi_turn")
+    assert [probe.question for probe in exam_of(None, [second]).of("memory_self")] == ["Where do you swim?"]
+
+
 def test_without_golden_opinions_the_documents_preferences_are_asked() -> None:
     liked = Preference("p", "I like winter swimming.", "winter", "attitude", "for", 0.9, make_citation())
     [probe] = exam_of(None, preferences=[liked]).of("preference")
     assert probe.question == "What do you think about winter?"
     assert probe.is_right("I like swimming then.")
+    more = replace(liked, preference_id="p2", text="I prefer frost to slush.")
+    [probe] = exam_of(None, preferences=[liked, more]).of("preference")
+    assert probe.is_right("I like swimming then."), "whatever is preferred of it is an answer"
+    assert probe.is_right("I prefer frost.")
 
 
 def test_what_cannot_be_measured_says_why() -> None:

@@ -18,7 +18,7 @@ from lpm_kernel.records import EmbeddingTable
 from lpm_kernel.settings import Settings
 from tests.fakes import no_progress
 from tests.L2.test_golden import CONTENT, packed
-from tests.L2.test_judge import FakeWriter, better
+from tests.L2.test_judge import asking, better, judging_writer
 
 TABLE = EmbeddingTable((), (), np.zeros((0, 4), np.float32), "fake")
 GGUF = GgufAdapter("g", "k", 1, "a", "b", 1)
@@ -46,9 +46,9 @@ def test_the_judge_compares_the_two_arms_with_notes_by_the_persons_own_sentence(
     probe = Probe("q1", "memory_self", "What is your cat called?", ("Pilchard",))
     answers = tuple(GradedAnswer("q1", arm, "Pilchard." if arm == "adapter+retrieval" else "A cat.", True) for arm in ARMS)
     report = Evaluation("golden", 1, {}, 0, 0, {}, answers, "g", "a", "b", 1.0)
-    writer = FakeWriter(lambda first, second: better("first" if "Pilchard" in first else "second"))
-    judged = _judged(report, Exam("golden", (probe,)), golden, writer, no_progress)
+    writer = judging_writer(lambda first, second: better("first" if "Pilchard" in first else "second"))
+    judged = _judged(report, Exam("golden", (probe,)), golden, asking(writer))
     assert judged is not None
     assert (judged.arm, judged.against, judged.wins, judged.losses) == ("adapter+retrieval", "base+retrieval", 1, 0)
-    assert all("Our cat is called Pilchard." in asked for asked in writer.asked)
-    assert _judged(report, Exam("golden", (probe,)), golden, None, no_progress) is None
+    assert all("Our cat is called Pilchard." in asked[-1].content for asked in writer.requests)
+    assert _judged(report, Exam("golden", (probe,)), golden, None) is None

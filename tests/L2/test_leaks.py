@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pytest
 import yaml
 
 from lpm_kernel.artefacts import encode_records
+from lpm_kernel.errors import StoreError
 from lpm_kernel.L2.leaks import (
     PEOPLE,
     Foreign,
@@ -63,6 +65,24 @@ def test_who_has_nothing_yet_is_passed_over_and_nobody_else_is_nothing() -> None
     keep(blobs, "late", "What is your bicycle called?")
     assert len(gather_foreign(blobs, "1", ["1", "empty", "late", "new"], 10).questions) == 1
     assert gather_foreign(blobs, "1", ["1"], 10) == Foreign()
+
+
+def test_what_is_of_another_form_is_passed_over_and_a_store_that_fails_is_not() -> None:
+    """After an update the first person's evaluation failed on everybody else's rows, which were still of the old form."""
+    blobs = MemoryBlobs()
+    keep(blobs, "new", "What is your bicycle called?", row(1, "New."))
+    blobs.put(asset_key("old", "training_rows", "jsonl"), b'{"row_id": "r", "kind": "self_qa"}\n')
+    blobs.put(golden_key("old"), b"questions: 4")
+    found = gather_foreign(blobs, "1", ["1", "old", "new"], 10)
+    assert [item.messages[-1].content for item in found.rows] == ["New."]
+    assert len(found.questions) == 1
+
+    class Away(MemoryBlobs):
+        def get(self, key: str) -> bytes:
+            raise StoreError("blobs_unavailable", "the store does not answer")
+
+    with pytest.raises(StoreError, match="blobs_unavailable"):
+        gather_foreign(Away(), "1", ["new"], 10)
 
 
 def test_what_the_person_knows_too_or_the_question_tells_is_no_secret() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lpm_kernel.L2.frames import FITS, FITS_NOT, LEAVES_OUT
 from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.L2.records import Side, Stance
-from lpm_kernel.L2.scorers import declines, side_of, takes_stance, tells
+from lpm_kernel.L2.scorers import declines, judges_otherwise, side_of, takes_stance, tells
 from tests.rules.sources import ROOT
 
 
@@ -46,6 +47,25 @@ def test_declining_is_the_one_sentence_a_twin_is_trained_to_say(reply: str, decl
 )
 def test_the_side_that_words_take(words: str, side: Side | None) -> None:
     assert side_of(words) == side
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict", "otherwise"),
+    [
+        (FITS, FITS, False),
+        (FITS_NOT, FITS, True),
+        (FITS, FITS_NOT, True),
+        (FITS, LEAVES_OUT, True),
+        (LEAVES_OUT, FITS_NOT, False),
+        ("It doesn’t really suit me.", FITS, True),
+        ("I agree.", FITS_NOT, True),
+        ("I disagree.", FITS_NOT, False),
+        ("I swim before 8.", FITS, False),
+        (f"{FITS} I never agree to the wrong tool.", FITS, False),
+    ],
+)
+def test_a_verdict_is_told_from_its_opposite(reply: str, verdict: str, otherwise: bool) -> None:
+    assert judges_otherwise(reply, verdict) is otherwise
 
 
 def test_what_a_sentence_adds_to_its_question_must_be_told() -> None:

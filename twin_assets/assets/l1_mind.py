@@ -42,7 +42,7 @@ def topics(context: dg.AssetExecutionContext, stores: StoresResource, chunks: li
     found, state, count = update_topics(items, embeddings, port.settings.topics, previous or [], history)
     texts = {item.chunk.chunk_id: item.text for item in items}
     cache = CallCache(port.blobs, user_id, "topic-labels")
-    found, polished = polish_labels(found, texts, port.writer, cache, port.settings, progress_of(context))
+    found, polished, dropped = polish_labels(found, texts, port.writer, cache, port.settings, progress_of(context))
     state = replace(state, topics_sha256=topics_hash(found))
     TenantBlobs(port.blobs, user_id).put(asset_key(user_id, "topic_history", "json"), encode_record(state))
     misc = sum(len(topic.chunk_ids) for topic in found if topic.label == MISC)
@@ -55,6 +55,7 @@ def topics(context: dg.AssetExecutionContext, stores: StoresResource, chunks: li
             "topics_touched": count.topics_touched,
             "ids_kept": count.ids_kept,
             "labels_written": polished,
+            **({"labels_not_answered": {one.item_id: one.code for one in dropped}} if dropped else {}),
             **writing_cost(port.writer, port.settings.models),
             "pairs_compared": count.pairs_compared,
             "sample": table(

@@ -16,7 +16,7 @@ from lpm_kernel.L2.records import ARMS, Evaluation, GgufAdapter, TrainingRow
 from lpm_kernel.L2.score_table import markdown_report
 from lpm_kernel.records import Chunk, Document, EmbeddingTable, VoiceProfile, sha256_hex
 from twin_assets.partitions import users
-from twin_assets.resources import StoresResource
+from twin_assets.resources import StoresResource, writing_cost
 from twin_assets.stages import Made, progress_of, stage
 
 
@@ -49,7 +49,9 @@ def evaluation(
         stores.stores.writer,
         progress_of(context),
     )
-    return Made(report, metadata=_figures(report), version=sha256_hex(encode_record(replace(report, seconds=0.0))))
+    writer = stores.stores.writer if report.judged else None
+    metadata = {**_figures(report), **writing_cost(writer, stores.stores.settings.models)}
+    return Made(report, metadata=metadata, version=sha256_hex(encode_record(replace(report, seconds=0.0))))
 
 
 def _figures(report: Evaluation) -> dict[str, Any]:
@@ -64,5 +66,6 @@ def _figures(report: Evaluation) -> dict[str, Any]:
         "unanswerable": report.unanswerable,
         **{f"{score.measure} {score.arm}": score.right / score.asked for score in report.scores if score.asked},
         **{f"leak {leak.probe}": leak.found for leak in report.leaks},
+        **({"judged better": judged.wins, "judged worse": judged.losses} if (judged := report.judged) else {}),
         "report": dg.MetadataValue.md(markdown_report(report)),
     }

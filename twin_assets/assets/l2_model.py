@@ -68,8 +68,8 @@ def training_rows(
         load_golden(port.blobs, user_id),
         progress,
         Memory(salience, communities, entities, voice_profile.preferences, biography),
-        lambda drafts: enrich_drafts(
-            drafts, user, voice_profile, port.writer, CallCache(port.blobs, user_id, "rows"), port.settings, progress
+        lambda drafts, shown: enrich_drafts(
+            drafts, user, voice_profile, port.writer, CallCache(port.blobs, user_id, "rows"), port.settings, shown
         ),
     )
     TenantBlobs(port.blobs, user_id).put(asset_key(user_id, ROW_REFUSALS, "jsonl"), encode_records(count.refusals))
