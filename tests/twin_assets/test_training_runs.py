@@ -25,6 +25,7 @@ from tests.samples import make_row
 from twin_assets.assets.l2_model import lora_adapter
 from twin_assets.partitions import users
 from twin_assets.retrain import check_step
+from twin_assets.stages import progress_of
 from twin_assets.training_runs import FRESH_TAG, MAX_OBSERVATIONS, RESUME_TAG, train_request
 
 ROWS = [make_row("row", [Message("user", "Who?"), Message("assistant", "Joan.")], checksum="sum")]
@@ -106,6 +107,19 @@ def test_steps_are_observed_to_plot_and_never_many(shown: tuple[dg.ExecuteInProc
     first, last = ({key: value.value for key, value in item.metadata.items()} for item in (observed[0], observed[-1]))
     assert first == {"step": 1, "epoch": 1, "loss": pytest.approx(2.983), "tokens_per_second": 200}
     assert last == {"step": 120, "epoch": 1, "loss": 1.0, "tokens_per_second": 200, "eval_loss": 2.0}
+
+
+def test_the_log_tells_of_the_training_also_after_another_part_of_the_stage_came_to_its_end() -> None:
+    """Making the base ready ends at 100 %, and no word of the training that followed came into the run's log."""
+    logged: list[str] = []
+    context = SimpleNamespace(asset_key=KEY, log=SimpleNamespace(info=logged.append))
+    progress = progress_of(context)  # type: ignore[arg-type]
+    progress(1.0, "base is ready")
+    for step in range(101):
+        progress(step / 100, f"step {step}")
+    assert logged[:2] == ["100% base is ready", "  0% step 0"]
+    assert logged[-1] == "100% step 100"
+    assert 10 <= len(logged) - 1 <= 12
 
 
 def test_an_observation_does_not_stand_for_the_adapter(
