@@ -35,7 +35,7 @@ def test_the_one_that_the_project_brings_fits_its_base_its_settings_and_its_note
 
 def test_no_skill_of_another_shape_or_base_is_taken(base: BaseModel, settings: Settings, tmp_path: Path) -> None:
     """One of rank 8 would be refused by the trainer, late and by a message about matrices."""
-    others = {"rank": 4, "alpha": 32, "targets": ("q_proj", "v_proj")}
+    others = {"rank": 4, "alpha": 32, "targets": ("q_proj", "v_proj"), "first_layer": 10}
     for key, value in others.items():
         with pytest.raises(TrainingError) as caught:
             find_skill(base, settings.training.model_copy(update={key: value}), tmp_path)
