@@ -26,6 +26,7 @@ from lpm_kernel.L2.mlx_model import Shape, answer_loss_sum, load_mlx_base, pad_r
 from lpm_kernel.L2.records import TrainingRow
 from lpm_kernel.L2.torch_model import chosen_targets
 from lpm_kernel.L2.train import MAX_GRADIENT_NORM, PROGRESS_REPORTS, TrainResult
+from lpm_kernel.L2.train_errors import loss_not_finite
 from lpm_kernel.L2.train_schedule import Schedule, rate_share
 from lpm_kernel.L2.training_batches import EncodedRow, encode_rows, epoch_batches
 from lpm_kernel.settings import TrainingSettings
@@ -158,11 +159,7 @@ def _loop(
             mx.eval(summed, norm, gradients)
             loss = summed.item() / answer_tokens
             if not (math.isfinite(loss) and math.isfinite(norm.item())):
-                raise TrainingError(
-                    "loss_not_finite",
-                    f"loss {loss} and gradient norm {norm.item()} in step {step + 1} of {steps} "
-                    f"at learning rate {plan.learning_rate}; lower training.learning_rate",
-                )
+                raise loss_not_finite(loss, norm.item(), step + 1, steps, plan.learning_rate)
             optimizer.learning_rate = rate_at(plan, step, steps)
             lora = optimizer.apply_gradients(gradients, lora)
             mx.eval(lora, optimizer.state)

@@ -252,9 +252,9 @@ def test_equal_trainings_are_equal_bytes_and_a_skipped_layer_gets_no_matrices(
 
 
 def torch_model(base: BaseModel, start: Path) -> Any:
-    from lpm_kernel.L2.match import _torch_model
+    from lpm_kernel.L2.torch_model import load_with_adapter
 
-    return _torch_model(start, start.parent / "adapter_config.json", base).train()
+    return load_with_adapter(base, start, start.parent / "adapter_config.json").train()
 
 
 def torch_loss(base: BaseModel, start: Path, rows: list[EncodedRow]) -> tuple[float, dict[str, np.ndarray]]:
