@@ -45,3 +45,10 @@ def loss_not_finite(
         f"loss {loss} and gradient norm {norm} in step {step} of {steps} "
         f"at learning rate {learning_rate}; lower {rate_setting}",
     )
+
+
+def held_out_loss_not_finite(loss: float, step: int, steps: int, learning_rate: float) -> TrainingError:
+    return TrainingError(
+        "loss_not_finite",
+        f"held-out loss {loss} after step {step} of {steps} at learning rate {learning_rate}; lower training.learning_rate",
+    )
