@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from bench.backfill import write_small_settings
 from lpm_kernel.artefacts import encode_record, encode_records
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.base_model import BaseModel
@@ -17,7 +19,7 @@ from lpm_kernel.L2.stages import TrainRequest, checkpoint_steps, plan_training
 from lpm_kernel.L2.train_report import StepReport
 from lpm_kernel.layout import asset_key, checkpoint_prefix
 from lpm_kernel.records import Message
-from lpm_kernel.settings import Settings
+from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.compute import Progress
 from tests.fakes import MemoryBlobs
@@ -168,6 +170,12 @@ def test_with_incremental_training_a_run_begins_with_the_last_adapter(settings: 
     blobs.put(asset_key("1", "lora_adapter", "json"), encode_record(ADAPTER))
     assert train_request("1", ROWS, incremental, blobs).start_from == ADAPTER
     assert train_request("1", ROWS, settings, blobs).start_from is None
+
+
+def test_the_benchmark_of_backfills_asks_for_no_skill_adapter_that_is_not_there(tmp_path: Path) -> None:
+    """Its small rank has none, and each of the ten users failed with `skill_missing`."""
+    small = load_settings(write_small_settings(tmp_path))
+    assert train_request("1", ROWS, small, MemoryBlobs()).warm_start is None
 
 
 def test_a_step_without_a_checkpoint_is_named_with_those_there_are(settings: Settings) -> None:
