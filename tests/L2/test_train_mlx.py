@@ -18,6 +18,7 @@ from lpm_kernel.L2.mlx_model import pad_rows, read_shape
 from lpm_kernel.L2.stages import ROW_SETTINGS
 from lpm_kernel.L2.train import TARGETS
 from lpm_kernel.L2.train_mlx import Plan, plan_of, rate_at, train_adapter
+from lpm_kernel.L2.train_report import read_report
 from lpm_kernel.L2.training_batches import EncodedRow, encode_rows
 from lpm_kernel.settings import TrainingSettings
 from tests.fakes import no_progress
@@ -248,7 +249,11 @@ def test_equal_trainings_are_equal_bytes_and_a_skipped_layer_gets_no_matrices(
     assert results[0].adapter_path.read_bytes() == results[1].adapter_path.read_bytes()
     assert results[0].loss_curve[1] < results[0].loss_curve[0]
     assert "held-out rows are not measured" in said[0]
-    assert said[-1].startswith("epoch 2 of 2, step 8 of 8, loss ")
+    told = read_report(said[-1])
+    assert told is not None, "steps are told as torch's are, so that they plot"
+    assert (told.epoch, told.step, told.steps, told.seconds_left) == (2, 8, 8, 0)
+    assert [point.step for point in results[0].curve] == list(range(1, 9))
+    assert results[0].curve[-1].loss == pytest.approx(told.loss, abs=1e-3)
 
 
 def torch_model(base: BaseModel, start: Path) -> Any:
