@@ -22,7 +22,7 @@ from lpm_kernel.records import Message
 from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.compute import Progress
-from tests.fakes import MemoryBlobs
+from tests.fakes import AwayTables, MemoryBlobs
 from tests.samples import make_row
 from twin_assets.assets.l2_model import lora_adapter
 from twin_assets.partitions import users
@@ -84,7 +84,8 @@ def run(
 ) -> tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]:
     instance = dg.DagsterInstance.ephemeral()
     instance.add_dynamic_partitions("users", ["1"])
-    stores = SimpleNamespace(stores=SimpleNamespace(settings=settings, blobs=blobs), compute=lambda where: compute)
+    port = SimpleNamespace(settings=settings, blobs=blobs, tables=AwayTables())
+    stores = SimpleNamespace(stores=port, compute=lambda where: compute)
     shelf = Shelf()
     result = dg.materialize(
         [lora_adapter, dg.AssetSpec("training_rows", partitions_def=users)],
