@@ -37,6 +37,7 @@ VICTIM_RUN = 3
 """The how-manieth run to be started is killed."""
 SMALL = {
     "training": {"rank": 4, "alpha": 8, "epochs": 1, "max_rows": 16, "held_out_share": 0.25},
+    "skill": {"start": False},  # there is none of this rank
     "evaluation": {"max_questions": 3, "answer_tokens": 8},
     "models": {"answer_tokens": 16},
     "topics": {"min_chunks": 1, "rebuild_share": 0.3},

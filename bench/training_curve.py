@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from typing import Any, TextIO
 
 from bench.curve_model import Base, Loss, Point, answer_all, encode_any, load_base, measure_loss, train_point
 from lpm_kernel.L2.golden import holds_fact
+from lpm_kernel.L2.intervals import share_interval
 from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.L2.records import TrainingRow
 from lpm_kernel.records import Citation, Message
@@ -62,13 +62,8 @@ class Outcome:
     """With retrieval, in the order of the bundle's questions, all by the model."""
 
 
-def wilson(right: int, asked: int, z: float = 1.96) -> Share:
-    if not asked:
-        return Share(0, 0, 0.0, 1.0)
-    share, spread = right / asked, z * z / asked
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / asked + spread / asked / 4)
-    return Share(right, asked, max(0.0, middle - half), min(1.0, middle + half))
+def wilson(right: int, asked: int) -> Share:
+    return Share(right, asked, *share_interval(right, asked))
 
 
 def row_of(content: dict[str, Any]) -> TrainingRow:

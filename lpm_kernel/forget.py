@@ -22,6 +22,7 @@ from lpm_kernel.L0.intake import check_filename
 from lpm_kernel.L1.document_memories import FOR_EVER, KINDS
 from lpm_kernel.L2.records import Adapter, GgufAdapter
 from lpm_kernel.layout import (
+    asked_for_keys,
     assets_prefix,
     document_keys,
     weight_prefixes,
@@ -96,9 +97,9 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
             mark_deleted(connection, user_id, sorted({*sha256s, *deleted_documents(connection, user_id)}), pending=False)
         stale = _mark_releases(connection, user_id, found, end=silence or not left)
         silent = not any(state.status == "live" for state in release_states(connection, user_id))
-    _erase(stores, user_id, sha256s)
     # which of them a language model had before it nobody can tell: what it wrote is asked for again
     _remove_all(TenantBlobs(stores.blobs, user_id), written_prefix(user_id))
+    _erase(stores, user_id, sha256s)
     if not left:
         _erase_all_derived(stores, user_id, adapters)
     elif not waiting:
@@ -138,6 +139,8 @@ def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> int:
     for sha256 in sha256s:
         for key in document_keys(user_id, sha256):
             own.delete(key)
+    for key in asked_for_keys(user_id):
+        own.delete(key)
     vectors = stores.vectors.forget_documents(user_id, sha256s)
     held = stores.memories.current(user_id, as_of=FOR_EVER, kinds=KINDS)
     gone = [memory.memory_id for memory in held if (memory.citation or "").partition(":")[0] in sha256s]

@@ -117,6 +117,12 @@ def assets_prefix(user_id: str) -> str:
     return f"{tenant_prefix(user_id)}assets/"
 
 
+def asked_for_keys(user_id: str) -> tuple[str, ...]:
+    """What stages left that run only when somebody asks: no run makes it anew without a document that was deleted."""
+    left = (("preference_pairs", "jsonl"), ("dpo", "json"), ("merged_model", "json"))
+    return tuple(asset_key(user_id, asset, extension) for asset, extension in left)
+
+
 def written_prefix(user_id: str) -> str:
     """What a language model wrote about the user's texts, kept so that it is not asked twice."""
     return f"{tenant_prefix(user_id)}written/"

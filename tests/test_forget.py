@@ -18,7 +18,15 @@ from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
 from lpm_kernel.L2.promotion import Verdict
 from lpm_kernel.L2.records import Adapter
 from lpm_kernel.L2.release import documents_hash, find_unbuilt, offer_release, promote_again
-from lpm_kernel.layout import asset_key, document_keys, gguf_key, lora_config_key, lora_key, lora_recipe_key
+from lpm_kernel.layout import (
+    asked_for_keys,
+    asset_key,
+    document_keys,
+    gguf_key,
+    lora_config_key,
+    lora_key,
+    lora_recipe_key,
+)
 from lpm_kernel.recall.plan import document_of
 from lpm_kernel.records import Document, Fact, GraphEntity, User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
@@ -201,7 +209,10 @@ def test_weights_that_learned_it_are_removed_once_another_twin_serves_and_not_be
     for number in (1, 2):
         twin.own.put(f"{twin.own.prefix}merged/{sha256_hex(b'lora %d' % number)}/base.gguf", b"weights")
     twin.own.put(f"{twin.own.prefix}written/questions/call.txt", b"What is Pilchard?")
+    for key in asked_for_keys(twin.user_id):
+        twin.own.put(key, b"a prompt with the line of the cat")
     twin.delete("cats.md")
+    assert not any(twin.own.exists(key) for key in asked_for_keys(twin.user_id)), "nothing would make them anew without it"
     twin.clean()
     assert twin.keys("written") == set(), "what a model wrote about it goes at once"
     assert any(lost[0] in key for key in twin.keys("lora"))

@@ -109,7 +109,10 @@ def stage(
 
 
 def progress_of(context: dg.AssetExecutionContext) -> Progress:
-    """Progress of the running stage: to the watcher at each step, to the run's log at every tenth."""
+    """Progress of the running stage: to the watcher at each step, to the run's log at every tenth.
+
+    Going back by a tenth counts too. Why: making the base ready ends at one, and of the training after it nothing was logged.
+    """
     name = context.asset_key.path[-1]
     started = time.monotonic()
     logged = -LOG_EVERY_SHARE
@@ -118,7 +121,7 @@ def progress_of(context: dg.AssetExecutionContext) -> Progress:
         nonlocal logged
         if listen := watcher.get():
             listen(StageEvent(name, "running", share, words, time.monotonic() - started))
-        if share - logged >= LOG_EVERY_SHARE or share >= 1.0 > logged:
+        if abs(share - logged) >= LOG_EVERY_SHARE or share >= 1.0 > logged:
             logged = share
             context.log.info(f"{share:4.0%} {words}")
 

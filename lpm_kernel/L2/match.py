@@ -13,7 +13,6 @@ favourites proves nothing and does not pass.
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.freed_memory import give_back_freed_memory
 from lpm_kernel.L2.gguf import read_adapter_base
 from lpm_kernel.L2.llama_native import Context, Weights
-from lpm_kernel.L2.torch_model import load_torch_base, torch_threads, with_adapter
+from lpm_kernel.L2.torch_model import load_torch_base, load_with_adapter, torch_threads
 from lpm_kernel.stores.llm import AdapterFile
 
 TIE_LOGITS = 0.1
@@ -97,7 +96,8 @@ def greedy_tokens_match(
     try:
         # One thread: this runs beside other work, and waiting threads of torch would slow both.
         with torch_threads(1):
-            model = _torch_model(adapter_path, config_path, base)
+            trained = (adapter_path, config_path) if adapter_path and config_path else None
+            model = (load_with_adapter(base, *trained) if trained else load_torch_base(base)).eval()
             found = [_differences(model, index, *pair) for index, pair in enumerate(zip(asked, answers, strict=True))]
     finally:
         model = None
@@ -154,21 +154,6 @@ def _until_its_end(answer: list[int], weights: Weights) -> list[int]:
         if weights.ends_answer(token):
             return answer[:length]
     return answer
-
-
-def _torch_model(adapter_path: Path | None, config_path: Path | None, base: BaseModel) -> Any:
-    model = load_torch_base(base)
-    if adapter_path and config_path:
-        from peft import LoraConfig, set_peft_model_state_dict
-        from safetensors.torch import load_file
-
-        config = json.loads(config_path.read_text(encoding="utf-8")) | {"base_model_name_or_path": None}
-        model = with_adapter(model, LoraConfig.from_peft_type(**config))
-        outcome = set_peft_model_state_dict(model, load_file(adapter_path))
-        missing = [name for name in outcome.missing_keys if "lora_" in name]
-        if missing or outcome.unexpected_keys:
-            raise TrainingError("adapter_unreadable", f"{adapter_path.name} and {config_path.name} name other modules")
-    return model.eval()
 
 
 def _differences(model: Any, index: int, asked: list[int], answer: list[int]) -> list[Difference]:

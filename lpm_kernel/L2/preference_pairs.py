@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,13 +16,21 @@ from lpm_kernel.L0.embed import ChunkText
 from lpm_kernel.L2.golden import Asked, too_close
 from lpm_kernel.L2.prompt import twin_messages
 from lpm_kernel.L2.records import GoldenSet, PreferencePair
-from lpm_kernel.records import Citation, Evidence, User, content_id
+from lpm_kernel.records import Citation, Evidence, Message, User, content_id
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.feedback import RatedReply
 
 _WORD = re.compile(r"\w+")
 
-Why = Literal["no_side_taken", "nothing_to_set_it_against", "both_sides_taken", "source_gone", "golden_question", "said_before"]
+Why = Literal[
+    "no_side_taken",
+    "nothing_to_set_it_against",
+    "both_sides_taken",
+    "source_gone",
+    "golden_question",
+    "said_before",
+    "too_long",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,25 @@ def make_pairs(
                 alone: Why = "both_sides_taken" if both else "nothing_to_set_it_against"
                 refusals.append(PairRefusal(reply.message_id, "said_before" if reply.message_id in again else alone))
     return list(pairs.values()), refusals
+
+
+def keep_fitting(
+    pairs: Sequence[PreferencePair], count_tokens: Callable[[Sequence[Message]], int], max_tokens: int
+) -> tuple[list[PreferencePair], list[PairRefusal]]:
+    """The pairs of which both answers fit into training with their prompt; and the replies that are in no such pair.
+
+    Why: one long edit would be the end of the whole training.
+    """
+    kept = [
+        pair
+        for pair in pairs
+        if all(
+            count_tokens((*pair.prompt, Message("assistant", answer))) <= max_tokens for answer in (pair.chosen, pair.rejected)
+        )
+    ]
+    used = {message_id for pair in kept for message_id in pair.message_ids}
+    left = dict.fromkeys(message_id for pair in pairs for message_id in pair.message_ids if message_id not in used)
+    return kept, [PairRefusal(message_id, "too_long") for message_id in left]
 
 
 def chunk_lines(items: Sequence[ChunkText]) -> dict[str, Evidence]:

@@ -47,6 +47,7 @@ class Skill:
     learning_rate: float
     trained_on: str
     first_layer: int = 0
+    """Layers under this one have no matrices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class SkillFile:
 
 
 def find_skill(base: BaseModel, training: TrainingSettings, cache_dir: Path) -> SkillFile:
-    """The skill adapter of this base, rank, alpha, targets and layers: one made here, else the one that the project brings.
+    """The skill adapter of this base and shape: one made here, else the one that the project brings.
 
     Raises: TrainingError `skill_missing`, `skill_unreadable`.
     """
@@ -76,13 +77,14 @@ def find_skill(base: BaseModel, training: TrainingSettings, cache_dir: Path) -> 
             raise TrainingError(
                 "skill_unreadable", f"{path} is not what {record.name} says: make it anew with `twin train-skill`"
             )
-        shape = (skill.base_sha256, skill.alpha, set(skill.targets), skill.first_layer)
-        if shape == (base.sha256, training.alpha, set(training.targets), training.first_layer):
+        told_of = skill.base_sha256, skill.alpha, set(skill.targets), skill.first_layer
+        if told_of == (base.sha256, training.alpha, set(training.targets), training.first_layer):
             return SkillFile(skill, path)
     raise TrainingError(
         "skill_missing",
-        f"there is no skill adapter for {base.name} of rank {training.rank}, alpha {training.alpha}, these targets and layers: "
-        "make one with `twin train-skill`, or let training begin from nothing with skill.start: false",
+        f"there is no skill adapter for {base.name} of rank {training.rank}, alpha {training.alpha}, these targets and "
+        f"first_layer {training.first_layer}: make one with `twin train-skill`, or let training begin from nothing with "
+        "skill.start: false",
     )
 
 

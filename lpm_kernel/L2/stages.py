@@ -103,6 +103,8 @@ def run_training(request: TrainRequest, blobs: Blobs, base: BaseModel, progress:
     checkpoints = BlobCheckpoints(own, request.user_id, plan.recipe)
     if request.fresh:
         checkpoints.drop_after(0)
+        # Else the next try of a run that broke off, which is not fresh any more, would find what it was to replace.
+        own.delete(lora_recipe_key(request.user_id, plan.recipe))
     with tempfile.TemporaryDirectory(prefix="twin-train-") as name:
         folder = Path(name)
         train = train_mlx.train_adapter if request.training.backend == "mlx" else train_adapter

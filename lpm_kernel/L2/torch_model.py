@@ -124,8 +124,26 @@ def adapter_weights(model: Any) -> dict[str, torch.Tensor]:
     return get_peft_model_state_dict(model, save_embedding_layers=False)
 
 
-def save_adapter(model: Any, base: BaseModel, out_dir: Path) -> tuple[Path, Path]:
-    """Weights in f16: what llama.cpp will hold is then what torch checks it against.
+def load_with_adapter(base: BaseModel, adapter_path: Path, config_path: Path, *, to_learn: bool = False) -> Any:
+    """The base and an adapter that was trained, in fp32 on the CPU.
+
+    Raises: TrainingError `adapter_unreadable` when the two files name different modules.
+    """
+    from peft import LoraConfig, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    config = json.loads(config_path.read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": None, "inference_mode": not to_learn}
+    model = with_adapter(load_torch_base(base), LoraConfig.from_peft_type(**config))
+    outcome = set_peft_model_state_dict(model, load_file(adapter_path))
+    missing = [name for name in outcome.missing_keys if "lora_" in name]
+    if missing or outcome.unexpected_keys:
+        raise TrainingError("adapter_unreadable", f"{adapter_path.name} and {config_path.name} name other modules")
+    return model
+
+
+def save_weights(model: Any, base: BaseModel, path: Path, rate_setting: str = "training.learning_rate") -> None:
+    """In f16: what llama.cpp will hold is then what torch checks it against. `rate_setting`: what to lower.
 
     Raises: TrainingError `loss_not_finite`.
     """
@@ -134,16 +152,21 @@ def save_adapter(model: Any, base: BaseModel, out_dir: Path) -> tuple[Path, Path
 
     weights = {name: weight.to("cpu", torch.float16).contiguous() for name, weight in adapter_weights(model).items()}
     if not all(weight.isfinite().all() for weight in weights.values()):
-        raise TrainingError("loss_not_finite", "the trained weights are not finite in f16; lower training.learning_rate")
+        raise TrainingError("loss_not_finite", f"the trained weights are not finite in f16; lower {rate_setting}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One key only: safetensors writes several in a random order, and equal trainings shall be equal bytes.
+    path.write_bytes(save(weights, metadata={BASE_SHA256_KEY: base.sha256}))
+
+
+def save_adapter(model: Any, base: BaseModel, out_dir: Path) -> tuple[Path, Path]:
+    """Weights, and PEFT's config beside them. Raises: TrainingError `loss_not_finite`."""
+    adapter_path, config_path = out_dir / "adapter_model.safetensors", out_dir / "adapter_config.json"
+    save_weights(model, base, adapter_path)
     config = model.peft_config["default"].to_dict()
     config["target_modules"] = sorted(config["target_modules"])
     config["inference_mode"] = True
     # Not the folder it was loaded from: an adapter is the same on every machine.
     config["base_model_name_or_path"] = base.name
-    out_dir.mkdir(parents=True, exist_ok=True)
-    adapter_path, config_path = out_dir / "adapter_model.safetensors", out_dir / "adapter_config.json"
-    # One key only: safetensors writes several in a random order, and equal trainings shall be equal bytes.
-    adapter_path.write_bytes(save(weights, metadata={BASE_SHA256_KEY: base.sha256}))
     config_path.write_text(json.dumps(config, indent=2, sort_keys=True, default=str), encoding="utf-8")
     return adapter_path, config_path
 

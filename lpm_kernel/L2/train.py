@@ -33,7 +33,7 @@ from lpm_kernel.L2.torch_model import (
     with_adapter,
 )
 from lpm_kernel.L2.train_checkpoint import Checkpoints, TrainState, encode_checkpoint, find_checkpoint
-from lpm_kernel.L2.train_errors import lacks_memory, loss_not_finite, out_of_memory
+from lpm_kernel.L2.train_errors import held_out_loss_not_finite, lacks_memory, loss_not_finite, out_of_memory
 from lpm_kernel.L2.train_report import StepReport
 from lpm_kernel.L2.train_schedule import rate_share
 from lpm_kernel.L2.training_batches import (
@@ -279,6 +279,9 @@ class TrainingLoop:
                 return sum(self._loss_of(part).item() for part in parts)
 
         loss = self._in_memory(all_of_it) / sum(row.answer_tokens for row in self._held_out)
+        if not math.isfinite(loss):
+            # Nothing is less than NaN: kept as the best measurement, its weights would be the adapter.
+            raise held_out_loss_not_finite(loss, step, self._steps, training.learning_rate)
         best = self.state.best_eval_loss
         if best is None or loss < best:
             self._best = {name: weight.detach().to("cpu", copy=True) for name, weight in self._weights.items()}

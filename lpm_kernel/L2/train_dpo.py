@@ -9,7 +9,6 @@ The reference is the adapter that training starts from: its likelihoods are comp
 from __future__ import annotations
 
 import gc
-import json
 import math
 import random
 import tempfile
@@ -23,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 from lpm_kernel.artefacts import encode_records
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.adapter_files import file_sha256
-from lpm_kernel.L2.base_files import BASE_SHA256_KEY
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.freed_memory import give_back_freed_memory
 from lpm_kernel.L2.preference_pairs import PairRefusal
 from lpm_kernel.L2.records import Adapter, PreferenceAdapter, PreferencePair, PreferenceTraining, TrainingRow
-from lpm_kernel.L2.torch_model import load_torch_base, torch_threads, with_adapter
+from lpm_kernel.L2.torch_model import load_with_adapter, save_weights, torch_threads
 from lpm_kernel.L2.train import MAX_GRADIENT_NORM
+from lpm_kernel.L2.train_errors import lacks_memory, loss_not_finite, pairs_lack_memory
 from lpm_kernel.L2.training_batches import EncodedRow, encode_rows
 from lpm_kernel.layout import dpo_config_key, dpo_key
 from lpm_kernel.records import Message, sha256_hex
@@ -39,6 +38,8 @@ from lpm_kernel.stores.compute import Progress
 
 if TYPE_CHECKING:
     import torch
+
+RATE_SETTING = "dpo.learning_rate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,8 @@ def train_dpo(
     Its rank, alpha and targets stay; the same seed and pairs give the same bytes.
     Source: Rafailov et al. 2023, loss −log σ(β · margin), where the margin is how much more log-likelihood the chosen answer
     gained since the start than the rejected one.
-    Raises: TrainingError `no_preference_pairs`, `row_too_long`, `adapter_unreadable`, `loss_not_finite`.
+    Raises: TrainingError `no_preference_pairs`, `row_too_long`, `adapter_unreadable`, `loss_not_finite`,
+    `out_of_memory` (retryable).
     """
     if not pairs:
         raise TrainingError("no_preference_pairs", "there are no preference pairs: nobody rated or edited a reply yet")
@@ -141,9 +143,16 @@ def train_dpo(
     try:
         with torch_threads(training.threads), torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
-            model = _load(base, adapter_path, config_path)
+            model = load_with_adapter(base, adapter_path, config_path, to_learn=True).train()
             curve, margins, steps, seconds = _loop(model, encoded, training, dpo, progress)
-            out = _save(model, base, config_path, out_dir)
+            out = out_dir / "adapter_model.safetensors"
+            save_weights(model, base, out, RATE_SETTING)
+            # the first adapter's, byte for byte
+            out.with_name(config_path.name).write_bytes(config_path.read_bytes())
+    except (RuntimeError, MemoryError) as error:
+        if lacks_memory(error):
+            raise pairs_lack_memory() from error
+        raise
     finally:
         model = None
         gc.collect()
@@ -190,21 +199,6 @@ def _encode(pairs: Sequence[PreferencePair], base: BaseModel) -> list[tuple[Enco
     return list(zip(encoded[::2], encoded[1::2], strict=True))
 
 
-def _load(base: BaseModel, adapter_path: Path, config_path: Path) -> Any:
-    from peft import LoraConfig, set_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    config |= {"base_model_name_or_path": None, "inference_mode": False}
-    model = with_adapter(load_torch_base(base), LoraConfig.from_peft_type(**config))
-    weights = {name: weight.float() for name, weight in load_file(adapter_path).items()}
-    outcome = set_peft_model_state_dict(model, weights)
-    missing = [name for name in outcome.missing_keys if "lora_" in name]
-    if missing or outcome.unexpected_keys:
-        raise TrainingError("adapter_unreadable", f"{adapter_path.name} and {config_path.name} name other modules")
-    return model.train()
-
-
 def _loop(
     model: Any,
     pairs: Sequence[tuple[EncodedRow, EncodedRow]],
@@ -236,11 +230,8 @@ def _loop(
                 (loss / len(batch)).backward()
             norm = torch.nn.utils.clip_grad_norm_(weights, MAX_GRADIENT_NORM)
             if not (math.isfinite(batch_loss) and math.isfinite(norm.item())):
-                raise TrainingError(
-                    "loss_not_finite",
-                    f"loss {batch_loss / len(batch)} and gradient norm {norm.item()} in step {step + 1} of {steps} at learning "
-                    f"rate {dpo.learning_rate}; lower dpo.learning_rate",
-                )
+                mean = batch_loss / len(batch)
+                raise loss_not_finite(mean, norm.item(), step + 1, steps, dpo.learning_rate, RATE_SETTING)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
@@ -257,20 +248,3 @@ def _loop(
 def _margin(model: Any, pair: tuple[EncodedRow, EncodedRow], reference: Sequence[float]) -> torch.Tensor:
     chosen, rejected = answer_log_likelihoods(model, pair)
     return (chosen - reference[0]) - (rejected - reference[1])
-
-
-def _save(model: Any, base: BaseModel, config_path: Path, out_dir: Path) -> Path:
-    """Weights in f16 under PEFT's names, as the adapter that it came from; the config is that one's, byte for byte."""
-    import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save
-
-    trained = get_peft_model_state_dict(model, save_embedding_layers=False)
-    weights = {name: weight.to(torch.float16).contiguous().cpu() for name, weight in trained.items()}
-    if not all(weight.isfinite().all() for weight in weights.values()):
-        raise TrainingError("loss_not_finite", "the trained weights are not finite in f16; lower dpo.learning_rate")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    path = out_dir / "adapter_model.safetensors"
-    path.write_bytes(save(weights, metadata={BASE_SHA256_KEY: base.sha256}))
-    (out_dir / config_path.name).write_bytes(config_path.read_bytes())
-    return path

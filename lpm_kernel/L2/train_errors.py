@@ -30,9 +30,25 @@ def out_of_memory(pass_tokens: int, batch_rows: int, rank: int, step: int) -> Tr
     )
 
 
-def loss_not_finite(loss: float, norm: float, step: int, steps: int, learning_rate: float) -> TrainingError:
+def pairs_lack_memory() -> TrainingError:
+    """Retryable: what other work held may be free by then."""
+    return TrainingError(
+        "out_of_memory", "one pair of answers needs more memory than there is; free memory and try again", retryable=True
+    )
+
+
+def loss_not_finite(
+    loss: float, norm: float, step: int, steps: int, learning_rate: float, rate_setting: str = "training.learning_rate"
+) -> TrainingError:
     return TrainingError(
         "loss_not_finite",
         f"loss {loss} and gradient norm {norm} in step {step} of {steps} "
-        f"at learning rate {learning_rate}; lower training.learning_rate",
+        f"at learning rate {learning_rate}; lower {rate_setting}",
+    )
+
+
+def held_out_loss_not_finite(loss: float, step: int, steps: int, learning_rate: float) -> TrainingError:
+    return TrainingError(
+        "loss_not_finite",
+        f"held-out loss {loss} after step {step} of {steps} at learning rate {learning_rate}; lower training.learning_rate",
     )

@@ -23,9 +23,11 @@ from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.mlx_adapter import Lora, module_names, new_lora, read_lora, save_lora
 from lpm_kernel.L2.mlx_model import Shape, answer_loss_sum, load_mlx_base, pad_rows, read_shape
-from lpm_kernel.L2.records import TrainingRow
+from lpm_kernel.L2.records import CurvePoint, TrainingRow
 from lpm_kernel.L2.torch_model import chosen_targets
 from lpm_kernel.L2.train import MAX_GRADIENT_NORM, PROGRESS_REPORTS, TrainResult
+from lpm_kernel.L2.train_errors import loss_not_finite
+from lpm_kernel.L2.train_report import StepReport
 from lpm_kernel.L2.train_schedule import Schedule, rate_share
 from lpm_kernel.L2.training_batches import EncodedRow, encode_rows, epoch_batches
 from lpm_kernel.settings import TrainingSettings
@@ -92,7 +94,7 @@ def train_adapter(
     ]
     about = f" ({', '.join(unused)}: training.backend is mlx)" if unused else ""
     progress(0.0, f"loading {base.name} to train on {len(encoded)} rows{about}")
-    lora, curve, seconds = _loop(load_mlx_base(base.hf_dir), lora, shape, encoded, plan, progress)
+    lora, losses, curve, seconds = _loop(load_mlx_base(base.hf_dir), lora, shape, encoded, plan, progress)
     adapter_path, config_path = save_lora(
         lora, base, plan.rank, plan.alpha, plan.targets, layers if plan.first_layer else None, out_dir
     )
@@ -102,10 +104,11 @@ def train_adapter(
         adapter_path,
         config_path,
         steps,
-        tuple(curve),
+        tuple(losses),
         seconds,
         tokens / seconds,
         plan.targets,
+        tuple(curve),
         device="mlx",
         dtype="float32",
     )
@@ -134,7 +137,8 @@ def rate_at(plan: Plan, step: int, steps: int) -> float:
 
 def _loop(
     weights: dict[str, Any], start: Lora, shape: Shape, rows: Sequence[EncodedRow], plan: Plan, progress: Progress
-) -> tuple[Lora, list[float], float]:
+) -> tuple[Lora, list[float], list[CurvePoint], float]:
+    """The weights, the mean loss of each epoch, what was reported on the way, seconds."""
     import mlx.core as mx  # type: ignore[import-not-found]
     import numpy as np
     from mlx.optimizers import AdamW  # type: ignore[import-not-found]
@@ -146,8 +150,10 @@ def _loop(
     optimizer = AdamW(plan.learning_rate, weight_decay=plan.weight_decay, bias_correction=True)
     steps = plan.epochs * math.ceil(len(rows) / plan.batch_rows)
     chance = random.Random(plan.seed)
-    curve: list[float] = []
-    step = 0
+    losses: list[float] = []
+    curve: list[CurvePoint] = []
+    report_every = math.ceil(steps / PROGRESS_REPORTS)
+    report_loss, report_tokens, tokens, step = 0.0, 0, 0, 0
     began = time.perf_counter()
     for epoch in range(plan.epochs):
         epoch_loss = 0.0
@@ -158,23 +164,26 @@ def _loop(
             mx.eval(summed, norm, gradients)
             loss = summed.item() / answer_tokens
             if not (math.isfinite(loss) and math.isfinite(norm.item())):
-                raise TrainingError(
-                    "loss_not_finite",
-                    f"loss {loss} and gradient norm {norm.item()} in step {step + 1} of {steps} "
-                    f"at learning rate {plan.learning_rate}; lower training.learning_rate",
-                )
-            optimizer.learning_rate = rate_at(plan, step, steps)
+                raise loss_not_finite(loss, norm.item(), step + 1, steps, plan.learning_rate)
+            rate = rate_at(plan, step, steps)
+            optimizer.learning_rate = rate
             lora = optimizer.apply_gradients(gradients, lora)
             mx.eval(lora, optimizer.state)
             step += 1
-            epoch_loss += loss * answer_tokens
-            if step % max(1, steps // PROGRESS_REPORTS) == 0 or step == steps:
-                words = f"epoch {epoch + 1} of {plan.epochs}, step {step} of {steps}, loss {loss:.3f}"
-                progress(step / steps, words)
-        curve.append(epoch_loss / sum(row.answer_tokens for row in rows))
+            epoch_loss += summed.item()
+            report_loss, report_tokens = report_loss + summed.item(), report_tokens + answer_tokens
+            tokens += sum(len(row.ids) for row in batch)
+            if step % report_every == 0 or step == steps:
+                spent = time.perf_counter() - began
+                mean, speed, left = report_loss / report_tokens, tokens / spent, (steps - step) * spent / step
+                curve.append(CurvePoint(step, round(mean, 5), None, round(speed, 1), rate))
+                report = StepReport(epoch + 1, plan.epochs, step, steps, mean, None, round(speed), round(left))
+                progress(step / steps, report.words())
+                report_loss, report_tokens = 0.0, 0
+        losses.append(epoch_loss / sum(row.answer_tokens for row in rows))
     seconds = time.perf_counter() - began
     trained = {module: {side: np.array(values) for side, values in pair.items()} for module, pair in lora.items()}
-    return trained, curve, seconds
+    return trained, losses, curve, seconds
 
 
 def _clipped(gradients: Any, answer_tokens: int) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpm_kernel.L2.preference_pairs import chunk_lines, make_pairs
+from lpm_kernel.L2.preference_pairs import PairRefusal, chunk_lines, keep_fitting, make_pairs
 from lpm_kernel.L2.prompt import twin_messages
 from lpm_kernel.L2.records import GoldenQuestion, GoldenSet, PreferencePair
 from lpm_kernel.records import User
@@ -97,6 +97,15 @@ def test_of_several_true_replies_the_newest_is_set_against_the_others() -> None:
 def test_a_reply_on_a_deleted_document_teaches_nothing_any_more() -> None:
     pairs, refusals = make_pairs(NORA, [reply(1, "Admiral.", edited="Pilchard!")], {}, None, FakeEmbedder())
     assert (pairs, [refusal.reason for refusal in refusals]) == ([], ["source_gone"])
+
+
+def test_a_pair_that_does_not_fit_is_refused_by_its_replies_and_the_others_stay() -> None:
+    """One long edit ended the whole training, of every other pair too."""
+    pairs, _ = pairs_of(reply(1, "Admiral.", edited="Pilchard " * 40), reply(2, "A dog.", "What barks?", edited="Nothing."))
+    kept, refused = keep_fitting(pairs, lambda messages: len(messages[-1].content.split()), 39)
+    assert [pair.message_ids for pair in kept] == [("m2",)]
+    assert refused == [PairRefusal("m1", "too_long")]
+    assert keep_fitting(pairs, lambda messages: len(messages[-1].content.split()), 40) == (pairs, [])
 
 
 def test_a_golden_question_is_not_learnt_from_feedback_either() -> None:

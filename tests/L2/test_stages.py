@@ -140,6 +140,23 @@ def test_a_fresh_training_repeats_what_was_made(settings: Settings, blobs: Memor
     assert trainer.trainings == 2
 
 
+def test_the_next_try_of_a_fresh_training_that_broke_off_trains_too(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, blobs: MemoryBlobs, trainer: CountingTrainer
+) -> None:
+    """It asks for no fresh one, so that it goes on from checkpoints, and was given the old adapter."""
+    run_training(request_of(settings), blobs, BASE, no_progress)
+
+    def break_off(*_: Any, **__: Any) -> TrainResult:
+        raise TrainingError("out_of_memory", "told to", retryable=True)
+
+    monkeypatch.setattr(stages, "train_adapter", break_off)
+    with pytest.raises(TrainingError):
+        run_training(replace(request_of(settings), fresh=True), blobs, BASE, no_progress)
+    monkeypatch.setattr(stages, "train_adapter", trainer)
+    run_training(request_of(settings), blobs, BASE, no_progress)
+    assert trainer.trainings == 2
+
+
 def test_only_new_rows_and_a_share_of_the_known_are_learned_from_the_last_adapter(
     settings: Settings, blobs: MemoryBlobs, trainer: CountingTrainer
 ) -> None:

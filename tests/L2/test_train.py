@@ -229,6 +229,13 @@ def test_training_ends_when_measurements_stop_getting_better_and_the_best_weight
     assert torch.equal(losses.weight, weights[1])
 
 
+def test_a_measurement_that_is_not_finite_is_never_the_best_but_ends_the_training(brief_training: TrainingSettings) -> None:
+    loop, _, _ = scripted(brief_training, 1.0, float("nan"), 1.0, 4.0, eval_every_steps=1)
+    with pytest.raises(TrainingError, match="held-out loss nan after step 1 of 4") as caught:
+        loop.run(None)
+    assert caught.value.code == "loss_not_finite"
+
+
 def test_without_patience_training_goes_to_its_end(brief_training: TrainingSettings) -> None:
     script = [1.0, 4.0, 1.0, 5.0, 1.0, 6.0, 1.0, 7.0]
     loop, _, _ = scripted(brief_training, *script, eval_every_steps=1, patience=0)

@@ -11,6 +11,7 @@ import pytest
 
 from lpm_kernel.artefacts import decode_record, encode_record
 from lpm_kernel.errors import TrainingError
+from lpm_kernel.L2 import train_dpo as train_dpo_module
 from lpm_kernel.L2.preference_pairs import PairRefusal
 from lpm_kernel.L2.records import Adapter, PreferencePair, PreferenceTraining
 from lpm_kernel.L2.train import TARGETS, train_adapter
@@ -96,6 +97,16 @@ def test_no_pair_and_a_pair_that_is_too_long_are_errors_with_a_name(learn: Any) 
         learn([])
     with pytest.raises(TrainingError, match="row_too_long"):
         learn([replace(pairs()[0], chosen="word " * 600)])
+
+
+def test_a_lack_of_memory_is_named_and_worth_another_try(learn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lack(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(train_dpo_module, "answer_log_likelihoods", lack)
+    with pytest.raises(TrainingError) as caught:
+        learn(pairs())
+    assert (caught.value.code, caught.value.retryable) == ("out_of_memory", True)
 
 
 def test_an_adapter_of_other_modules_is_refused(

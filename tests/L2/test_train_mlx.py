@@ -15,8 +15,10 @@ from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.gguf import convert_adapter
 from lpm_kernel.L2.mlx_adapter import from_peft, module_names, new_lora, read_lora, save_lora, to_peft
 from lpm_kernel.L2.mlx_model import pad_rows, read_shape
+from lpm_kernel.L2.stages import ROW_SETTINGS
 from lpm_kernel.L2.train import TARGETS
 from lpm_kernel.L2.train_mlx import Plan, plan_of, rate_at, train_adapter
+from lpm_kernel.L2.train_report import read_report
 from lpm_kernel.L2.training_batches import EncodedRow, encode_rows
 from lpm_kernel.settings import TrainingSettings
 from tests.fakes import no_progress
@@ -30,10 +32,9 @@ if TYPE_CHECKING:
 
 needs_mlx = pytest.mark.skipif(importlib.util.find_spec("mlx") is None, reason="needs the package mlx")
 
-OF_OTHERS = {
-    *("backend", "threads", "device", "dtype", "max_rows", "salience_weight", "about_rows", "held_out_share"),
+OF_OTHERS = ROW_SETTINGS | {
+    *("backend", "threads", "device", "dtype", "incremental", "replay_share"),
     *("pass_tokens", "passes", "eval_rows", "eval_every_steps", "patience", "checkpoint_every_steps", "prefix_cache_mb"),
-    *("incremental", "replay_share"),
 }
 """Settings that shape rows, or belong to what this path does not do and says so."""
 
@@ -62,11 +63,9 @@ def test_a_checkpoint_that_it_cannot_have_is_refused(
 
 def test_every_setting_that_shapes_an_adapter_is_followed(brief_training: TrainingSettings) -> None:
     """A setting that only torch's path read would be ignored here without a word."""
-    known = set(TrainingSettings.model_fields)
-    assert known - OF_OTHERS <= {field.name for field in fields(Plan)}
+    assert set(TrainingSettings.model_fields) - OF_OTHERS == {field.name for field in fields(Plan)}
     wanted = {"rank": 3, "alpha": 5, "targets": ("q_proj",), "first_layer": 1, "epochs": 7, "batch_rows": 9, "seed": 11}
     wanted |= {"learning_rate": 0.5, "schedule": "cosine", "warmup_share": 0.25, "weight_decay": 0.125}
-    wanted = {name: value for name, value in wanted.items() if name in known}
     plan = plan_of(brief_training.model_copy(update=wanted))
     assert {name: getattr(plan, name) for name in wanted} == wanted
 
@@ -250,13 +249,17 @@ def test_equal_trainings_are_equal_bytes_and_a_skipped_layer_gets_no_matrices(
     assert results[0].adapter_path.read_bytes() == results[1].adapter_path.read_bytes()
     assert results[0].loss_curve[1] < results[0].loss_curve[0]
     assert "held-out rows are not measured" in said[0]
-    assert said[-1].startswith("epoch 2 of 2, step 8 of 8, loss ")
+    told = read_report(said[-1])
+    assert told is not None, "steps are told as torch's are, so that they plot"
+    assert (told.epoch, told.step, told.steps, told.seconds_left) == (2, 8, 8, 0)
+    assert [point.step for point in results[0].curve] == list(range(1, 9))
+    assert results[0].curve[-1].loss == pytest.approx(told.loss, abs=1e-3)
 
 
 def torch_model(base: BaseModel, start: Path) -> Any:
-    from lpm_kernel.L2.match import _torch_model
+    from lpm_kernel.L2.torch_model import load_with_adapter
 
-    return _torch_model(start, start.parent / "adapter_config.json", base).train()
+    return load_with_adapter(base, start, start.parent / "adapter_config.json").train()
 
 
 def torch_loss(base: BaseModel, start: Path, rows: list[EncodedRow]) -> tuple[float, dict[str, np.ndarray]]:

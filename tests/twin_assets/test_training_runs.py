@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from bench.backfill import write_small_settings
 from lpm_kernel.artefacts import encode_record, encode_records
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.base_model import BaseModel
@@ -17,14 +19,15 @@ from lpm_kernel.L2.stages import TrainRequest, checkpoint_steps, plan_training
 from lpm_kernel.L2.train_report import StepReport
 from lpm_kernel.layout import asset_key, checkpoint_prefix
 from lpm_kernel.records import Message
-from lpm_kernel.settings import Settings
+from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.compute import Progress
-from tests.fakes import MemoryBlobs
+from tests.fakes import AwayTables, MemoryBlobs
 from tests.samples import make_row
 from twin_assets.assets.l2_model import lora_adapter
 from twin_assets.partitions import users
 from twin_assets.retrain import check_step
+from twin_assets.stages import progress_of
 from twin_assets.training_runs import FRESH_TAG, MAX_OBSERVATIONS, RESUME_TAG, train_request
 
 ROWS = [make_row("row", [Message("user", "Who?"), Message("assistant", "Joan.")], checksum="sum")]
@@ -81,7 +84,8 @@ def run(
 ) -> tuple[dg.ExecuteInProcessResult, dg.DagsterInstance]:
     instance = dg.DagsterInstance.ephemeral()
     instance.add_dynamic_partitions("users", ["1"])
-    stores = SimpleNamespace(stores=SimpleNamespace(settings=settings, blobs=blobs), compute=lambda where: compute)
+    port = SimpleNamespace(settings=settings, blobs=blobs, tables=AwayTables())
+    stores = SimpleNamespace(stores=port, compute=lambda where: compute)
     shelf = Shelf()
     result = dg.materialize(
         [lora_adapter, dg.AssetSpec("training_rows", partitions_def=users)],
@@ -106,6 +110,19 @@ def test_steps_are_observed_to_plot_and_never_many(shown: tuple[dg.ExecuteInProc
     first, last = ({key: value.value for key, value in item.metadata.items()} for item in (observed[0], observed[-1]))
     assert first == {"step": 1, "epoch": 1, "loss": pytest.approx(2.983), "tokens_per_second": 200}
     assert last == {"step": 120, "epoch": 1, "loss": 1.0, "tokens_per_second": 200, "eval_loss": 2.0}
+
+
+def test_the_log_tells_of_the_training_also_after_another_part_of_the_stage_came_to_its_end() -> None:
+    """Making the base ready ends at 100 %, and no word of the training that followed came into the run's log."""
+    logged: list[str] = []
+    context = SimpleNamespace(asset_key=KEY, log=SimpleNamespace(info=logged.append))
+    progress = progress_of(context)  # type: ignore[arg-type]
+    progress(1.0, "base is ready")
+    for step in range(101):
+        progress(step / 100, f"step {step}")
+    assert logged[:2] == ["100% base is ready", "  0% step 0"]
+    assert logged[-1] == "100% step 100"
+    assert 10 <= len(logged) - 1 <= 12
 
 
 def test_an_observation_does_not_stand_for_the_adapter(
@@ -154,6 +171,12 @@ def test_with_incremental_training_a_run_begins_with_the_last_adapter(settings: 
     blobs.put(asset_key("1", "lora_adapter", "json"), encode_record(ADAPTER))
     assert train_request("1", ROWS, incremental, blobs).start_from == ADAPTER
     assert train_request("1", ROWS, settings, blobs).start_from is None
+
+
+def test_the_benchmark_of_backfills_asks_for_no_skill_adapter_that_is_not_there(tmp_path: Path) -> None:
+    """Its small rank has none, and each of the ten users failed with `skill_missing`."""
+    small = load_settings(write_small_settings(tmp_path))
+    assert train_request("1", ROWS, small, MemoryBlobs()).warm_start is None
 
 
 def test_a_step_without_a_checkpoint_is_named_with_those_there_are(settings: Settings) -> None:

@@ -14,9 +14,10 @@ from lpm_kernel.L0.library import fetch_texts
 from lpm_kernel.L2.base_model import prepare_base
 from lpm_kernel.L2.engine import cache_folder
 from lpm_kernel.L2.golden import load_golden
-from lpm_kernel.L2.preference_pairs import chunk_lines, make_pairs
+from lpm_kernel.L2.preference_pairs import chunk_lines, keep_fitting, make_pairs
 from lpm_kernel.L2.records import Adapter
 from lpm_kernel.L2.train_dpo import learn_preferences
+from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS, row_counter
 from lpm_kernel.layout import asset_key
 from lpm_kernel.records import Chunk, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
@@ -38,8 +39,12 @@ def dpo(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[
         user, rated = get_user(connection, user_id), list_rated(connection, user_id)
     lines = chunk_lines(chunk_texts(chunks, fetch_texts(chunks, port.blobs)))
     pairs, refusals = make_pairs(user, rated, lines, load_golden(port.blobs, user_id), port.embedder)
-    TenantBlobs(port.blobs, user_id).put(asset_key(user_id, "preference_pairs", "jsonl"), encode_records(pairs))
     progress = progress_of(context)
+    if pairs:
+        count = row_counter(prepare_base(port.settings.models, cache_folder(), progress).hf_dir)
+        pairs, too_long = keep_fitting(pairs, count, MAX_ROW_TOKENS)
+        refusals += too_long
+    TenantBlobs(port.blobs, user_id).put(asset_key(user_id, "preference_pairs", "jsonl"), encode_records(pairs))
     made = learn_preferences(
         user_id,
         pairs,
