@@ -26,12 +26,13 @@ from twin_assets.people import register_user
 
 # As small as training can be while every stage still does its work.
 SMALL = {
-    "training": {"epochs": 1, "max_rows": 16, "held_out_share": 0.25},
+    "training": {"epochs": 1, "max_rows": 12, "held_out_share": 0.25},
     "evaluation": {
         **{"max_questions": 3, "answer_tokens": 8, "third_person_questions": 1, "preference_questions": 1},
         **{"context_questions": 1, "foreign_questions": 2, "canaries": 1},
     },
     "models": {"answer_tokens": 16},
+    "recall": {"lines": 2},
     "retries": {"max_retries": 3, "delay_s": 0.0},
     "topics": {"min_chunks": 1, "rebuild_share": 0.3},
 }
