@@ -117,6 +117,12 @@ def assets_prefix(user_id: str) -> str:
     return f"{tenant_prefix(user_id)}assets/"
 
 
+def asked_for_keys(user_id: str) -> tuple[str, ...]:
+    """Of assets that nobody makes but on request: no run would ever overwrite what they hold of a document that is deleted."""
+    records = (("preference_pairs", "jsonl"), ("dpo", "json"), ("merged_model", "json"))
+    return tuple(asset_key(user_id, asset, extension) for asset, extension in records)
+
+
 def written_prefix(user_id: str) -> str:
     """What a language model wrote about the user's texts, kept so that it is not asked twice."""
     return f"{tenant_prefix(user_id)}written/"
