@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -120,7 +121,7 @@ class Twin:
         names = {sha256_hex(CAT.encode()): "cats.md", sha256_hex(BOAT.encode()): "boat.txt"}
         return {names[sha256] for line in turn.lines if (sha256 := document_of(line))}
 
-    def live(self):
+    def live(self) -> Any:
         with self.stores.tables.transaction(self.user_id) as connection:
             return live_release(connection, self.user_id)
 
