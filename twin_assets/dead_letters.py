@@ -17,6 +17,7 @@ from lpm_kernel.L2.announce import STAGE as WEBHOOK
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter, resolve_dead_letters
 from lpm_kernel.stores.tables import Tables
+from twin_assets.automation import ON_REQUEST
 from twin_assets.partitions import PARTITION_TAG
 from twin_assets.resources import StoresResource
 
@@ -24,6 +25,8 @@ RUN = "run"
 """Stage of a letter that no stage could write: the run's process is gone."""
 LAST = "twin_release"
 """The stage behind whose success nothing of the chain is left to mend."""
+BESIDE_THE_CHAIN = {WEBHOOK, *ON_REQUEST}
+"""What a release does not mend: a message, and what is made on request."""
 
 
 def letter_of(error: Exception, user_id: str, stage: str, run_id: str, attempts: int) -> DeadLetter:
@@ -59,7 +62,8 @@ def resolve_letters(context: dg.AssetExecutionContext, tables: Tables) -> None:
 
     def resolve(connection: Any) -> None:
         open_letters = list_dead_letters(connection, user_id)
-        stages = {letter.stage for letter in open_letters if letter.stage == stage or stage == LAST} - {WEBHOOK}
+        mended = {stage} | ({letter.stage for letter in open_letters} - BESIDE_THE_CHAIN if stage == LAST else set())
+        stages = {letter.stage for letter in open_letters} & mended
         if stages:
             resolve_dead_letters(connection, user_id, tuple(sorted(stages)), now)
 
