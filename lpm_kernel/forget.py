@@ -114,8 +114,9 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
 
 def _mark_releases(connection: Connection, user_id: str, found: Collection[Document], *, end: bool) -> list[str]:
     """`end`: a live one that is stale by it ends now. With no document left it must: nothing could take its place."""
-    built = [row.sha256 for row in found if row.status in ("read", "replaced")]
-    stale = mark_stale(connection, user_id, built, "a document it was made from was deleted") if built else []
+    # one that waits to be read was perhaps read before, and replaced, and is sent again
+    sha256s, read = [row.sha256 for row in found], any(row.status in ("read", "replaced") for row in found)
+    stale = mark_stale(connection, user_id, sha256s, "a document it was made from was deleted", unsaid=read)
     live = next((state for state in release_states(connection, user_id) if state.status == "live"), None)
     if live and live.stale_reason and end:
         retire_live(connection, user_id)

@@ -169,6 +169,16 @@ def test_deleting_an_older_content_alone_leaves_the_live_twin_and_needs_no_other
     assert not [key for key in twin.keys("lora") if sha256_hex(b"lora 1") in key], "its weights went at once"
 
 
+def test_a_content_that_waits_to_be_read_once_more_makes_stale_what_knew_it_before(twin: Twin) -> None:
+    """Only read and replaced contents counted: the way back led to a twin that knew the deleted one."""
+    twin.send("cats.md", CAT + " She is old.")
+    twin.build()
+    twin.send("old cats.md", CAT)
+    done = twin.delete("old cats.md")
+    assert [document.status for document in done.documents] == ["received"]
+    assert done.stale_releases == ("release-1",)
+
+
 def test_the_last_document_takes_the_twin_and_all_that_was_made_along(twin: Twin) -> None:
     twin.delete("cats.md")
     done = twin.delete("boat.txt")
