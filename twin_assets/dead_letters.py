@@ -6,7 +6,6 @@ Does not belong here: their rows (`lpm_kernel/stores/dead_letters.py`) and decid
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +14,7 @@ import dagster as dg
 from lpm_kernel.errors import TwinError
 from lpm_kernel.L2.announce import STAGE as WEBHOOK
 from lpm_kernel.settings import Settings
-from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter, resolve_dead_letters
+from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter, resolve_dead_letters, write_or_warn
 from lpm_kernel.stores.tables import Tables
 from twin_assets.automation import ON_REQUEST
 from twin_assets.partitions import PARTITION_TAG
@@ -40,12 +39,11 @@ def letter_of(error: Exception, user_id: str, stage: str, run_id: str, attempts:
 
 
 def keep_letter(context: dg.AssetExecutionContext, tables: Tables, error: Exception) -> None:
-    """Keep the failure of this stage, and show it on the asset's page. What keeps it from being written is said and no more:
-    it must not hide the failure itself, and `failed_runs` writes the letter later."""
+    """Keep the failure of this stage, and show it on the asset's page; where that fails, `failed_runs` writes it later."""
     stage, user_id = context.asset_key.path[-1], context.partition_key
     letter = letter_of(error, user_id, stage, context.run.run_id, context.retry_number + 1)
     context.log.error(f"given up after attempt {letter.attempts}: {letter.code}: {letter.message}")
-    _write(tables, user_id, lambda connection: put_dead_letter(connection, letter), context.log.warning)
+    write_or_warn(tables, user_id, lambda connection: put_dead_letter(connection, letter), context.log.warning)
     context.log_event(
         dg.AssetObservation(
             context.asset_key,
@@ -67,7 +65,7 @@ def resolve_letters(context: dg.AssetExecutionContext, tables: Tables) -> None:
         if stages:
             resolve_dead_letters(connection, user_id, tuple(sorted(stages)), now)
 
-    _write(tables, user_id, resolve, context.log.warning)
+    write_or_warn(tables, user_id, resolve, context.log.warning)
 
 
 def build_failed_runs_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -121,11 +119,3 @@ def letters_of_run(context: dg.RunFailureSensorContext, user_id: str) -> list[De
         return letters
     words = "the process of the run is gone: it was killed, or the machine went down"
     return [DeadLetter(user_id, RUN, run.run_id, 1, "run_lost", words, now)]
-
-
-def _write(tables: Tables, user_id: str, write: Callable[[Any], object], warn: Callable[[str], None]) -> None:
-    try:
-        with tables.transaction(user_id) as connection:
-            write(connection)
-    except TwinError as error:
-        warn(f"the dead letters of user {user_id} could not be written: {error}")
