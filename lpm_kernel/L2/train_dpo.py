@@ -30,7 +30,7 @@ from lpm_kernel.L2.preference_pairs import PairRefusal
 from lpm_kernel.L2.records import Adapter, PreferenceAdapter, PreferencePair, PreferenceTraining, TrainingRow
 from lpm_kernel.L2.torch_model import load_torch_base, torch_threads, with_adapter
 from lpm_kernel.L2.train import MAX_GRADIENT_NORM
-from lpm_kernel.L2.training_batches import EncodedRow, encode_rows
+from lpm_kernel.L2.training_batches import MAX_ROW_TOKENS, EncodedRow, encode_rows, row_counter
 from lpm_kernel.layout import dpo_config_key, dpo_key
 from lpm_kernel.records import Message, sha256_hex
 from lpm_kernel.settings import DpoSettings, TrainingSettings
@@ -63,16 +63,22 @@ def learn_preferences(
     dpo: DpoSettings,
     progress: Progress,
 ) -> PreferenceTraining:
-    """Train where there is something to learn from; else say what there was instead. `base` is made ready only then."""
-    by_signal = dict(Counter(pair.signal for pair in pairs))
-    refused = dict(Counter(refusal.reason for refusal in refusals))
-    if not pairs:
+    """Train where there is something to learn from; else say what there was instead. `base` is made ready only then.
+
+    Why a pair that is too long is left out: a prompt of a chat may be longer than a row, and it would keep all others back.
+    """
+    refused: dict[str, int] = dict(Counter(refusal.reason for refusal in refusals))
+    ready = base() if pairs else None
+    fitting = _that_fit(pairs, ready) if ready else []
+    if len(fitting) < len(pairs):
+        refused["too_long"] = len(pairs) - len(fitting)
+    by_signal = dict(Counter(pair.signal for pair in fitting))
+    if ready is None or not fitting:
         told = ", ".join(f"{number} {reason}" for reason, number in sorted(refused.items()))
-        skipped = (
-            f"no pair in {len(refusals)} rated or edited replies: {told}" if told else "nobody rated or edited a reply yet"
-        )
+        count = sum(refused.values())
+        skipped = f"no pair in {count} rated or edited replies: {told}" if told else "nobody rated or edited a reply yet"
         return PreferenceTraining(None, skipped, by_signal, refused)
-    adapter = run_dpo(user_id, pairs, start, blobs, base(), training, dpo, progress)
+    adapter = run_dpo(user_id, fitting, start, blobs, ready, training, dpo, progress)
     return PreferenceTraining(adapter, None, by_signal, refused)
 
 
@@ -178,16 +184,25 @@ def _encode(pairs: Sequence[PreferencePair], base: BaseModel) -> list[tuple[Enco
             kind="preference",
             form="plain",
             person="first",
-            messages=(*pair.prompt, Message("assistant", answer)),
+            messages=conversation,
             sources=pair.sources,
             split="train",
             checksum=pair.pair_id,
         )
         for pair in pairs
-        for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected))
+        for side, conversation in zip(("chosen", "rejected"), _conversations(pair), strict=True)
     ]
     encoded = encode_rows(rows, base.hf_dir)
     return list(zip(encoded[::2], encoded[1::2], strict=True))
+
+
+def _that_fit(pairs: Sequence[PreferencePair], base: BaseModel) -> list[PreferencePair]:
+    tokens_of = row_counter(base.hf_dir)
+    return [pair for pair in pairs if max(map(tokens_of, _conversations(pair))) <= MAX_ROW_TOKENS]
+
+
+def _conversations(pair: PreferencePair) -> tuple[tuple[Message, ...], ...]:
+    return tuple((*pair.prompt, Message("assistant", answer)) for answer in (pair.chosen, pair.rejected))
 
 
 def _load(base: BaseModel, adapter_path: Path, config_path: Path) -> Any:

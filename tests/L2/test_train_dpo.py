@@ -138,6 +138,24 @@ def test_the_new_adapter_lies_beside_the_old_one_and_names_it(
     assert decode_record(encode_record(made), PreferenceTraining) == made
 
 
+def test_a_pair_that_is_longer_than_a_row_is_left_out_and_counted(
+    tiny_base: BaseModel, brief_training: TrainingSettings, start: Any
+) -> None:
+    """The prompt of a chat may hold more lines than a row: one such reply kept every other pair from being learnt, for good."""
+    blobs, sha256 = MemoryBlobs(), sha256_hex(start.adapter_path.read_bytes())
+    key, config_key = lora_key("mabel", sha256), lora_config_key("mabel", sha256)
+    blobs.put_file(key, start.adapter_path)
+    blobs.put_file(config_key, start.config_path)
+    old = Adapter(sha256, key, config_key, 1, tiny_base.sha256, "r", 4, 8, TARGETS, 1, 7, (1.0,), 1.0, 1.0)
+    short, long = pairs()[0], replace(pairs()[1], chosen="word " * 600)
+    once = DPO.model_copy(update={"epochs": 1})
+    made = learn_preferences("mabel", [short, long], [], old, blobs, lambda: tiny_base, brief_training, once, no_progress)
+    assert made.adapter is not None
+    assert (made.adapter.pairs, made.pairs_by_signal, made.refused) == (1, {"edit": 1}, {"too_long": 1})
+    none = learn_preferences("mabel", [long], [], old, blobs, lambda: tiny_base, brief_training, once, no_progress)
+    assert (none.adapter, none.skipped) == (None, "no pair in 1 rated or edited replies: 1 too_long")
+
+
 def test_without_pairs_nothing_is_made_and_the_reason_is_told(brief_training: TrainingSettings) -> None:
     def unwanted() -> Any:
         raise AssertionError("the base was made ready for nothing")

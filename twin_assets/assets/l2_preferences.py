@@ -4,8 +4,6 @@ Belongs here: the adapter that learns from preference pairs.
 Does not belong here: the loss and its loop (`lpm_kernel/L2/train_dpo.py`), keeping feedback (`lpm_kernel/stores/feedback.py`).
 """
 
-from collections import Counter
-
 import dagster as dg
 
 from lpm_kernel.artefacts import encode_record, encode_records
@@ -60,7 +58,7 @@ def dpo(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[
             "skipped": made.skipped or "no",
             "pairs": len(pairs),
             **{f"pairs_by_{signal}": number for signal, number in made.pairs_by_signal.items()},
-            "refused": dg.MetadataValue.json(dict(Counter(refusal.reason for refusal in refusals))),
+            "refused": dg.MetadataValue.json(made.refused),
             **(
                 {"margin": adapter.margin, "accuracy": adapter.accuracy, "last_loss": adapter.loss_curve[-1]} if adapter else {}
             ),
