@@ -66,7 +66,6 @@ class Removal:
 
     documents: int
     files: int
-    vectors: int
 
 
 def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) -> Deletion:
@@ -139,8 +138,8 @@ def _deleted_as(connection: Connection, user_id: str, named: str) -> list[str]:
     return begun if len(named) >= SHORTEST_HASH and len(begun) == 1 else []
 
 
-def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> int:
-    """Out of blobs, search, memories and graph; how many search entries there were. Idempotent.
+def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> None:
+    """Out of blobs, search, memories and graph. Idempotent.
 
     One that was sent again meanwhile stays: whoever sends it puts its bytes back when they are gone under the same lock.
     """
@@ -151,7 +150,7 @@ def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> int:
         for sha256 in sha256s:
             for key in document_keys(user_id, sha256):
                 own.delete(key)
-    vectors = stores.vectors.forget_documents(user_id, sha256s)
+    stores.vectors.forget_documents(user_id, sha256s)
     held = stores.memories.current(user_id, as_of=FOR_EVER, kinds=KINDS)
     gone = [memory.memory_id for memory in held if (memory.citation or "").partition(":")[0] in sha256s]
     if gone:
@@ -164,7 +163,6 @@ def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> int:
     ]
     if about:
         stores.graph.forget_facts(user_id, about)
-    return vectors
 
 
 def _erase_all_derived(stores: Stores, user_id: str, adapters: Path) -> None:
@@ -208,15 +206,15 @@ def remove_what_is_stale(
             connection, user_id, "gguf_sha256", stale=False
         )
     if not deleted or not there:
-        return Removal(0, 0, 0)
-    vectors = _erase(stores, user_id, deleted)
+        return Removal(0, 0)
+    _erase(stores, user_id, deleted)
     kept = {*set().union(*names.values()), *_present_hashes(stores.blobs, user_id)}
     removed = _remove_unnamed(stores.blobs, user_id, kept)
     _drop_local_copies(adapters, {*local, *_hashes_of_adapters(removed)} - kept)
     with stores.tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
         drop_deleted(connection, user_id, deleted & deleted_documents(connection, user_id, taken_up=True))
-    return Removal(len(deleted), len(removed), vectors)
+    return Removal(len(deleted), len(removed))
 
 
 def _drop_local_copies(adapters: Path, sha256s: Collection[str]) -> None:
