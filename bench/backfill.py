@@ -33,6 +33,7 @@ from twin_assets.people import register_user
 
 USERS = tuple(f"person-{number}" for number in range(1, 11))
 DOCUMENTS = 3
+NOBODY = "nobody"
 VICTIM_RUN = 3
 """The how-manieth run to be started is killed."""
 SMALL = {
@@ -100,6 +101,8 @@ def backfill(home: Path, settings: Settings) -> None:
             killer.ended.set()
             killer.join()
             ready = [user for user in USERS if is_ready(stores, user)]
+            if killer.victim == NOBODY:
+                sys.exit("no run was killed, so nothing is shown: it was over before it could be")
             print(f"  killed: the run of {killer.victim}; ready after the first command: {len(ready)} of {len(USERS)}")
             left = leave_out_finished(settings, everyone, print_indented)
             second = timed(lambda: run_backfill(settings, home, left, print_indented)) if left else 0.0
@@ -139,7 +142,7 @@ class Killer(threading.Thread):
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         super().__init__(daemon=True)
-        self.instance, self.victim, self.ended = instance, "nobody", threading.Event()
+        self.instance, self.victim, self.ended = instance, NOBODY, threading.Event()
 
     def run(self) -> None:
         while not self.ended.wait(1.0):

@@ -66,7 +66,6 @@ class Removal:
 
     documents: int
     files: int
-    vectors: int
 
 
 def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) -> Deletion:
@@ -94,23 +93,29 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
         if left and found:
             mark_deleted(connection, user_id, sha256s, pending=waiting)
         elif not left:
-            mark_deleted(connection, user_id, sorted({*sha256s, *deleted_documents(connection, user_id)}), pending=False)
+            sha256s = sorted({*sha256s, *deleted_documents(connection, user_id)})  # those too whose deletion broke off
+            mark_deleted(connection, user_id, sha256s, pending=False)
         stale = _mark_releases(connection, user_id, found, end=silence or not left)
         silent = not any(state.status == "live" for state in release_states(connection, user_id))
+    own = TenantBlobs(stores.blobs, user_id)
     # which of them a language model had before it nobody can tell: what it wrote is asked for again
-    _remove_all(TenantBlobs(stores.blobs, user_id), written_prefix(user_id))
+    _remove_all(own, written_prefix(user_id))
+    for key in asked_for_keys(user_id):
+        own.delete(key)
     _erase(stores, user_id, sha256s)
     if not left:
         _erase_all_derived(stores, user_id, adapters)
     elif not waiting:
-        remove_what_is_stale(stores, user_id, adapters)  # nothing of now was made from it, so no new release will come
+        # nothing of now was made from it, so no new release will come
+        remove_what_is_stale(stores, user_id, adapters, only=sha256s)
     return Deletion(tuple(found), tuple(stale), silent, waiting)
 
 
 def _mark_releases(connection: Connection, user_id: str, found: Collection[Document], *, end: bool) -> list[str]:
     """`end`: a live one that is stale by it ends now. With no document left it must: nothing could take its place."""
-    built = [row.sha256 for row in found if row.status in ("read", "replaced")]
-    stale = mark_stale(connection, user_id, built, "a document it was made from was deleted") if built else []
+    # one that waits to be read was perhaps read before, and replaced, and is sent again
+    sha256s, read = [row.sha256 for row in found], any(row.status in ("read", "replaced") for row in found)
+    stale = mark_stale(connection, user_id, sha256s, "a document it was made from was deleted", unsaid=read)
     live = next((state for state in release_states(connection, user_id) if state.status == "live"), None)
     if live and live.stale_reason and end:
         retire_live(connection, user_id)
@@ -133,15 +138,19 @@ def _deleted_as(connection: Connection, user_id: str, named: str) -> list[str]:
     return begun if len(named) >= SHORTEST_HASH and len(begun) == 1 else []
 
 
-def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> int:
-    """Out of blobs, search, memories and graph; how many search entries there were. Idempotent."""
+def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> None:
+    """Out of blobs, search, memories and graph. Idempotent.
+
+    One that was sent again meanwhile stays: whoever sends it puts its bytes back when they are gone under the same lock.
+    """
     own = TenantBlobs(stores.blobs, user_id)
-    for sha256 in sha256s:
-        for key in document_keys(user_id, sha256):
-            own.delete(key)
-    for key in asked_for_keys(user_id):
-        own.delete(key)
-    vectors = stores.vectors.forget_documents(user_id, sha256s)
+    with stores.tables.transaction(user_id) as connection:
+        lock_documents(connection, user_id)
+        sha256s = deleted_documents(connection, user_id).intersection(sha256s)
+        for sha256 in sha256s:
+            for key in document_keys(user_id, sha256):
+                own.delete(key)
+    stores.vectors.forget_documents(user_id, sha256s)
     held = stores.memories.current(user_id, as_of=FOR_EVER, kinds=KINDS)
     gone = [memory.memory_id for memory in held if (memory.citation or "").partition(":")[0] in sha256s]
     if gone:
@@ -154,34 +163,41 @@ def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> int:
     ]
     if about:
         stores.graph.forget_facts(user_id, about)
-    return vectors
 
 
 def _erase_all_derived(stores: Stores, user_id: str, adapters: Path) -> None:
-    """Everything that was made of documents: none is left that a run could make it anew from."""
-    own = TenantBlobs(stores.blobs, user_id)
+    """Everything that was made of documents: none is left that a run could make it anew from.
+
+    That they are deleted stays on record: a run under way may leave something of them, and the next release removes it.
+    """
+    own, local = TenantBlobs(stores.blobs, user_id), set[str]()
     for prefix in (assets_prefix(user_id), *weight_prefixes(user_id)):
-        _remove_all(own, prefix)
+        local.update(_hashes_of_adapters(_remove_all(own, prefix)))
     held = stores.memories.current(user_id, as_of=FOR_EVER, kinds=("voice",))
     versions = {version.memory_id for voice in held for version in stores.memories.history(user_id, voice.memory_id)}
     if versions:
         stores.memories.delete(user_id, sorted(versions))
     with stores.tables.transaction(user_id) as connection:
-        local = named_by_releases(connection, user_id, "gguf_sha256")
-        drop_deleted(connection, user_id, deleted_documents(connection, user_id, taken_up=True))
+        local |= named_by_releases(connection, user_id, "gguf_sha256")
     _drop_local_copies(adapters, local)
 
 
-def remove_what_is_stale(stores: Stores, user_id: str, adapters: Path) -> Removal:
-    """Once a release without the deleted documents serves: the weights that learned from them, and every trace of the deletion.
+def remove_what_is_stale(
+    stores: Stores, user_id: str, adapters: Path, *, built: str | None = None, only: Collection[str] | None = None
+) -> Removal:
+    """Once a release without the deleted documents is there: the weights that learned from them, and each trace of deletion.
 
     Weights that no release which may serve names, and no present asset, are removed: also those of runs that broke off, which
     nobody ever named. `adapters`: the folder of local copies. Idempotent; nothing is removed while a stale one serves.
+    `built`: the release that was just put on record, which is one without them though it may not serve. `only`: of the deleted
+    documents these, where what was made of others is still there.
     """
     with stores.tables.transaction(user_id) as connection:
         lock_releases(connection, user_id)
         deleted = deleted_documents(connection, user_id, taken_up=True)
-        serves = any(state.status == "live" and not state.stale_reason for state in release_states(connection, user_id))
+        deleted = deleted if only is None else deleted.intersection(only)
+        states = release_states(connection, user_id)
+        there = any(state.release_id == built or state.status == "live" for state in states if not state.stale_reason)
         names = {
             field: named_by_releases(connection, user_id, field, stale=False)
             for field in ("adapter_sha256", "gguf_sha256", "communities_sha256")
@@ -189,15 +205,16 @@ def remove_what_is_stale(stores: Stores, user_id: str, adapters: Path) -> Remova
         local = named_by_releases(connection, user_id, "gguf_sha256") - named_by_releases(
             connection, user_id, "gguf_sha256", stale=False
         )
-    if not deleted or not serves:
-        return Removal(0, 0, 0)
-    vectors = _erase(stores, user_id, deleted)
-    files = _remove_unnamed(stores.blobs, user_id, {*set().union(*names.values()), *_present_hashes(stores.blobs, user_id)})
-    _drop_local_copies(adapters, local)
+    if not deleted or not there:
+        return Removal(0, 0)
+    _erase(stores, user_id, deleted)
+    kept = {*set().union(*names.values()), *_present_hashes(stores.blobs, user_id)}
+    removed = _remove_unnamed(stores.blobs, user_id, kept)
+    _drop_local_copies(adapters, {*local, *_hashes_of_adapters(removed)} - kept)
     with stores.tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
         drop_deleted(connection, user_id, deleted & deleted_documents(connection, user_id, taken_up=True))
-    return Removal(len(deleted), files, vectors)
+    return Removal(len(deleted), len(removed))
 
 
 def _drop_local_copies(adapters: Path, sha256s: Collection[str]) -> None:
@@ -212,19 +229,26 @@ def _present_hashes(blobs: Blobs, user_id: str) -> set[str]:
     return ({adapter.sha256} if adapter else set()) | ({gguf.sha256, gguf.adapter_sha256} if gguf else set())
 
 
-def _remove_all(own: TenantBlobs, prefix: str) -> None:
-    for key in list(own.list_keys(prefix)):
+def _hashes_of_adapters(keys: Collection[str]) -> set[str]:
+    """Of adapters among these keys that may have a local copy: evaluated they were, and perhaps never released."""
+    return {key.rpartition("/")[2].removesuffix(".gguf") for key in keys if key.endswith(".gguf")}
+
+
+def _remove_all(own: TenantBlobs, prefix: str) -> list[str]:
+    keys = list(own.list_keys(prefix))
+    for key in keys:
         own.delete(key)
+    return keys
 
 
-def _remove_unnamed(blobs: Blobs, user_id: str, kept: Collection[str]) -> int:
+def _remove_unnamed(blobs: Blobs, user_id: str, kept: Collection[str]) -> list[str]:
     """Every file of weights whose key has none of these hashes in it, and no record that leads to one that has."""
-    own, removed = TenantBlobs(blobs, user_id), 0
+    own, removed = TenantBlobs(blobs, user_id), list[str]()
     for prefix in weight_prefixes(user_id):
         for key in list(own.list_keys(prefix)):
             if not any(sha256 in key for sha256 in kept) and not _is_recipe_of(own, key, kept):
                 own.delete(key)
-                removed += 1
+                removed.append(key)
     return removed
 
 

@@ -8,131 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from lpm_kernel.artefacts import encode_record
-from lpm_kernel.chat import begin_turn
 from lpm_kernel.errors import StoreError, UserInputError
-from lpm_kernel.forget import delete_document, remove_what_is_stale
-from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
+from lpm_kernel.forget import delete_document
 from lpm_kernel.L0.intake import receive_document
-from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
-from lpm_kernel.L2.promotion import Verdict
-from lpm_kernel.L2.records import Adapter
-from lpm_kernel.L2.release import documents_hash, find_unbuilt, offer_release, promote_again
+from lpm_kernel.L0.library import read_documents
+from lpm_kernel.L2.release import find_unbuilt, promote_again
 from lpm_kernel.layout import (
     asked_for_keys,
-    asset_key,
     document_keys,
     gguf_key,
-    lora_config_key,
-    lora_key,
-    lora_recipe_key,
 )
-from lpm_kernel.recall.plan import document_of
-from lpm_kernel.records import Document, Fact, GraphEntity, User, sha256_hex
-from lpm_kernel.stores.blobs import TenantBlobs
-from lpm_kernel.stores.documents import deleted_documents, list_documents, list_waiting
+from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.documents import deleted_documents
 from lpm_kernel.stores.open import Stores
-from lpm_kernel.stores.releases import live_release, served_model
-from lpm_kernel.stores.users import add_user
-from tests.fakes import FakeLlm, no_progress
-from tests.samples import NOON, make_memory_of, make_release
-
-CAT, BOAT = "My cat is called Pilchard. He has one eye.", "My brother sails a red boat from Halifax."
-PASSED = Verdict(passed=True, proven=True, gates=(), reasons=())
-
-
-class Twin:
-    """A user whose documents are in every store, and a release that was made from them."""
-
-    def __init__(self, stores: Stores, user_id: str, adapters: Path) -> None:
-        self.stores, self.user_id, self.adapters, self.number = stores, user_id, adapters, 0
-        self.own = TenantBlobs(stores.blobs, user_id)
-        with stores.tables.transaction(user_id) as connection:
-            add_user(connection, User(user_id))
-
-    def send(self, name: str, text: str) -> str:
-        stores = self.stores
-        result = receive_document(stores.tables, stores.blobs, stores.settings.limits, self.user_id, name, text.encode())
-        assert result.status in ("stored", "duplicate")
-        return sha256_hex(text.encode())
-
-    def build(self) -> str:
-        """As a run of every stage would leave it, with weights that nobody trained; the release's id."""
-        stores, user_id, self.number = self.stores, self.user_id, self.number + 1
-        documents, _ = read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, no_progress)
-        chunks, _ = chunk_documents(documents, stores.blobs, stores.settings.chunking, [])
-        items = chunk_texts(chunks, fetch_texts(chunks, stores.blobs))
-        table, _ = embed_chunks(items, stores.embedder, None, no_progress)
-        stores.vectors.sync(user_id, generation_of(table), vector_entries(items, table), table.fingerprint)
-        for document in documents:
-            self._remember(document)
-        lora, gguf = sha256_hex(b"lora %d" % self.number), sha256_hex(b"gguf %d" % self.number)
-        for key in (lora_key(user_id, lora), lora_config_key(user_id, lora)):
-            self.own.put(key, b"weights")
-        self.own.put(gguf_key(user_id, gguf), b"gguf %d" % self.number)
-        adapter = Adapter(lora, lora_key(user_id, lora), lora_config_key(user_id, lora), 1, "b", "r", 4, 8, (), 1, 7, (), 1, 1)
-        self.own.put(lora_recipe_key(user_id, f"of-{self.number}"), encode_record(adapter))
-        self.own.put(asset_key(user_id, "lora_adapter", "json"), encode_record(adapter))
-        self.adapters.mkdir(exist_ok=True)
-        (self.adapters / f"{gguf}.gguf").write_bytes(b"gguf")
-        made = replace(
-            make_release(user_id, self.number),
-            documents=tuple(document.sha256 for document in documents),
-            documents_sha256=documents_hash(documents),
-            memory_generation=generation_of(table),
-            embedding_fingerprint=table.fingerprint,
-            adapter_sha256=lora,
-            gguf_sha256=gguf,
-            gguf_key=gguf_key(user_id, gguf),
-        )
-        offer_release(stores.tables, stores.vectors, made, PASSED)
-        return made.release_id
-
-    def _remember(self, document: Document) -> None:
-        place = f"{document.sha256}:0-10"
-        memory = make_memory_of(self.user_id, f"I like {document.filename}", kind="preference", citation=place)
-        self.stores.memories.add_batch(self.user_id, [memory])
-        written = GraphEntity("Document", document.sha256)
-        fact = Fact(self.user_id, GraphEntity("User", self.user_id), "AUTHORED", written, document.filename, NOON, NOON)
-        self.stores.graph.write_facts(self.user_id, [fact])
-
-    def delete(self, named: str):
-        return delete_document(self.stores, self.user_id, named, self.adapters)
-
-    def clean(self):
-        return remove_what_is_stale(self.stores, self.user_id, self.adapters)
-
-    def traces(self, sha256: str) -> dict[str, bool]:
-        """Where something of the document is left."""
-        memories = self.stores.memories.current(self.user_id, as_of=NOON)
-        facts = self.stores.graph.list_facts(self.user_id)
-        return {
-            "blobs": any(self.own.exists(key) for key in document_keys(self.user_id, sha256)),
-            "vectors": self.stores.vectors.forget_documents(self.user_id, [sha256]) > 0,
-            "memories": any((memory.citation or "").startswith(sha256) for memory in memories),
-            "graph": any(sha256 in (fact.subject.name, fact.object.name) for fact in facts),
-        }
-
-    def shown(self, question: str) -> set[str]:
-        """The documents that a chat knows a line of, from whichever store."""
-        turn = begin_turn(self.stores, FakeLlm(), self.user_id, question)
-        names = {sha256_hex(CAT.encode()): "cats.md", sha256_hex(BOAT.encode()): "boat.txt"}
-        return {names[sha256] for line in turn.lines if (sha256 := document_of(line))}
-
-    def live(self):
-        with self.stores.tables.transaction(self.user_id) as connection:
-            return live_release(connection, self.user_id)
-
-    def waits(self) -> bool:
-        with self.stores.tables.operator_transaction() as connection:
-            return any(waiting.user_id == self.user_id for waiting in list_waiting(connection))
-
-    def names(self) -> list[str]:
-        with self.stores.tables.transaction(self.user_id) as connection:
-            return [document.filename for document in list_documents(connection, self.user_id)]
-
-    def keys(self, kind: str) -> set[str]:
-        return {key.rpartition("/")[2] for key in self.own.list_keys(f"{self.own.prefix}{kind}/")}
+from lpm_kernel.stores.releases import served_model
+from tests.fakes import no_progress
+from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, FAILED, NOWHERE, Twin, UnreachableVectors
 
 
 @pytest.fixture
@@ -142,10 +33,6 @@ def twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Twin:
     made.send("boat.txt", BOAT)
     made.build()
     return made
-
-
-EVERYWHERE = {"blobs": True, "vectors": True, "memories": True, "graph": True}
-NOWHERE = dict.fromkeys(EVERYWHERE, False)
 
 
 def test_the_document_is_gone_from_every_store_and_the_others_stay(twin: Twin) -> None:
@@ -169,19 +56,6 @@ def test_the_stale_twin_serves_on_without_the_document_in_reach_until_another_is
     live = twin.live()
     assert (live.release_id, live.stale_reason) == ("release-2", None)
     assert not twin.waits()
-
-
-class UnreachableVectors:
-    """Forgets nothing: the store is away when a document is deleted."""
-
-    def __init__(self, vectors) -> None:
-        self._vectors = vectors
-
-    def __getattr__(self, name: str):
-        return getattr(self._vectors, name)
-
-    def forget_documents(self, user_id, sha256s):
-        raise StoreError("tables_unavailable", "told to")
 
 
 def test_what_a_store_could_not_forget_is_shown_by_no_chat_and_forgotten_with_the_next_release(twin: Twin) -> None:
@@ -233,6 +107,50 @@ def test_weights_that_learned_it_are_removed_once_another_twin_serves_and_not_be
     assert twin.clean().documents == 0
 
 
+def test_what_was_made_on_request_goes_at_once_since_no_run_would_make_it_anew(twin: Twin) -> None:
+    """The lines of a deleted document stayed in `preference_pairs` for as long as nobody asked for new ones."""
+    for name in ("preference_pairs.jsonl", "dpo.json", "merged_model.json"):
+        twin.own.put(f"{twin.own.prefix}assets/{name}", CAT.encode())
+    twin.delete("cats.md")
+    assert twin.keys("assets") == {"lora_adapter.json"}, "what a run makes anew is left to the run"
+
+
+def test_the_local_copy_of_an_adapter_that_was_never_released_goes_too(twin: Twin) -> None:
+    """An evaluation fetches the adapter; where it or a check failed, no release ever named the copy."""
+    never = sha256_hex(b"evaluated, and no more")
+    twin.own.put(gguf_key(twin.user_id, never), b"gguf")
+    (twin.adapters / f"{never}.gguf").write_bytes(b"gguf")
+    twin.delete("cats.md")
+    twin.build()
+    twin.clean()
+    assert {path.stem for path in twin.adapters.iterdir()} == {sha256_hex(b"gguf 2")}
+
+
+def test_a_twin_without_it_that_may_not_serve_is_enough_for_what_learned_it_to_go(twin: Twin) -> None:
+    """With `first_release_serves` off nobody served after a failed gate, and the weights of the deleted stayed for good."""
+    twin.delete("cats.md")
+    twin.build(FAILED, first_serves=False)
+    assert twin.live() is None
+    assert twin.clean().documents == 0, "who asks for no release in particular gets none taken for it"
+    assert twin.clean(built="release-2").documents == 1
+    assert not [key for key in twin.keys("lora") if sha256_hex(b"lora 1") in key]
+    assert [key for key in twin.keys("lora") if sha256_hex(b"lora 2") in key]
+
+
+def test_a_deletion_that_needs_no_new_twin_leaves_one_that_does_on_record(twin: Twin) -> None:
+    """Deleting a refused file forgot another deletion, whose weights were then never looked for."""
+    late = twin.send("late.md", "A late note.")
+    read_documents(twin.stores.tables, twin.stores.blobs, twin.stores.settings.limits, twin.user_id, no_progress)
+    receive_document(
+        twin.stores.tables, twin.stores.blobs, twin.stores.settings.limits, twin.user_id, "photo.png", b"not a text"
+    )
+    twin.delete("late.md")
+    read_documents(twin.stores.tables, twin.stores.blobs, twin.stores.settings.limits, twin.user_id, no_progress)
+    twin.delete("photo.png")
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        assert deleted_documents(connection, twin.user_id) == {late}
+
+
 def test_an_older_release_that_knew_it_cannot_come_back(twin: Twin) -> None:
     twin.delete("cats.md")
     twin.build()
@@ -256,6 +174,16 @@ def test_deleting_an_older_content_alone_leaves_the_live_twin_and_needs_no_other
     assert not twin.waits()
     assert twin.live().release_id == "release-2"
     assert not [key for key in twin.keys("lora") if sha256_hex(b"lora 1") in key], "its weights went at once"
+
+
+def test_a_content_that_waits_to_be_read_once_more_makes_stale_what_knew_it_before(twin: Twin) -> None:
+    """Only read and replaced contents counted: the way back led to a twin that knew the deleted one."""
+    twin.send("cats.md", CAT + " She is old.")
+    twin.build()
+    twin.send("old cats.md", CAT)
+    done = twin.delete("old cats.md")
+    assert [document.status for document in done.documents] == ["received"]
+    assert done.stale_releases == ("release-1",)
 
 
 def test_the_last_document_takes_the_twin_and_all_that_was_made_along(twin: Twin) -> None:

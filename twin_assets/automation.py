@@ -10,6 +10,10 @@ WHOLE_CHAIN = {"twin/stages": "all"}
 """Tag of runs that hold every stage: what they update needs nobody to carry it on."""
 
 
+ON_REQUEST = ("merged_model", "dpo")
+"""Assets of a user that nobody makes but on request; they lie beside the chain and are in no run of every stage."""
+
+
 def when_upstream_changes() -> dg.AutomationCondition:
     """Run a stage when it is new or what it is made from has changed, once its inputs are there, sound and at rest.
 

@@ -98,6 +98,7 @@ def dead_letters(settings: Settings, home: Path, user_id: str | None, resolved: 
     import os
 
     from lpm_kernel.stores.dead_letters import list_dead_letters
+    from lpm_kernel.stores.users import get_user
     from twin_assets.instance import open_instance
     from twin_assets.partitions import users
 
@@ -107,6 +108,8 @@ def dead_letters(settings: Settings, home: Path, user_id: str | None, resolved: 
     with opened_stores(settings) as stores:
         for user in known:
             with stores.tables.transaction(user) as connection:
+                if user_id:
+                    get_user(connection, user_id)
                 letters = list_dead_letters(connection, user, resolved=resolved)
             for letter in letters:
                 count += 1

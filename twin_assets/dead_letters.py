@@ -6,7 +6,6 @@ Does not belong here: their rows (`lpm_kernel/stores/dead_letters.py`) and decid
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +14,9 @@ import dagster as dg
 from lpm_kernel.errors import TwinError
 from lpm_kernel.L2.announce import STAGE as WEBHOOK
 from lpm_kernel.settings import Settings
-from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter, resolve_dead_letters
+from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter, resolve_dead_letters, write_or_warn
 from lpm_kernel.stores.tables import Tables
+from twin_assets.automation import ON_REQUEST
 from twin_assets.partitions import PARTITION_TAG
 from twin_assets.resources import StoresResource
 
@@ -24,6 +24,8 @@ RUN = "run"
 """Stage of a letter that no stage could write: the run's process is gone."""
 LAST = "twin_release"
 """The stage behind whose success nothing of the chain is left to mend."""
+BESIDE_THE_CHAIN = {WEBHOOK, *ON_REQUEST}
+"""What a release does not mend: a message, and what is made on request."""
 
 
 def letter_of(error: Exception, user_id: str, stage: str, run_id: str, attempts: int) -> DeadLetter:
@@ -37,12 +39,11 @@ def letter_of(error: Exception, user_id: str, stage: str, run_id: str, attempts:
 
 
 def keep_letter(context: dg.AssetExecutionContext, tables: Tables, error: Exception) -> None:
-    """Keep the failure of this stage, and show it on the asset's page. What keeps it from being written is said and no more:
-    it must not hide the failure itself, and `failed_runs` writes the letter later."""
+    """Keep the failure of this stage, and show it on the asset's page; where that fails, `failed_runs` writes it later."""
     stage, user_id = context.asset_key.path[-1], context.partition_key
     letter = letter_of(error, user_id, stage, context.run.run_id, context.retry_number + 1)
     context.log.error(f"given up after attempt {letter.attempts}: {letter.code}: {letter.message}")
-    _write(tables, user_id, lambda connection: put_dead_letter(connection, letter), context.log.warning)
+    write_or_warn(tables, user_id, lambda connection: put_dead_letter(connection, letter), context.log.warning)
     context.log_event(
         dg.AssetObservation(
             context.asset_key,
@@ -59,11 +60,12 @@ def resolve_letters(context: dg.AssetExecutionContext, tables: Tables) -> None:
 
     def resolve(connection: Any) -> None:
         open_letters = list_dead_letters(connection, user_id)
-        stages = {letter.stage for letter in open_letters if letter.stage == stage or stage == LAST} - {WEBHOOK}
+        mended = {stage} | ({letter.stage for letter in open_letters} - BESIDE_THE_CHAIN if stage == LAST else set())
+        stages = {letter.stage for letter in open_letters} & mended
         if stages:
             resolve_dead_letters(connection, user_id, tuple(sorted(stages)), now)
 
-    _write(tables, user_id, resolve, context.log.warning)
+    write_or_warn(tables, user_id, resolve, context.log.warning)
 
 
 def build_failed_runs_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -117,11 +119,3 @@ def letters_of_run(context: dg.RunFailureSensorContext, user_id: str) -> list[De
         return letters
     words = "the process of the run is gone: it was killed, or the machine went down"
     return [DeadLetter(user_id, RUN, run.run_id, 1, "run_lost", words, now)]
-
-
-def _write(tables: Tables, user_id: str, write: Callable[[Any], object], warn: Callable[[str], None]) -> None:
-    try:
-        with tables.transaction(user_id) as connection:
-            write(connection)
-    except TwinError as error:
-        warn(f"the dead letters of user {user_id} could not be written: {error}")

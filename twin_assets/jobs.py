@@ -6,13 +6,13 @@ Does not belong here: anything that runs by itself.
 
 import dagster as dg
 
-from twin_assets.automation import WHOLE_CHAIN
+from twin_assets.automation import ON_REQUEST, WHOLE_CHAIN
 
 twin_job = dg.define_asset_job(
     "twin_job",
     # not what is of no user, or made only when somebody asks for it
     selection=dg.AssetSelection.groups("l0", "l1", "l2", "release")
-    - dg.AssetSelection.assets("base_model", "skill_adapter", "merged_model", "dpo"),
+    - dg.AssetSelection.assets("base_model", "skill_adapter", *ON_REQUEST),
     tags=WHOLE_CHAIN,
     description="From a user's documents to their live release, every stage once.",
 )

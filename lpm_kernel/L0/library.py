@@ -86,6 +86,8 @@ def read_documents(
             mark = partial(mark_read, text_size_bytes=len(text), encoding=encoding, reader=reader)
             with tables.transaction(user_id) as connection:
                 taken_up = _take_up(connection, user_id, sha256, mark)
+                if not taken_up and all(row.sha256 != sha256 for row in list_documents(connection, user_id)):
+                    own.delete(text_key(user_id, sha256))  # deleted while it was read
             if taken_up:
                 read_now.add(sha256)
         progress(done / len(waiting), f"{done} of {len(waiting)} new documents read")

@@ -78,7 +78,8 @@ def _fits(rows: Sequence[Document], sha256: str, limits: LimitSettings) -> bool:
 
 
 def drop_useless_copies(tables: Tables, blobs: Blobs, user_id: str, sha256: str) -> None:
-    """Delete the raw bytes of a file that is refused, and the copy in quarantine of one that does not lie there.
+    """Delete the raw bytes of a file that is refused, the copy in quarantine of one that does not lie there, and both of one
+    that was deleted meanwhile.
 
     Why in a transaction of its own, by the committed row and under the user's lock: nothing that is deleted here can be what a
     row names, whoever fails or sends the same bytes at this moment. Copies left by a crash are harmless.
@@ -87,9 +88,9 @@ def drop_useless_copies(tables: Tables, blobs: Blobs, user_id: str, sha256: str)
     with tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
         row = next((row for row in list_documents(connection, user_id) if row.sha256 == sha256), None)
-        if row is not None and row.status == "refused":
+        if row is None or row.status == "refused":
             own.delete(raw_key(user_id, sha256))
-        if row is not None and not row.quarantined:
+        if row is None or not row.quarantined:
             own.delete(quarantine_key(user_id, sha256))
 
 

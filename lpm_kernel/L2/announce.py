@@ -13,7 +13,7 @@ from typing import Any
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Release
 from lpm_kernel.settings import RetrySettings
-from lpm_kernel.stores.dead_letters import DeadLetter, put_dead_letter, resolve_dead_letters
+from lpm_kernel.stores.dead_letters import DeadLetter, put_dead_letter, resolve_dead_letters, write_or_warn
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.webhook import Webhook
 
@@ -36,9 +36,9 @@ def announce_release(
         warn(f"release {release.release_id} was not announced: {error}")
         tries = retries.max_retries + 1 if error.retryable else 1
         letter = DeadLetter(release.user_id, STAGE, run_id, tries, error.code, error.message, now)
-        _keep(tables, release.user_id, lambda connection: put_dead_letter(connection, letter), warn)
+        write_or_warn(tables, release.user_id, lambda connection: put_dead_letter(connection, letter), warn)
         return False
-    _keep(tables, release.user_id, lambda c: resolve_dead_letters(c, release.user_id, (STAGE,), now), warn)
+    write_or_warn(tables, release.user_id, lambda c: resolve_dead_letters(c, release.user_id, (STAGE,), now), warn)
     return True
 
 
@@ -49,11 +49,3 @@ def message_of(release: Release) -> dict[str, Any]:
         "status": release.status,
         "created_at": release.created_at.isoformat(),
     }
-
-
-def _keep(tables: Tables, user_id: str, write: Callable[[Any], object], warn: Callable[[str], None]) -> None:
-    try:
-        with tables.transaction(user_id) as connection:
-            write(connection)
-    except StoreError as error:
-        warn(f"the dead letters of user {user_id} could not be written: {error}")

@@ -10,7 +10,6 @@ burden of proof: a measured loss is accepted only when its interval rules out on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -20,7 +19,6 @@ from lpm_kernel.settings import ReleaseSettings
 
 ARM: Arm = "adapter+retrieval"
 AGAINST: Arm = "base+retrieval"
-Z95 = 1.96
 
 Finding = Literal["better", "not_worse", "worse", "undecided", "not_measured"]
 
@@ -53,7 +51,7 @@ class Verdict:
 
 def judge_release(evaluation: Evaluation, release: ReleaseSettings) -> Verdict:
     """Not worse on every gate and better on at least one; `release.promote_without_proof` decides where chance would."""
-    compared = compare_arms(evaluation)
+    compared = {item.measure: item for item in evaluation.comparisons if item.arm == ARM and item.against == AGAINST}
     gates = tuple(_judge(measure, compared.get(measure), release) for measure in release.gates)
     proven = any(gate.finding == "better" for gate in gates)
     few = all(gate.asked < release.min_questions for gate in gates)
@@ -73,54 +71,6 @@ def judge_release(evaluation: Evaluation, release: ReleaseSettings) -> Verdict:
     elif open_gates:
         passed = passed and release.promote_without_proof
     return Verdict(passed, proven, gates, tuple(reasons + unproven))
-
-
-def compare_arms(evaluation: Evaluation) -> dict[Measure, Comparison]:
-    """Of each measure, the two arms on the same questions: as the evaluation says, else from what it counted."""
-    if evaluation.comparisons:
-        return {item.measure: item for item in evaluation.comparisons if item.arm == ARM and item.against == AGAINST}
-    found: dict[Measure, Comparison] = {}
-    base = {score.measure: score for score in evaluation.scores if score.arm == AGAINST}
-    for score in evaluation.scores:
-        if score.arm == ARM and score.measure in base:
-            found[score.measure] = from_counts(score.measure, score.right, base[score.measure].right, score.asked)
-    if evaluation.scores:
-        return found
-    if evaluation.questions:
-        found["memory_self"] = _paired(evaluation)
-    if evaluation.unanswerable:
-        declined = evaluation.declined
-        found["refusal"] = from_counts("refusal", declined[ARM], declined[AGAINST], evaluation.unanswerable)
-    return found
-
-
-def from_counts(measure: Measure, right: int, base_right: int, asked: int) -> Comparison:
-    """As wide as counts alone allow: the two arms are taken to have been right about different questions."""
-    both = max(0, right + base_right - asked)
-    return _interval(measure, asked, right - both, base_right - both)
-
-
-def _paired(evaluation: Evaluation) -> Comparison:
-    right = {(answer.question_id, answer.arm): answer.correct for answer in evaluation.answers}
-    ids = {question_id for question_id, _ in right}
-    pairs = [(right[i, ARM], right[i, AGAINST]) for i in ids if (i, ARM) in right and (i, AGAINST) in right]
-    if len(pairs) != evaluation.questions:
-        correct = evaluation.correct
-        return from_counts("memory_self", correct[ARM], correct[AGAINST], evaluation.questions)
-    won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
-    return _interval("memory_self", len(pairs), won, lost)
-
-
-def _interval(measure: Measure, asked: int, won: int, lost: int) -> Comparison:
-    """Source: the paired difference of shares after Agresti and Min: half a pair added to each of the four cells."""
-    if not asked:
-        return Comparison(measure, ARM, AGAINST, 0, 0.0, -1.0, 1.0)
-    difference = (won - lost) / asked
-    n, gain, loss = asked + 2, won + 0.5, lost + 0.5
-    centre, spread = (gain - loss) / n, math.sqrt(gain + loss - (gain - loss) ** 2 / n) / n
-    return Comparison(
-        measure, ARM, AGAINST, asked, difference, max(-1.0, centre - Z95 * spread), min(1.0, centre + Z95 * spread)
-    )
 
 
 def _judge(measure: Measure, found: Comparison | None, release: ReleaseSettings) -> Gate:

@@ -6,14 +6,18 @@ Does not belong here: deciding when a stage has failed for good (`twin_assets/fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from lpm_kernel.errors import TwinError
 from lpm_kernel.stores.schema import dead_letter
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from lpm_kernel.stores.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,16 @@ class DeadLetter:
     message: str
     created_at: datetime
     resolved_at: datetime | None = None
+
+
+def write_or_warn(tables: Tables, user_id: str, write: Callable[[Connection], object], warn: Callable[[str], None]) -> None:
+    """Write in one transaction. What keeps it from being written is said and no more: it must not hide what the letter is
+    about, nor undo what has succeeded."""
+    try:
+        with tables.transaction(user_id) as connection:
+            write(connection)
+    except TwinError as error:
+        warn(f"the dead letters of user {user_id} could not be written: {error}")
 
 
 def put_dead_letter(connection: Connection, letter: DeadLetter) -> None:

@@ -69,16 +69,18 @@ def retire_live(connection: Connection, user_id: str) -> None:
     _set_model(connection, user_id, ServedModel(None, False))
 
 
-def mark_stale(connection: Connection, user_id: str, sha256s: Collection[str], reason: str) -> list[str]:
-    """Mark every release that was made from one of these documents, or does not say from which; their ids."""
+def mark_stale(
+    connection: Connection, user_id: str, sha256s: Collection[str], reason: str, *, unsaid: bool = True
+) -> list[str]:
+    """Mark every release that was made from one of these documents, or, where `unsaid`, does not say from which; their ids."""
     from sqlalchemy import func, or_, select, type_coerce, update
     from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 
     named = release.c.manifest["documents"]
     made_from_one = named.op("?|")(type_coerce(sorted(sha256s), ARRAY(TEXT)))
-    unsaid = func.coalesce(func.jsonb_typeof(named), "null") != "array"
+    says_nothing = func.coalesce(func.jsonb_typeof(named), "null") != "array"
     known = (release.c.user_id == user_id, release.c.stale_reason.is_(None))
-    found = select(release.c.release_id).where(*known, or_(unsaid, made_from_one))
+    found = select(release.c.release_id).where(*known, or_(says_nothing, made_from_one) if unsaid else made_from_one)
     ids = sorted(connection.execute(found).scalars())
     connection.execute(
         update(release).where(release.c.user_id == user_id, release.c.release_id.in_(ids)).values(stale_reason=reason)

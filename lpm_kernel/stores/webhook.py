@@ -47,9 +47,9 @@ class Webhook:
                     return attempt + 1
                 if answer.status_code < 500 and answer.status_code not in (408, 425, 429):
                     raise StoreError("webhook_refused", f"the webhook refused the message: {why}", retryable=False)
-            except httpx.TransportError as error:
-                if isinstance(error, httpx.UnsupportedProtocol):
-                    raise StoreError("webhook_invalid", "the webhook's address is no http address", retryable=False) from None
+            except httpx.UnsupportedProtocol:
+                raise StoreError("webhook_invalid", "the webhook's address is no http address", retryable=False) from None
+            except httpx.RequestError as error:  # also an answer that cannot be decoded
                 why = f"it did not answer: {type(error).__name__}"
             except httpx.InvalidURL:
                 raise StoreError("webhook_invalid", "the webhook's address cannot be read", retryable=False) from None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import threading
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -74,6 +76,38 @@ def test_one_that_never_answers_is_given_up_after_the_last_try(free_port: int) -
         Webhook(f"http://127.0.0.1:{free_port}", None, 1).post(MESSAGE, AT_ONCE)
     assert (caught.value.code, caught.value.retryable) == ("webhook_unavailable", True)
     assert "2 times" in caught.value.message
+
+
+class Garbler:
+    """Says that its answer is compressed, and sends something else."""
+
+    def __init__(self) -> None:
+        class Answers(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Encoding", "gzip")
+                self.send_header("Content-Length", "7")
+                self.end_headers()
+                self.wfile.write(b"no gzip")
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.http = HTTPServer(("127.0.0.1", 0), Answers)
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+
+def test_an_answer_that_cannot_be_decoded_is_a_message_that_was_not_delivered() -> None:
+    """The error was not one of a connection, passed through, and failed the release."""
+    garbler = Garbler()
+    try:
+        with pytest.raises(StoreError) as caught:
+            Webhook(f"http://127.0.0.1:{garbler.http.server_port}", None, 5).post(MESSAGE, AT_ONCE)
+    finally:
+        garbler.http.shutdown()
+        garbler.http.server_close()
+    assert (caught.value.code, caught.value.retryable) == ("webhook_unavailable", True)
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org/x", "nowhere", "http://[::1"])

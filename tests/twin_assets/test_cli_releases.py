@@ -97,6 +97,8 @@ def test_a_document_is_deleted_and_what_that_means_is_said(workshop: Workshop, u
 
 def test_dead_letters_are_shown_of_one_user_and_of_all(workshop: Workshop, user_id: str) -> None:
     assert "nothing has failed for good" in twin("dead-letters", user_id).output
+    nobody = twin("dead-letters", "nobody-here")
+    assert getattr(nobody.exception, "code", None) == "twin_not_found", "of nobody nothing is known, not that all is well"
     with workshop.stores.tables.transaction(user_id) as connection:
         put_dead_letter(connection, make_letter(user_id))
     for words in (("dead-letters", user_id), ("dead-letters",)):

@@ -11,7 +11,7 @@ from lpm_kernel.L0.library import read_documents
 from lpm_kernel.L1.biography import write_biography
 from lpm_kernel.L1.records import Biography, BiographyLine, CitedLine, Community
 from lpm_kernel.layout import asset_key, raw_key
-from lpm_kernel.records import Preference, VoiceProfile
+from lpm_kernel.records import Chunk, Preference, Topic, VoiceProfile
 from lpm_kernel.stores.documents import list_waiting, mark_deleted
 from lpm_kernel.stores.open import Stores
 from tests.fakes import no_progress
@@ -198,8 +198,17 @@ def test_the_profile_shows_nothing_of_a_deleted_document_before_the_stages_are_m
     lines = tuple(CitedLine(text, place, None) for text, place in places.items())
     told = tuple(BiographyLine("s", "sea", text, (place,), None) for text, place in places.items())
     items = tuple(Preference(text, text, "sea", "attitude", "for", 1.0, place) for text, place in places.items())
+    chunks = [
+        Chunk(text, user_id, place.document_sha256, place.filename, 0, 0, 7, 3, "k", "c", "t") for text, place in places.items()
+    ]
+    groups = [
+        (Community(text, text, (text,), (text,), (line,), 0.4, (1.0,)), Topic(text, text, (text,), (text,), (1.0,)))
+        for text, line in zip(places, lines, strict=True)
+    ]
     left = {
-        asset_key(user_id, "communities", "jsonl"): encode_records([Community("c", "sea", (), ("x",), lines, 0.4, (1.0,))]),
+        asset_key(user_id, "chunks", "jsonl"): encode_records(chunks),
+        asset_key(user_id, "communities", "jsonl"): encode_records([community for community, _ in groups]),
+        asset_key(user_id, "topics", "jsonl"): encode_records([topic for _, topic in groups]),
         asset_key(user_id, "biography", "json"): encode_record(Biography(user_id, told, None, told, None, None)),
         asset_key(user_id, "voice_profile", "json"): encode_record(VoiceProfile(user_id, {}, None, "few words", items)),
     }
@@ -208,7 +217,10 @@ def test_the_profile_shows_nothing_of_a_deleted_document_before_the_stages_are_m
 
     def shown() -> list[list[str]]:
         body = client.get(f"/twin/{user_id}/profile").json()
-        parts = (body["communities"][0]["lines"], body["biography"]["lines"], body["biography"]["status"], body["preferences"])
+        for kind in ("communities", "topics"):
+            assert ("I swim." in str(body[kind])) is ("I swim." in str(body["biography"])), "labels hold its words too"
+        told_of = [line for community in body["communities"] for line in community["lines"]]
+        parts = (told_of, body["biography"]["lines"], body["biography"]["status"], body["preferences"])
         return [[item["text"] for item in part] for part in parts]
 
     assert shown() == [["I swim.", "I dive."]] * 4

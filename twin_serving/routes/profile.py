@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from fastapi import APIRouter
 
 from lpm_kernel.artefacts import decode_record, decode_records, read_artefact
 from lpm_kernel.L1.records import Biography, BiographyLine, Community
-from lpm_kernel.records import Topic, VoiceProfile, check_user_id
+from lpm_kernel.records import Chunk, Topic, VoiceProfile, check_user_id
 from lpm_kernel.stores.documents import deleted_documents, list_documents
 from lpm_kernel.stores.releases import live_release, served_model
 from lpm_kernel.stores.users import get_user
@@ -31,6 +32,7 @@ from twin_serving.schemas import (
 )
 
 router = APIRouter()
+Group = TypeVar("Group", Topic, Community)
 
 
 @router.get("/twin/{user_id}/profile")
@@ -50,6 +52,10 @@ def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
     read = partial(read_artefact, services.stores.blobs, user_id)
     topics = read("topics", "jsonl", partial(decode_records, record_type=Topic))
     communities = read("communities", "jsonl", partial(decode_records, record_type=Community))
+    if deleted:
+        chunks = read("chunks", "jsonl", partial(decode_records, record_type=Chunk)) or []
+        there = {chunk.chunk_id for chunk in chunks if chunk.document_sha256 not in deleted}
+        topics, communities = _without_the_deleted(topics, there), _without_the_deleted(communities, there)
     voice = read("voice_profile", "json", partial(decode_record, record_type=VoiceProfile))
     biography = read("biography", "json", partial(decode_record, record_type=Biography))
     return ProfileAnswer(
@@ -75,7 +81,7 @@ def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
             TopicOut(topic_id=topic.topic_id, label=topic.label, keywords=list(topic.keywords), chunks=len(topic.chunk_ids))
             for topic in topics or []
         ],
-        communities=[community_out(_community_without(community, deleted)) for community in communities or []],
+        communities=[community_out(community) for community in communities or []],
         biography=biography_out(_biography_without(biography, deleted)) if biography else None,
         release=ReleaseOut(
             release_id=release.release_id,
@@ -97,9 +103,9 @@ def profile(user_id: str, services: ServicesDep) -> ProfileAnswer:
     )
 
 
-def _community_without(community: Community, deleted: Collection[str]) -> Community:
-    kept = tuple(line for line in community.lines if line.citation.document_sha256 not in deleted)
-    return replace(community, lines=kept)
+def _without_the_deleted(groups: Sequence[Group] | None, there: set[str]) -> list[Group]:
+    """Only those of whose chunks none is of a deleted document: its words are in their labels, and nobody can tell which."""
+    return [group for group in groups or () if there.issuperset(group.chunk_ids)]
 
 
 def _biography_without(biography: Biography, deleted: Collection[str]) -> Biography:
