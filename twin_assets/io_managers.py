@@ -18,6 +18,7 @@ from lpm_kernel.records import sha256_hex
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.blobs import S3Blobs, TenantBlobs
 from twin_assets.failures import dagster_failures
+from twin_assets.resources import client_of
 
 
 class ArtefactIOManager(dg.ConfigurableIOManager):
@@ -51,7 +52,7 @@ class ArtefactIOManager(dg.ConfigurableIOManager):
             return self.decode(self._blobs(user_id).get(key), context.dagster_type.typing_type)
 
     def _blobs(self, user_id: str) -> TenantBlobs:
-        return TenantBlobs(S3Blobs(self.s3.get_client(), self.bucket), user_id)
+        return TenantBlobs(S3Blobs(client_of(self.s3), self.bucket), user_id)
 
 
 class JsonlIOManager(ArtefactIOManager):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
 
 import dagster as dg
 from dagster_aws.s3 import S3Resource
@@ -37,7 +39,7 @@ class StoresResource(dg.ConfigurableResource):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[StoresResource]:
-        blobs = S3Blobs(self.s3.get_client(), self.bucket)
+        blobs = S3Blobs(client_of(self.s3), self.bucket)
         self._stores = build_stores(load_settings(), Tables(self.database_url), blobs)
         try:
             yield self
@@ -70,6 +72,18 @@ class StoresResource(dg.ConfigurableResource):
         if where == "modal":
             return ModalCompute(settings.models, settings.compute)
         return LocalCompute(self._stores.blobs, settings.models)
+
+
+def client_of(s3: S3Resource) -> Any:
+    """The client of this address and key, made once a process: reading boto3's descriptions takes longer than most requests."""
+    return _client(s3.endpoint_url, s3.aws_access_key_id, s3.aws_secret_access_key, s3.region_name)
+
+
+@lru_cache(maxsize=4)
+def _client(endpoint_url: str | None, key_id: str | None, secret: str | None, region: str | None) -> Any:
+    return S3Resource(
+        endpoint_url=endpoint_url, aws_access_key_id=key_id, aws_secret_access_key=secret, region_name=region
+    ).get_client()
 
 
 def embedding_cost(embedder: Embedder, models: ModelSettings) -> dict[str, float]:

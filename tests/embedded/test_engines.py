@@ -42,7 +42,7 @@ def test_starting_twice_is_one_set(engine_home: EngineHome) -> None:
     assert pids(engine_home) == before
 
 
-CLOUD = ("neo4j_", "weaviate_", "mem0_", "openai_", "gemini_")
+CLOUD = ("neo4j_", "weaviate_", "mem0_", "openai_", "gemini_", "release_webhook")
 
 
 def test_the_addresses_are_left_for_others_in_a_private_file(engine_home: EngineHome) -> None:

@@ -93,7 +93,8 @@ def test_a_search_reads_the_index_and_only_the_rows_it_gives(stores: Stores, use
     with stores.tables.transaction(user_id) as connection:
         connection.execute(text(_BY_INDEX))
         plan = "\n".join(connection.execute(text(asked), values).scalars())
-    assert "using memory_search" in plan, "only rows that no vacuum has seen yet are looked at beside it"
+    # which of them serves best is for the planner to say, by the figures that it has of the table by then
+    assert any(f"using {name} on memory" in plan for name in ("memory_search", "memory_until")), plan
     assert "Seq Scan" not in plan
 
 
