@@ -12,6 +12,7 @@ import dagster as dg
 
 from lpm_kernel.L0.embed import chunk_texts
 from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L2.adapter_files import file_sha256
 from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.L2.records import Adapter, GgufAdapter, TrainingRow
 from lpm_kernel.L2.row_gate import (
@@ -124,7 +125,8 @@ def gguf_matches_adapter(
     training_rows: list[TrainingRow],
 ) -> dg.AssetCheckResult:
     """llama.cpp with the GGUF adapter prefers the same tokens as PEFT with the adapter, on the same f16 base: at 99 % of at
-    least 200 positions, those left out where PEFT itself had two tokens within rounding of each other."""
+    least 200 positions, those left out where PEFT itself had two tokens within rounding of each other. And the file is the one
+    that its record names: two people's adapters that began alike may prefer the same tokens."""
     from lpm_kernel.L2.base_model import prepare_base
     from lpm_kernel.L2.engine import cache_folder
     from lpm_kernel.L2.match import greedy_tokens_match
@@ -139,6 +141,7 @@ def gguf_matches_adapter(
         blobs.get_file(lora_adapter.key, folder / "adapter_model.safetensors")
         blobs.get_file(lora_adapter.config_key, folder / "adapter_config.json")
         blobs.get_file(gguf_adapter.key, folder / "adapter.gguf")
+        named = file_sha256(folder / "adapter.gguf") == gguf_adapter.sha256
         report = greedy_tokens_match(
             folder / "adapter_model.safetensors",
             folder / "adapter_config.json",
@@ -149,6 +152,12 @@ def gguf_matches_adapter(
             past_the_end=True,
         )
     return dg.AssetCheckResult(
-        passed=report.holds,
-        metadata={"tokens": report.tokens, "agreement": report.agreement, "ties": report.ties, "prompts": report.prompts},
+        passed=report.holds and named,
+        metadata={
+            "tokens": report.tokens,
+            "agreement": report.agreement,
+            "ties": report.ties,
+            "prompts": report.prompts,
+            "is_the_file_of_its_record": named,
+        },
     )
