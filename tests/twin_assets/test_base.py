@@ -11,6 +11,7 @@ import pytest
 import yaml
 from safetensors.numpy import save
 
+from lpm_kernel.L2.adapter_files import file_sha256
 from lpm_kernel.L2.base_model import BaseModel, prepare_base
 from lpm_kernel.L2.gguf import convert_adapter
 from lpm_kernel.L2.records import Adapter, GgufAdapter
@@ -114,4 +115,4 @@ def keep(
     bench.blobs.put(keys[1], (folder / "config.json").read_bytes())
     bench.blobs.put(keys[2], (folder / "adapter.gguf").read_bytes())
     adapter = Adapter("a", keys[0], keys[1], 1, base.sha256, "r", 4, 8, (), 1, 7, (1.0,), 1.0, 1.0)
-    return adapter, GgufAdapter("g", keys[2], 1, "a", base.sha256, tensors)
+    return adapter, GgufAdapter(file_sha256(folder / "adapter.gguf"), keys[2], 1, "a", base.sha256, tensors)
