@@ -10,13 +10,13 @@ import logging
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lpm_kernel.errors import IngestionError, LlmError, StoreError, UserInputError
 from lpm_kernel.L2.adapter_files import fetch_adapter
-from lpm_kernel.L2.prompt import DECLINE, fit_messages
+from lpm_kernel.L2.prompt import DECLINE, declines, fit_messages
 from lpm_kernel.L2.release import read_communities
 from lpm_kernel.recall.confidence import seeks_knowledge
 from lpm_kernel.recall.plan import Line, Part, recall_lines
@@ -54,7 +54,7 @@ class Turn:
     """Parts of the memory whose store failed, which this answer is without."""
     confidence: float = 1.0
     answerable: bool = True
-    """False: the twin says that it does not know, and the model is not asked."""
+    """False: the twin says that it does not know, unasked or because the model finds that likelier."""
     told: tuple[str, ...] = ()
     """What came out of memory, or was said by the twin: heard from the person, it is an echo and no memory."""
     remembered: Outcome | None = None
@@ -184,13 +184,18 @@ def stream_turn(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterato
                 sender="twin",
                 ts=datetime.now(UTC),
                 content=text,
-                citations=tuple(line.citation for line in turn.evidence),
+                citations=tuple(line.citation for line in settle(turn, text).evidence),
                 release_id=turn.release.release_id,
             )
             with stores.tables.transaction(turn.user.user_id) as connection:
                 append_message(connection, reply)
         if "memories" not in turn.degraded:
             _remember_preferences(stores, turn)
+
+
+def settle(turn: Turn, text: str) -> Turn:
+    """The turn as its answer leaves it: one that declines rests on nothing."""
+    return replace(turn, answerable=False) if declines(text) else turn
 
 
 def _pieces(stores: Stores, llm: Llm, turn: Turn, adapters: Path) -> Iterator[str]:
@@ -209,4 +214,4 @@ def answer(stores: Stores, llm: Llm, user_id: str, question: str, adapters: Path
     """A whole turn at once. Raises: as `begin_turn`, and LlmError."""
     turn = begin_turn(stores, llm, user_id, question, session_id)
     text = "".join(stream_turn(stores, llm, turn, adapters)).strip()
-    return Answer(text, turn)
+    return Answer(text, settle(turn, text))

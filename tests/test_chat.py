@@ -211,6 +211,18 @@ def test_what_nobody_knows_is_said_so_and_the_model_is_not_asked(
     assert said(stores, twin, "s")[-1] == ("twin", DECLINE)
 
 
+def test_an_answer_that_declines_rests_on_nothing(stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path) -> None:
+    """It said that nothing is in the notes, and cited them."""
+    llm.answers.extend(["Pilchard.", DECLINE])
+    told = answer(stores, llm, twin, "What is your cat called?", tmp_path, "s")
+    declined = answer(stores, llm, twin, "What is your cat called?", tmp_path, "s")
+    assert (told.turn.answerable, declined.turn.answerable) == (True, False)
+    assert [bool(reply.turn.evidence) for reply in (told, declined)] == [True, False]
+    with stores.tables.transaction(twin) as connection:
+        replies = [message for message in last_messages(connection, twin, "s", 20) if message.sender == "twin"]
+    assert [bool(reply.citations) for reply in replies] == [True, False]
+
+
 def test_an_echo_of_the_twin_is_no_preference_of_the_person(stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path) -> None:
     """Said back by the person, "I love sailing on Sundays" was refused as a turn and kept for ever as a preference."""
     llm.answers.extend(["I love sailing on Sundays.", "Indeed.", "Indeed."])

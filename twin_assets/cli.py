@@ -164,7 +164,7 @@ def documents(settings: Settings, home: Path, user_id: str, refused: bool, disca
 @with_engines
 def ask(settings: Settings, home: Path, user_id: str, question: str, session: str | None) -> None:
     """Ask a twin a question; its answer comes with citations."""
-    from lpm_kernel.chat import begin_turn, stream_turn
+    from lpm_kernel.chat import begin_turn, settle, stream_turn
     from lpm_kernel.L2.engine import adapter_folder, open_llm
     from lpm_kernel.recall.plan import source_of
     from lpm_kernel.stores.open import open_stores
@@ -173,10 +173,12 @@ def ask(settings: Settings, home: Path, user_id: str, question: str, session: st
     llm = open_llm(settings, lambda share, words: None)
     try:
         turn = begin_turn(stores, llm, user_id, question, session)
+        said = ""
         for piece in stream_turn(stores, llm, turn, adapter_folder()):
+            said += piece
             click.echo(piece, nl=False)
         click.echo()
-        for line in turn.lines:
+        for line in turn.lines if settle(turn, said).answerable else ():
             click.secho(f"  {source_of(line)}  {line.score:.2f}", dim=True)
         if turn.degraded:
             click.secho(f"  without {', '.join(turn.degraded)}: their store did not answer", dim=True)

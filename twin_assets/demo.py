@@ -257,7 +257,7 @@ def _ask(settings: Settings, stores: Stores, user_id: str, question_ids: list[st
             say(f"\n  Q  {question.question}")
             say(f"  A  {reply.text}")
             say(f"     expected: {' or '.join(question.expected)}")
-            for line in reply.turn.lines[:3]:
+            for line in reply.turn.lines[:3] if reply.turn.answerable else ():
                 say(f"     cited: {source_of(line)}")
     finally:
         llm.close()

@@ -17,9 +17,8 @@ from lpm_kernel.L2.exam import Exam, Probe
 from lpm_kernel.L2.golden import holds_fact
 from lpm_kernel.L2.intervals import paired_difference, share_interval
 from lpm_kernel.L2.manner import nearer_than_base
-from lpm_kernel.L2.prompt import DECLINE, fit_messages
+from lpm_kernel.L2.prompt import DECLINE, declines, fit_messages
 from lpm_kernel.L2.records import ARMS, Arm, Comparison, Evaluation, GradedAnswer, Measure, Score
-from lpm_kernel.L2.scorers import declines
 from lpm_kernel.recall.confidence import LINES, FoundLine, judge, seeks_knowledge
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Evidence, Message, User

@@ -14,8 +14,9 @@ from typing import Literal, TypeVar
 from lpm_kernel.L2.frames import ask_to_criticise, ask_to_enhance, begin_with, person_said
 from lpm_kernel.L2.golden import holds_fact
 from lpm_kernel.L2.persons import first_name, in_third_person
+from lpm_kernel.L2.prompt import declines
 from lpm_kernel.L2.records import ARMS, Arm, GoldenQuestion, GoldenSet, Measure, RowKind, Stance, TrainingRow
-from lpm_kernel.L2.scorers import declines, judges_otherwise, takes_stance, tells
+from lpm_kernel.L2.scorers import judges_otherwise, takes_stance, tells
 from lpm_kernel.L2.synthesize import question_of
 from lpm_kernel.records import Preference, User
 from lpm_kernel.settings import EvaluationSettings

@@ -51,7 +51,7 @@ def decode_or_decline(
     max_tokens: int,
     ends_answer: Callable[[int], bool],
 ) -> Iterator[int]:
-    """As `decode_one`, but where declining as a whole is likelier than the greedy answer: that. Nothing comes before that.
+    """As `decode_one`, or what declines where that is likelier as a whole; nothing is yielded before it is known which.
 
     Why as a whole: word by word a small model is drawn into the nearest fact; asked which of two answers it would give, it
     mostly knows better.

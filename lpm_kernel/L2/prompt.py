@@ -23,6 +23,11 @@ _HEADING_MARK = re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE)
 _BLOCK_MARK = re.compile(r"\A\s*(?:>\s*|[*+-]+\s+)*")  # with its space: "-5 °C" and "+44 117" keep their signs
 
 
+def declines(reply: str) -> bool:
+    """Whether the reply is the twin's way to say that its notes hold no answer."""
+    return reply.strip().startswith(DECLINE.rstrip("."))
+
+
 class Told(Protocol):
     """A retrieved line of whatever store."""
 

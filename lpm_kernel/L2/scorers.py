@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from lpm_kernel.L2.prompt import DECLINE
+from lpm_kernel.L2.prompt import declines
 from lpm_kernel.L2.records import Side, Stance
 from lpm_kernel.stores.stems import stems_of
 
@@ -36,11 +36,6 @@ _MISFIT = re.compile(
 )
 _FIT = re.compile(r"\b(?:fit|suit|match|agree)(?:s|es|ed)?\b")
 _NEGATED = re.compile(r"(?:\bnot|n't|\bnever|\bno longer|\bcannot|\bnobody|\bhardly)(?: \w+){0,2} $")
-
-
-def declines(reply: str) -> bool:
-    """Whether the reply is the twin's way to say that its notes hold no answer."""
-    return reply.strip().startswith(DECLINE.rstrip("."))
 
 
 def tells(reply: str, question: str, sentence: str, share: float = TELLS_SHARE) -> bool:

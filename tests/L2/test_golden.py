@@ -234,7 +234,7 @@ def test_without_a_golden_set_nothing_is_too_close() -> None:
 
 
 def test_what_was_asked_in_teaching_the_skill_is_not_measured() -> None:
-    """Seven of 27 unanswerable questions of the demo people were asked there word for word, and all were declined."""
+    """Seven of 27 unanswerable questions of the demo people stood there too, in these or nearly these words."""
     golden = parse_golden((NOTES.parent.parent / "golden" / "1.yaml").read_bytes())
     kept, left_out = leave_out_taught(golden, taught_questions(), MiniLmEmbedder())
     assert left_out == len(golden.questions) + len(golden.unanswerable) - len(kept.questions) - len(kept.unanswerable) > 0

@@ -6,9 +6,9 @@ import pytest
 
 from lpm_kernel.L2.frames import FITS, FITS_NOT, LEAVES_OUT
 from lpm_kernel.L2.golden import parse_golden
-from lpm_kernel.L2.prompt import DECLINE
+from lpm_kernel.L2.prompt import DECLINE, declines
 from lpm_kernel.L2.records import Side, Stance
-from lpm_kernel.L2.scorers import declines, judges_otherwise, side_of, takes_stance, tells
+from lpm_kernel.L2.scorers import judges_otherwise, side_of, takes_stance, tells
 from tests.rules.sources import ROOT
 
 

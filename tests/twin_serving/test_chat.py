@@ -83,7 +83,10 @@ def test_the_stream_gives_citations_first_then_pieces_then_the_whole(client: Tes
     assert events[0][0] == "start"
     assert events[0][1]["citations"][0]["filename"] == "notes.md"
     assert "".join(data["text"] for name, data in events if name == "token").strip() == events[-1][1]["answer"]
-    assert events[-1] == ("done", {"answer": "My cat is called Pilchard, — naïvely.", "message_id": events[0][1]["message_id"]})
+    assert events[-1] == (
+        "done",
+        {"answer": "My cat is called Pilchard, — naïvely.", "message_id": events[0][1]["message_id"], "answerable": True},
+    )
 
 
 def test_a_model_that_fails_in_the_stream_is_an_error_event_and_the_question_is_kept(

@@ -15,7 +15,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from lpm_kernel.chat import Turn, answer, begin_turn, stream_turn
+from lpm_kernel.chat import Turn, answer, begin_turn, settle, stream_turn
 from lpm_kernel.errors import TwinError
 from twin_serving.deps import ServicesDep
 from twin_serving.errors import UNFORESEEN, error_body, log
@@ -27,7 +27,8 @@ HEARTBEAT_S = 15
 
 @router.post("/twin/{user_id}/chat", response_model=ChatAnswer)
 async def chat(user_id: str, request: ChatRequest, services: ServicesDep, accept: Annotated[str, Header()] = "*/*"):
-    """JSON, or with `Accept: text/event-stream` the events `start` (what the answer rests on), `token` (some text) and `done`.
+    """JSON, or with `Accept: text/event-stream` the events `start` (what an answer may rest on), `token` (some text) and `done`
+    (where `answerable` is false the twin declined, and rests on nothing).
 
     Errors before the first event are HTTP statuses; later ones are an `error` event.
     """
@@ -63,7 +64,8 @@ async def chat_events(turn: Turn, pieces: Iterator[str]) -> AsyncIterator[Server
             log.error("a stream of answers failed", exc_info=error)
             yield _event("error", error_body(*UNFORESEEN))
             return
-        yield _event("done", {"answer": said.strip(), "message_id": turn.answer_id})
+        answerable = settle(turn, said).answerable
+        yield _event("done", {"answer": said.strip(), "message_id": turn.answer_id, "answerable": answerable})
     finally:
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(_close, pieces, limiter=own_thread)
