@@ -116,6 +116,8 @@ class Adapter:
     resumed_from_step: int | None = None
     parent_sha256: str | None = None
     """The adapter it went on from."""
+    start_key: str | None = None
+    """Where the weights lie that it began with: its parent's, or the skill adapter's; None where it began with new ones."""
     settings_sha256: str = ""
     """Of all that shapes the weights but the rows: trainer, base and settings."""
     learned_key: str = ""

@@ -195,6 +195,12 @@ def _start(request: TrainRequest, plan: TrainPlan, blobs: Blobs, own: TenantBlob
     return path
 
 
+def _start_key(request: TrainRequest, plan: TrainPlan) -> str | None:
+    if plan.parent is not None:
+        return plan.parent.key
+    return request.warm_start.key if request.warm_start else None
+
+
 def _adapter_of(request: TrainRequest, plan: TrainPlan, base: BaseModel, result: TrainResult) -> Adapter:
     sha256 = file_sha256(result.adapter_path)
     return Adapter(
@@ -218,6 +224,7 @@ def _adapter_of(request: TrainRequest, plan: TrainPlan, base: BaseModel, result:
         stopped_early=result.stopped_early,
         resumed_from_step=result.resumed_from_step,
         parent_sha256=plan.parent.sha256 if plan.parent else None,
+        start_key=_start_key(request, plan),
         settings_sha256=plan.settings_sha256,
         learned_key=lora_rows_key(request.user_id, sha256),
         rows_trained=len(plan.train),

@@ -112,3 +112,15 @@ def test_weights_that_are_not_finite_or_never_moved_are_found(bench: Workbench) 
     assert sound(0.5)
     assert not sound(0.0)
     assert not sound(float("nan"))
+
+
+def test_an_adapter_that_is_what_it_began_with_was_not_trained(bench: Workbench) -> None:
+    """With the skill adapter to begin with no matrix is zero, and an adapter that never learnt anything passed."""
+    weights = {"q.lora_A.weight": np.ones((2, 2), np.float16), "q.lora_B.weight": np.full((2, 2), 0.5, np.float16)}
+    moved = weights | {"q.lora_B.weight": np.full((2, 2), 0.25, np.float16)}
+    for start in ("shared/skill/s.safetensors", "tenant/1/lora/parent"):
+        adapter = Adapter("a", "tenant/1/lora/a", "c", 1, "b", "r", 4, 8, (), 1, 7, (1.0,), 1.0, 1.0, start_key=start)
+        bench.blobs.put(start, save(weights))
+        for trained, sound in ((weights, False), (moved, True)):
+            bench.blobs.put(adapter.key, save(trained))
+            assert bench.passes(checks.adapter_is_finite, lora_adapter=adapter) == sound

@@ -106,13 +106,17 @@ def row_classes_are_balanced(
 def adapter_is_finite(
     context: dg.AssetCheckExecutionContext, stores: StoresResource, lora_adapter: Adapter
 ) -> dg.AssetCheckResult:
-    """Every weight of the adapter is a finite number, and not all of them are zero."""
+    """Every weight of the adapter is a finite number, and some of them are not what training began with."""
     import numpy as np
     from safetensors.numpy import load
 
-    weights = load(TenantBlobs(stores.stores.blobs, context.partition_key).get(lora_adapter.key))
+    own, start = TenantBlobs(stores.stores.blobs, context.partition_key), lora_adapter.start_key
+    weights = load(own.get(lora_adapter.key))
+    # of nobody, or the user's own; new matrices begin without effect: those of the second kind are zero
+    shelf = stores.stores.blobs if start and start.startswith("shared/") else own
+    begun = load(shelf.get(start)) if start and shelf.exists(start) else {}
     finite = all(bool(np.isfinite(tensor).all()) for tensor in weights.values())
-    moved = any(bool(np.any(tensor)) for name, tensor in weights.items() if ".lora_B." in name)
+    moved = any(bool(np.any(tensor != begun.get(name, 0))) for name, tensor in weights.items() if ".lora_B." in name)
     return dg.AssetCheckResult(passed=finite and moved, metadata={"tensors": len(weights), "finite": finite, "trained": moved})
 
 
