@@ -123,8 +123,12 @@ def ask(
         fit_messages(user, question, pack, (), llm, evaluation.answer_tokens)[0]
         for question, pack in zip(questions, packs, strict=True)
     ]
-    # as a chat does: where lines are shown for a question about the person, declining is weighed against the answer
-    weighed = [bool(pack) and seeks_knowledge(question) for question, pack in zip(questions, packs, strict=True)]
+    # as a chat does: where lines are shown for a question about the person, declining is weighed against the answer. Not for
+    # the base, which never learnt to decline: weighed, it would decline half of what it answers, and be a weaker yardstick.
+    weighed = [
+        adapter is not None and bool(pack) and seeks_knowledge(question)
+        for question, pack in zip(questions, packs, strict=True)
+    ]
     order = sorted(range(len(prompts)), key=lambda i: (weighed[i], sum(len(message.content) for message in prompts[i])))
     parts = [[i for i in order if weighed[i] == alike] for alike in (False, True)]
     batches = [part[i : i + evaluation.batch] for part in parts for i in range(0, len(part), evaluation.batch)]

@@ -9,6 +9,7 @@ One lies in `data/skill`, with its recipe beside it; for another base or shape `
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,6 +140,7 @@ def train_skill(
         first_layer=training.first_layer,
     )
     result.adapter_path.replace(path)
+    shutil.rmtree(result.config_path.parent)
     making = record.with_name(f".making-{record.name}")
     making.write_text(json.dumps(asdict(made), indent=2), encoding="utf-8")
     making.replace(record)

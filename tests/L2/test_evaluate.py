@@ -186,15 +186,19 @@ def test_an_exam_without_a_question_counts_nothing() -> None:
     assert report.scores == report.comparisons == ()
 
 
-def test_declining_is_weighed_where_lines_are_shown_for_a_question_and_only_there() -> None:
-    """As in a chat. Without lines the model would be asked for what it cannot have learnt, and a request is no question."""
+def test_declining_is_weighed_where_a_twin_is_shown_lines_for_a_question_and_only_there() -> None:
+    """As in a chat. Without lines the model would be asked for what it cannot have learnt, a request is no question, and the
+    base, weighed too, declined 24 of 50 questions and was the easier to beat."""
     llm = Parrot()
     please = Probe("q3", "memory_self", "Tell me what your cat is called.", ("Pilchard",))
     evaluate(llm, golden(CAT, please))
-    weighed = {(call.messages[-1].content, "From your notes" in call.messages[0].content, call.declining) for call in llm.calls}
+    weighed = {
+        (call.messages[-1].content, "From your notes" in call.messages[0].content, bool(call.adapter), call.declining)
+        for call in llm.calls
+    }
     assert weighed == {
-        (CAT.question, True, DECLINE),
-        (CAT.question, False, None),
-        (please.question, True, None),
-        (please.question, False, None),
+        (CAT.question, True, True, DECLINE),
+        (CAT.question, True, False, None),
+        *((CAT.question, False, adapter, None) for adapter in (False, True)),
+        *((please.question, lines, adapter, None) for lines in (False, True) for adapter in (False, True)),
     }
