@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import get_args
 
 from lpm_kernel.errors import UserInputError
@@ -30,6 +31,9 @@ from lpm_kernel.stores.vectors import Vectors
 
 PROMOTED: Arm = "adapter+retrieval"
 """What a release serves, and what every other arm is compared with."""
+
+VOICED: tuple[Arm, ...] = ("base", "base+retrieval", "adapter+retrieval")
+"""Whose voices are compared, on the same questions. The adapter without notes has its own: it learnt to decline most of them."""
 
 Outcomes = Mapping[Measure, Mapping[Arm, Sequence[bool]]]
 """Right or not, by measure and arm, in the order of the measure's questions."""
@@ -174,14 +178,21 @@ def _outcomes(probes: Sequence[Probe], replies: Replies) -> dict[Arm, list[bool]
 
 
 def _voice(exam: Exam, replies: Replies, own_texts: Sequence[str]) -> dict[Arm, list[bool]]:
-    """Of the questions that every arm gives an answer of its own to: whose is nearer to the person than the bare base's.
+    """Whose answer is nearer to the person than the bare base's, of the questions that all of VOICED answer in words of their
+    own; of the adapter without notes, of those that it and the base do.
 
     Raises: UserInputError `voice_too_little_text`.
     """
     probes = [*exam.of("memory_self"), *exam.of("preference")]
-    told = [probe.probe_id for probe in probes if not any(declines(replies[arm][probe.probe_id]) for arm in ARMS)]
-    nearer = nearer_than_base(own_texts, {arm: [replies[arm][probe_id] for probe_id in told] for arm in ARMS})
-    return dict(nearer)
+
+    def nearer(arms: Sequence[Arm]) -> dict[Arm, list[bool]]:
+        told = [probe.probe_id for probe in probes if not any(declines(replies[arm][probe.probe_id]) for arm in arms)]
+        return nearer_than_base(own_texts, {arm: [replies[arm][probe_id] for probe_id in told] for arm in arms})
+
+    found = nearer(VOICED)
+    with suppress(UserInputError):
+        found["adapter"] = nearer(("base", "adapter"))["adapter"]
+    return found
 
 
 def _counts(outcomes: Outcomes, measure: Measure) -> dict[str, int]:
@@ -203,6 +214,8 @@ def _comparisons(outcomes: Outcomes) -> list[Comparison]:
     comparisons = []
     for measure, by_arm in outcomes.items():
         for arm, right in by_arm.items():
+            if (measure, arm) == ("voice", "adapter"):
+                continue  # measured on other questions
             if arm != PROMOTED and PROMOTED in by_arm:
                 difference, low, high = paired_difference(by_arm[PROMOTED], right)
                 comparisons.append(
