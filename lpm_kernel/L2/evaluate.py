@@ -33,7 +33,7 @@ PROMOTED: Arm = "adapter+retrieval"
 """What a release serves, and what every other arm is compared with."""
 
 VOICED: tuple[Arm, ...] = ("base", "base+retrieval", "adapter+retrieval")
-"""Whose voices are compared, on the same questions. The adapter without notes has its own: it learnt to decline most of them."""
+"""Whose voices are compared, on the same questions. The adapter without notes has its own: it learnt to decline most."""
 
 Outcomes = Mapping[Measure, Mapping[Arm, Sequence[bool]]]
 """Right or not, by measure and arm, in the order of the measure's questions."""

@@ -149,7 +149,7 @@ def test_what_is_declined_unread_is_not_asked_of_the_model() -> None:
 
 
 class TwoVoices(FakeLlm):
-    """As base it says what the bare model said, as twin what the person wrote; `alone` is how often the twin answers unaided."""
+    """As base it says what the bare model said, as twin what the person wrote; `alone`: how often the twin answers unaided."""
 
     def __init__(self, own: list[str], alone: int = 1000) -> None:
         super().__init__()
@@ -179,8 +179,8 @@ def test_answers_in_the_persons_own_manner_are_nearer_than_the_bases() -> None:
 
 
 def test_what_the_adapter_declines_without_notes_is_no_reason_to_measure_fewer_answers_with_them() -> None:
-    """A twin declines most of what it is asked without notes. The voice of what it says in chats was measured on the rest alone:
-    on 12 answers of 60.
+    """A twin declines most of what it is asked without notes. The voice of what it says in chats was measured on the rest
+    alone: on 12 answers of 60.
     """
     texts = [path.read_text() for path in sorted((ROOT / "data" / "users" / "1").iterdir()) if path.suffix != ".pdf"]
     own = [" ".join(text.split()[40:58]) for text in texts * 2]
@@ -188,7 +188,7 @@ def test_what_the_adapter_declines_without_notes_is_no_reason_to_measure_fewer_a
     report = evaluate(TwoVoices(own, alone=16), exam, own_texts=tuple(texts))
     asked = {score.arm: score.asked for score in report.scores if score.measure == "voice"}
     assert asked == {"base+retrieval": len(BASE), "adapter": 16, "adapter+retrieval": len(BASE)}
-    assert {item.against for item in report.comparisons if item.measure == "voice"} == {"base+retrieval"}
+    assert {item.against for item in report.comparisons if item.measure == "voice"} == {"base", "base+retrieval"}
     report = evaluate(TwoVoices(own, alone=0), exam, own_texts=tuple(texts))
     assert {score.arm for score in report.scores if score.measure == "voice"} == {"base+retrieval", "adapter+retrieval"}
 
