@@ -4,7 +4,7 @@ USERS ?= 1,2
 # Spinning OpenMP threads starve each other on few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: setup demo test check bench bench-ner bench-recall bench-train up down backfill lock
+.PHONY: setup demo test check bench bench-ner bench-recall bench-train bench-serve up down backfill lock
 setup:            ## install everything into .venv; does nothing when it is done
 	@$(PYTHON) install.py
 
@@ -12,7 +12,7 @@ demo: setup       ## one person's documents become an answering twin
 	@$(BIN)/twin demo
 
 test: setup       ## all tests; they start the engines they need
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup      ## format, lint, types, definitions, house rules; under a minute
 	@$(BIN)/ruff format --check .
@@ -32,6 +32,9 @@ bench-ner: setup  ## named entities: each extractor on four labelled sets; needs
 
 bench-train: setup  ## training beside transformers' Trainer and TRL: speed, memory, and what is learned
 	@$(BIN)/python -m bench training
+
+bench-serve: setup  ## tokens a second, first token, memory: beside raw llama.cpp and its server; 20 minutes
+	@$(BIN)/python -m bench.serve
 
 up: setup         ## engines, Dagster UI, daemon and API, watched
 	@$(BIN)/twin up

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lpm_kernel.errors import StoreError
@@ -18,26 +19,24 @@ from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
 
 def encode_records(records: Sequence[Any]) -> bytes:
     """One JSON object a line, keys in the record's order."""
-    from pydantic import TypeAdapter
-
     if not records:
         return b""
-    adapter = TypeAdapter(type(records[0]))
+    adapter = _adapter(type(records[0]))
     return b"".join(adapter.dump_json(record) + b"\n" for record in records)
 
 
 def decode_records(data: bytes, record_type: type[T]) -> list[T]:
     """Raises: StoreError `artefact_unreadable` when a line is not such a record."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
-    adapter = TypeAdapter(record_type)
+    adapter = _adapter(record_type)
     try:
         return [adapter.validate_json(line) for line in data.splitlines() if line]
     except ValidationError as error:
@@ -45,19 +44,25 @@ def decode_records(data: bytes, record_type: type[T]) -> list[T]:
 
 
 def encode_record(record: Any) -> bytes:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(type(record)).dump_json(record, indent=1)
+    return _adapter(type(record)).dump_json(record, indent=1)
 
 
 def decode_record(data: bytes, record_type: type[T]) -> T:
     """Raises: StoreError `artefact_unreadable`."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(record_type).validate_json(data)
+        return _adapter(record_type).validate_json(data)
     except ValidationError as error:
         raise _unreadable(record_type.__name__, error) from None
+
+
+@lru_cache(maxsize=64)
+def _adapter(record_type: Any) -> TypeAdapter[Any]:
+    """Why kept: it is made from the type's declaration, which takes longer than reading an artefact with it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(record_type)
 
 
 def encode_table(table: EmbeddingTable) -> bytes:

@@ -9,7 +9,8 @@
     ├── TrainingError       rows, adapter or GGUF cannot be made
     ├── LlmError            the language model or the embedding model failed
     ├── StoreError          a table, blob or vector store did not answer
-    └── EngineError         an embedded engine did not start or stop
+    ├── EngineError         an embedded engine did not start or stop
+    └── AccessError         who asks is not known, or may not; HTTP 401, 403, 408, 413, 429
 
 A message says what was tried, on what, and what to do. It carries no secret and no document text. Errors are translated at
 two borders only: `twin_assets/failures.py` (a Dagster failure) and `twin_serving/errors.py` (an HTTP status).
@@ -21,16 +22,18 @@ from __future__ import annotations
 class TwinError(Exception):
     """Base of the tree.
 
-    `code` is stable snake_case for programs, `message` is for people, `retryable` says whether the same call may succeed later.
+    `code` is stable snake_case for programs, `message` is for people, `retryable` says whether the same call may succeed later,
+    `retry_after_s` when, where that is known.
     """
 
     default_retryable = False
 
-    def __init__(self, code: str, message: str, *, retryable: bool | None = None) -> None:
+    def __init__(self, code: str, message: str, *, retryable: bool | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.retryable = self.default_retryable if retryable is None else retryable
+        self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
@@ -69,4 +72,8 @@ class EngineError(TwinError):
 
 
 class NerError(TwinError):
+    pass
+
+
+class AccessError(TwinError):
     pass

@@ -37,6 +37,25 @@ def quarantine_key(user_id: str, sha256: str) -> str:
     return f"{tenant_prefix(user_id)}quarantine/{sha256}"
 
 
+def staging_prefix(user_id: str) -> str:
+    """Of files that are sent to the blob store itself, until they are taken in or their time is over."""
+    return f"{tenant_prefix(user_id)}staging/"
+
+
+def staging_key(user_id: str, upload_id: str) -> str:
+    return f"{staging_prefix(user_id)}{upload_id}"
+
+
+def staging_record_key(user_id: str, upload_id: str) -> str:
+    """What was promised of such a file, and what became of it."""
+    return f"{staging_prefix(user_id)}{upload_id}.json"
+
+
+def import_mark_key(user_id: str) -> str:
+    """There while an archive is being taken in: which one."""
+    return f"{tenant_prefix(user_id)}import.json"
+
+
 def document_keys(user_id: str, sha256: str) -> tuple[str, ...]:
     """Everywhere that something of one document's own may lie; deleting it deletes these."""
     return raw_key(user_id, sha256), text_key(user_id, sha256), quarantine_key(user_id, sha256)

@@ -210,6 +210,12 @@ class ChatMessage:
     content: str
     citations: tuple[Citation, ...] = ()
     release_id: str | None = None
+    degraded: tuple[str, ...] = ()
+    """What an answer had to do without: parts of the memory, and models that failed."""
+    cut_off: bool = False
+    """Whether an answer ended before its end: nobody listened any more, or the model failed in the middle."""
+    asker: str | None = None
+    """Who talks with the twin here, where it is not the person: their words are nobody's memory and teach nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +284,10 @@ class Memory:
     superseded_at: datetime | None = None
     citation: str | None = None
     """Of what a document says: its sha256 and the exact bytes, `sha256:start-end`."""
+    written_by: str | None = None
+    """Who put it into these words by hand; None for what was taken from a document or a chat."""
+    message_ids: tuple[str, ...] = ()
+    """Of a summary: the messages its sentences were said in."""
 
 
 @dataclass(frozen=True, slots=True)

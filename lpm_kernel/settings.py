@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lpm_kernel.access_settings import AccessSettings
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.L2.records import Measure
 
@@ -32,12 +33,15 @@ class ModelSettings(Section):
     embedder_usd_per_million_tokens: float = Field(ge=0)
     ner: Literal["en-core-web-md+rules", "en-core-web-sm+rules", "gemini"]
     gemini: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    answerer: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
+    answerer_timeout_s: float = Field(gt=0)
     writer: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
     writer_usd_per_million_input_tokens: float = Field(ge=0)
     writer_usd_per_million_output_tokens: float = Field(ge=0)
     context_tokens: int = Field(ge=256, le=8192)
     answer_tokens: int = Field(ge=8, le=2048)
     slots: int = Field(ge=1, le=64)
+    conversations: int = Field(ge=0, le=1024)
 
 
 class ChunkingSettings(Section):
@@ -101,6 +105,8 @@ class GateSettings(Section):
     duplicate_cosine: float = Field(ge=-1, le=1)
     min_words: int = Field(ge=1)
     turn_days: int = Field(ge=1)
+    write_attempts: int = Field(ge=1)
+    write_delay_s: float = Field(ge=0)
 
 
 LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -228,10 +234,41 @@ class AutomationSettings(Section):
     catch_up_sensor_interval_s: int = Field(ge=1)
 
 
-class ServingSettings(Section):
-    host: str
+class ServingSettings(AccessSettings):
     api_port: int = Field(ge=1, le=65535)
     ui_port: int = Field(ge=1, le=65535)
+    resume_s: float = Field(ge=0)
+    turn_life_s: float = Field(gt=0)
+    live_turns: int = Field(ge=1)
+    memory_poll_s: float = Field(gt=0)
+    upload_valid_s: int = Field(ge=10, le=3600)
+    staging_hours: int = Field(ge=1)
+    adapters_mb: int = Field(ge=1)
+    in_flight_per_user: int = Field(ge=1, le=64)
+    waiting_per_user: int = Field(ge=0, le=1000)
+    waiting: int = Field(ge=0, le=10_000)
+    wait_s: float = Field(gt=0)
+    pinned_users: tuple[str, ...]
+    release_poll_s: float = Field(gt=0)
+    calibration_pairs: int = Field(ge=1, le=8)
+    session_rest_minutes: int = Field(ge=1)
+    session_summary_messages: int = Field(ge=1)
+    warm_model: bool
+    keep_alive_s: int = Field(ge=1)
+    max_connections: int = Field(ge=8)
+    backlog: int = Field(ge=8)
+    stop_grace_s: float = Field(ge=0, le=60)
+    engine: Literal["local", "modal"]
+    modal_app: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$")
+    modal_cpu: float = Field(gt=0, le=64)
+    modal_memory_mb: int = Field(ge=512)
+    modal_min_containers: int = Field(ge=0)
+    modal_max_containers: int = Field(ge=1)
+    modal_idle_s: int = Field(ge=2, le=3600)
+    modal_answer_timeout_s: float = Field(gt=0)
+    openai_history_messages: int = Field(ge=0, le=2048)
+    openai_embedding_texts: int = Field(ge=1, le=2048)
+    archive_mb: int = Field(ge=1)
 
 
 class StoresInSettings(Section):

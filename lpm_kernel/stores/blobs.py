@@ -8,14 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.layout import tenant_prefix
+from lpm_kernel.request_context import check_may_open, request_id
+from lpm_kernel.stores.asset_cache import AssetCache
+from lpm_kernel.stores.breaker import Breaker
 
 if TYPE_CHECKING:
     from lpm_kernel.stores.addresses import Addresses, BlobAddress
+
+
+@dataclass(frozen=True, slots=True)
+class DirectUpload:
+    """What somebody needs to send one object to the store itself: a form of these fields, the file last, to this URL."""
+
+    url: str
+    fields: dict[str, str]
+
+
+BREAKER_FAILURES, BREAKER_S = 3, 1.0
+"""Of calls in a row, and how long the server is then left alone. Short: it is back a second after it was killed."""
 
 
 class Blobs(Protocol):
@@ -37,6 +53,17 @@ class Blobs(Protocol):
 
     def exists(self, key: str) -> bool: ...
 
+    def size(self, key: str) -> int:
+        """Bytes of the object. Raises: StoreError `blob_not_found`."""
+        ...
+
+    def sign_upload(self, key: str, max_bytes: int, valid_s: int) -> DirectUpload:
+        """Let whoever has the answer send one object to this key, of 1 to `max_bytes`, for so long.
+
+        Raises: StoreError `direct_upload_unknown` where the store has no door of its own.
+        """
+        ...
+
     def list_keys(self, prefix: str) -> Iterator[str]: ...
 
     def delete(self, key: str) -> None:
@@ -49,35 +76,77 @@ class Blobs(Protocol):
 
 
 class S3Blobs:
-    """Blobs in one bucket of an S3 server, through a boto3 client."""
+    """Blobs in one bucket of an S3 server, through a boto3 client.
 
-    def __init__(self, client: Any, bucket: str) -> None:
+    With a breaker it is one for people who wait: a server that has just failed several times is left alone for a moment, its
+    callers are told at once, and artefacts that still hold are kept in memory.
+    """
+
+    def __init__(self, client: Any, bucket: str, breaker: Breaker | None = None) -> None:
         self.client = client
         self.bucket = bucket
+        self._breaker = breaker
+        self._assets = AssetCache(self._asset_etags, self._get_with_etag) if breaker else None
+
+    @contextmanager
+    def _asking(self, action: str, key: str) -> Iterator[None]:
+        if self._breaker is None:
+            with _translated(action, key):
+                yield
+            return
+        if not self._breaker.allows():
+            raise StoreError("blob_store", f"could not {action} {key}: the blob store did not answer a moment ago")
+        try:
+            with _translated(action, key):
+                yield
+        except StoreError as error:
+            if error.code == "blob_store":
+                self._breaker.failed()
+            else:
+                self._breaker.succeeded()  # a refusal is an answer
+            raise
+        self._breaker.succeeded()
 
     def put(self, key: str, data: bytes) -> None:
-        with _translated("put", key):
-            self.client.put_object(Bucket=self.bucket, Key=key, Body=data)
+        with self._asking("put", key):
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=_written_by())
+        self._changed(key)
 
     def put_file(self, key: str, path: Path) -> None:
-        with _translated("put", key):
-            self.client.upload_file(str(path), self.bucket, key)
+        with self._asking("put", key):
+            self.client.upload_file(str(path), self.bucket, key, ExtraArgs={"Metadata": _written_by()})
+        self._changed(key)
 
     def get(self, key: str) -> bytes:
-        with _translated("get", key):
-            return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        if self._assets is not None and self._assets.covers(key):
+            return self._assets.get(key)
+        return self._get_with_etag(key)[0]
+
+    def _get_with_etag(self, key: str) -> tuple[bytes, str]:
+        with self._asking("get", key):
+            found = self.client.get_object(Bucket=self.bucket, Key=key)
+            return found["Body"].read(), found["ETag"]
+
+    def _asset_etags(self, prefix: str) -> dict[str, str]:
+        with self._asking("list", prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            return {item["Key"]: item["ETag"] for page in pages for item in page.get("Contents", ())}
+
+    def _changed(self, key: str) -> None:
+        if self._assets is not None:
+            self._assets.forget(key)
 
     def get_file(self, key: str, path: Path) -> None:
-        with _translated("get", key):
+        with self._asking("get", key):
             # boto3 itself downloads to a temporary name beside the target and renames it
             self.client.download_file(self.bucket, key, str(path))
 
     def get_range(self, key: str, start: int, end: int) -> bytes:
         if end <= start:
-            with _translated("get", key):
+            with self._asking("get", key):
                 self.client.head_object(Bucket=self.bucket, Key=key)
             return b""
-        with _translated("get", key):
+        with self._asking("get", key):
             response = self.client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}")
             data = response["Body"].read()
         if len(data) != end - start:
@@ -86,7 +155,7 @@ class S3Blobs:
 
     def exists(self, key: str) -> bool:
         try:
-            with _translated("head", key):
+            with self._asking("head", key):
                 self.client.head_object(Bucket=self.bucket, Key=key)
         except StoreError as error:
             if error.code == "blob_not_found":
@@ -94,19 +163,31 @@ class S3Blobs:
             raise
         return True
 
+    def size(self, key: str) -> int:
+        with _translated("head", key):
+            return int(self.client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
+
+    def sign_upload(self, key: str, max_bytes: int, valid_s: int) -> DirectUpload:
+        """Signed here, without asking the server. Why a form and no PUT: only a form's policy bounds the size."""
+        with _translated("sign an upload to", key):
+            conditions = [["content-length-range", 1, max_bytes]]
+            signed = self.client.generate_presigned_post(self.bucket, key, Conditions=conditions, ExpiresIn=valid_s)
+        return DirectUpload(signed["url"], dict(signed["fields"]))
+
     def list_keys(self, prefix: str) -> Iterator[str]:
-        with _translated("list", prefix):
+        with self._asking("list", prefix):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for item in page.get("Contents", ()):
                     yield item["Key"]
 
     def delete(self, key: str) -> None:
-        with _translated("delete", key):
+        with self._asking("delete", key):
             self.client.delete_object(Bucket=self.bucket, Key=key)
+        self._changed(key)
 
     def check(self) -> None:
         try:
-            with _translated("reach", self.bucket):
+            with self._asking("reach", self.bucket):
                 self.client.head_bucket(Bucket=self.bucket)
         except StoreError as error:
             if error.code == "blob_not_found":
@@ -115,7 +196,7 @@ class S3Blobs:
 
     def ensure_bucket(self) -> None:
         """Create the bucket when it is absent. Idempotent."""
-        with _translated("create", self.bucket):
+        with self._asking("create", self.bucket):
             if self.bucket not in {bucket["Name"] for bucket in self.client.list_buckets()["Buckets"]}:
                 self.client.create_bucket(Bucket=self.bucket)
 
@@ -124,6 +205,8 @@ class TenantBlobs:
     """The blobs of one user: every key outside their prefix is refused before it reaches the store."""
 
     def __init__(self, blobs: Blobs, user_id: str) -> None:
+        """Raises: AccessError `not_yours` inside a request that was not let in for this user."""
+        check_may_open(user_id)
         self._blobs = blobs
         self.prefix = tenant_prefix(user_id)
 
@@ -151,6 +234,12 @@ class TenantBlobs:
     def exists(self, key: str) -> bool:
         return self._blobs.exists(self._own(key))
 
+    def size(self, key: str) -> int:
+        return self._blobs.size(self._own(key))
+
+    def sign_upload(self, key: str, max_bytes: int, valid_s: int) -> DirectUpload:
+        return self._blobs.sign_upload(self._own(key), max_bytes, valid_s)
+
     def list_keys(self, prefix: str = "") -> Iterator[str]:
         return self._blobs.list_keys(self._own(prefix or self.prefix))
 
@@ -158,8 +247,8 @@ class TenantBlobs:
         self._blobs.delete(self._own(key))
 
 
-def open_s3(addresses: Addresses | BlobAddress) -> S3Blobs:
-    """A client of its own, safe to share between threads."""
+def open_s3(addresses: Addresses | BlobAddress, *, prompt: bool = False) -> S3Blobs:
+    """A client of its own, safe to share between threads. `prompt`: somebody waits, and would rather be told than wait on."""
     import boto3
 
     client = boto3.client(
@@ -168,23 +257,29 @@ def open_s3(addresses: Addresses | BlobAddress) -> S3Blobs:
         aws_access_key_id=addresses.s3_access_key_id,
         aws_secret_access_key=addresses.s3_secret_access_key,
         region_name="us-east-1",
-        config=s3_client_config(),
+        config=s3_client_config(prompt=prompt),
     )
-    return S3Blobs(client, addresses.s3_bucket)
+    return S3Blobs(client, addresses.s3_bucket, Breaker(BREAKER_FAILURES, BREAKER_S) if prompt else None)
 
 
-def s3_client_config() -> Any:
+def s3_client_config(*, prompt: bool = False) -> Any:
     """Path style and v4 signatures: what a server on a bare address needs and every S3 understands."""
     from botocore.config import Config
 
     return Config(
         signature_version="s3v4",
         s3={"addressing_style": "path"},
-        retries={"max_attempts": 5, "mode": "standard"},
-        connect_timeout=5,
-        read_timeout=60,
+        # patiently: a restart of the server is waited for, which takes half a minute of tries with pauses between them
+        retries={"max_attempts": 1 if prompt else 5, "mode": "standard"},
+        connect_timeout=2 if prompt else 5,
+        read_timeout=5 if prompt else 60,
         max_pool_connections=32,
     )
+
+
+def _written_by() -> dict[str, str]:
+    """What an object says of its writer, so that one can be traced to the request that left it."""
+    return {"request-id": asked_by} if (asked_by := request_id()) else {}
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Rows of `chat_message`: what was said between a person and a twin, in order.
 
-Belongs here: queries on that table.
+Belongs here: queries on that table. A session is one asker's: of two who name theirs alike, neither sees the other's.
 Does not belong here: answering.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.records import ChatMessage, Citation
 from lpm_kernel.stores.schema import chat_message
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,17 @@ class Talk:
     session_id: str
     release_id: str
     began: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One conversation: how much was said in it, and when. `first` is the place of its first message, which never changes."""
+
+    session_id: str
+    first: int
+    messages: int
+    began: datetime
+    ended: datetime
 
 
 def append_message(connection: Connection, message: ChatMessage) -> None:
@@ -43,41 +54,124 @@ def append_message(connection: Connection, message: ChatMessage) -> None:
             content=message.content,
             citations=[asdict(citation) for citation in message.citations],
             release_id=message.release_id,
+            degraded=list(message.degraded),
+            cut_off=message.cut_off,
+            asker=message.asker,
         )
         .on_conflict_do_nothing()
     )
 
 
-def last_messages(connection: Connection, user_id: str, session_id: str, limit: int) -> list[ChatMessage]:
-    """The newest `limit` messages of a session, oldest first."""
+def last_messages(
+    connection: Connection, user_id: str, session_id: str, limit: int | None, *, asker: str | None = None
+) -> list[ChatMessage]:
+    """The newest `limit` messages (None: all) of a session, oldest first: of the person's own, or of an asker's."""
+    own = (chat_message.c.user_id == user_id, chat_message.c.session_id == session_id, _of(asker))
+    return _newest(connection, limit, *own)
+
+
+def messages_before(connection: Connection, message: ChatMessage, limit: int) -> list[ChatMessage]:
+    """The newest `limit` messages of its session before this one, oldest first."""
     from sqlalchemy import select
 
-    rows = connection.execute(
-        select(chat_message)
-        .where(chat_message.c.user_id == user_id, chat_message.c.session_id == session_id)
-        .order_by(chat_message.c.position.desc())
-        .limit(limit)
-    ).all()
-    return [
-        ChatMessage(
-            message_id=row.message_id,
-            user_id=row.user_id,
-            session_id=row.session_id,
-            sender=row.sender,
-            ts=row.ts,
-            content=row.content,
-            citations=tuple(Citation(**citation) for citation in row.citations),
-            release_id=row.release_id,
+    own = (
+        chat_message.c.user_id == message.user_id,
+        chat_message.c.session_id == message.session_id,
+        _of(message.asker),
+    )
+    place = select(chat_message.c.position).where(
+        chat_message.c.user_id == message.user_id, chat_message.c.message_id == message.message_id
+    )
+    return _newest(connection, limit, *own, chat_message.c.position < place.scalar_subquery())
+
+
+def find_message(connection: Connection, user_id: str, message_id: str) -> ChatMessage | None:
+    found = _newest(connection, 1, chat_message.c.user_id == user_id, chat_message.c.message_id == message_id)
+    return found[0] if found else None
+
+
+def _newest(connection: Connection, limit: int | None, *where: ColumnElement[bool]) -> list[ChatMessage]:
+    from sqlalchemy import select
+
+    query = select(chat_message).where(*where).order_by(chat_message.c.position.desc()).limit(limit)
+    rows = connection.execute(query).all()
+    return [_message(row) for row in reversed(rows)]
+
+
+def list_messages(
+    connection: Connection, user_id: str, session_id: str, *, after: int = 0, limit: int
+) -> list[tuple[int, ChatMessage]]:
+    """At most `limit` messages of a session of the person's own, behind the place `after`; oldest first, with their places."""
+    from sqlalchemy import select
+
+    session = (chat_message.c.user_id == user_id, chat_message.c.session_id == session_id, _of(None))
+    own = (*session, chat_message.c.position > after)
+    rows = connection.execute(select(chat_message).where(*own).order_by(chat_message.c.position).limit(limit))
+    return [(row.position, _message(row)) for row in rows]
+
+
+def list_sessions(connection: Connection, user_id: str, *, before: int | None = None, limit: int) -> list[Session]:
+    """At most `limit` of the person's own sessions that began before the place `before`, the one that began last first.
+
+    Why by their beginning: one that is gone on with would move while somebody turns the pages.
+    """
+    from sqlalchemy import func, select
+
+    first = func.min(chat_message.c.position).label("first")
+    query = (
+        select(
+            chat_message.c.session_id,
+            first,
+            func.count().label("messages"),
+            func.min(chat_message.c.ts).label("began"),
+            func.max(chat_message.c.ts).label("ended"),
         )
-        for row in reversed(rows)
-    ]
+        .where(chat_message.c.user_id == user_id, _of(None))
+        .group_by(chat_message.c.session_id)
+    )
+    if before is not None:
+        query = query.having(first < before)
+    rows = connection.execute(query.order_by(first.desc()).limit(limit))
+    return [Session(row.session_id, row.first, row.messages, row.began, row.ended) for row in rows]
+
+
+def count_messages(connection: Connection, user_id: str) -> tuple[int, int]:
+    """How many sessions of the person's own there are, and messages in them."""
+    from sqlalchemy import distinct, func, select
+
+    counts = select(func.count(distinct(chat_message.c.session_id)), func.count()).where(
+        chat_message.c.user_id == user_id, _of(None)
+    )
+    sessions, messages = connection.execute(counts).one()
+    return sessions, messages
+
+
+def _message(row: Row[Any]) -> ChatMessage:
+    return ChatMessage(
+        message_id=row.message_id,
+        user_id=row.user_id,
+        session_id=row.session_id,
+        sender=row.sender,
+        ts=row.ts,
+        content=row.content,
+        citations=tuple(Citation(**citation) for citation in row.citations),
+        release_id=row.release_id,
+        degraded=tuple(row.degraded),
+        cut_off=row.cut_off,
+        asker=row.asker,
+    )
 
 
 def list_talks(connection: Connection, user_id: str) -> list[Talk]:
-    """When each session began to be answered by which release, oldest first."""
+    """When each of the person's own sessions began to be answered by which release, oldest first."""
     from sqlalchemy import func, select
 
-    own = (chat_message.c.user_id == user_id, chat_message.c.sender == "twin", chat_message.c.release_id.is_not(None))
+    own = (
+        chat_message.c.user_id == user_id,
+        chat_message.c.sender == "twin",
+        chat_message.c.release_id.is_not(None),
+        _of(None),
+    )
     began = func.min(chat_message.c.ts).label("began")
     rows = connection.execute(
         select(chat_message.c.session_id, chat_message.c.release_id, began)
@@ -88,9 +182,14 @@ def list_talks(connection: Connection, user_id: str) -> list[Talk]:
     return [Talk(row.session_id, row.release_id, row.began) for row in rows]
 
 
-def count_questions(connection: Connection, user_id: str, session_id: str) -> int:
-    """How often the person has spoken in a session."""
+def count_questions(connection: Connection, user_id: str, session_id: str, *, asker: str | None = None) -> int:
+    """How often the person, or this asker, has spoken in a session."""
     from sqlalchemy import func, select
 
-    own = (chat_message.c.user_id == user_id, chat_message.c.session_id == session_id, chat_message.c.sender == "user")
+    session = (chat_message.c.user_id == user_id, chat_message.c.session_id == session_id)
+    own = (*session, chat_message.c.sender == "user", _of(asker))
     return connection.execute(select(func.count()).select_from(chat_message).where(*own)).scalar_one()
+
+
+def _of(asker: str | None) -> ColumnElement[bool]:
+    return chat_message.c.asker.is_(None) if asker is None else chat_message.c.asker == asker

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lpm_kernel.records import Document, Refusal, content_id
+from lpm_kernel.records import Document, Refusal, content_id, is_text
 from lpm_kernel.stores.schema import document
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ def put_document(connection: Connection, record: Document) -> None:
         .values(values)
         .on_conflict_do_update(index_elements=[document.c.user_id, document.c.sha256], set_=values)
     )
+    _inherit_privacy(connection, record)
 
 
 def add_name(connection: Connection, user_id: str, sha256: str, filename: str) -> None:
@@ -188,6 +189,48 @@ def set_near_duplicates(connection: Connection, user_id: str, links: Mapping[str
         )
 
 
+def private_documents(connection: Connection, user_id: str) -> frozenset[str]:
+    """sha256 of the documents that are for the person alone."""
+    from sqlalchemy import select
+
+    return frozenset(
+        connection.execute(select(document.c.sha256).where(document.c.user_id == user_id, document.c.private)).scalars()
+    )
+
+
+def set_private(connection: Connection, user_id: str, sha256: str, private: bool) -> bool:
+    """Keep a document for the person alone, or share it, and with it the earlier contents of its names: what is sent under one
+    of them next is kept alike. False when there is no such document."""
+    from sqlalchemy import select, update
+
+    own = (document.c.user_id == user_id, document.c.status != "deleted")
+    named = select(document).where(*own, document.c.sha256 == sha256)
+    row = connection.execute(named).one_or_none() if is_text(sha256) else None
+    if row is None:
+        return False
+    alike = (document.c.sha256 == sha256) | (_is_named(_record(row)) & (document.c.status == "replaced"))
+    connection.execute(update(document).where(*own, alike).values(private=private))
+    return True
+
+
+def _inherit_privacy(connection: Connection, record: Document) -> None:
+    """Why: a new version of a private diary would else be read out to whoever asks."""
+    from sqlalchemy import select, update
+
+    own = document.c.user_id == record.user_id
+    before = select(document.c.sha256).where(own, document.c.sha256 != record.sha256, document.c.private, _is_named(record))
+    if connection.execute(before.limit(1)).first() is not None:
+        connection.execute(update(document).where(own, document.c.sha256 == record.sha256).values(private=True))
+
+
+def _is_named(record: Document) -> ColumnElement[bool]:
+    from sqlalchemy import Text, cast
+    from sqlalchemy.dialects.postgresql import ARRAY
+
+    names = list(record.names)
+    return document.c.filename.in_(names) | document.c.also_named.op("&&")(cast(names, ARRAY(Text)))
+
+
 def delete_document(connection: Connection, user_id: str, sha256: str) -> None:
     """The row alone. Idempotent."""
     from sqlalchemy import delete
@@ -233,6 +276,21 @@ def drop_deleted(connection: Connection, user_id: str, sha256s: Collection[str])
 
     gone = (document.c.user_id == user_id, document.c.sha256.in_(sorted(sha256s)), document.c.status == "deleted")
     connection.execute(delete(document).where(*gone))
+
+
+def mark_waiting(connection: Connection, user_id: str) -> None:
+    """Have the pipeline look at every document that is there, as if each had just come in."""
+    from sqlalchemy import update
+
+    there = (document.c.user_id == user_id, document.c.status.in_(["received", "read"]))
+    connection.execute(update(document).where(*there).values(pending=True, change_id=uuid.uuid4().hex))
+
+
+def mark_taken_up(connection: Connection, user_id: str) -> None:
+    """Have nothing of this user wait for the pipeline any more."""
+    from sqlalchemy import update
+
+    connection.execute(update(document).where(document.c.user_id == user_id, document.c.pending).values(pending=False))
 
 
 def clear_pending(connection: Connection, user_id: str, change: str) -> bool:

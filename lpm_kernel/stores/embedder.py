@@ -35,6 +35,13 @@ class Embedder(Protocol):
         """
         ...
 
+    def tokens_read(self, texts: Sequence[str]) -> list[int]:
+        """How many of the model's own tokens each text takes, as far as the model reads it.
+
+        Raises: LlmError `embedder_unavailable`.
+        """
+        ...
+
 
 class MiniLmEmbedder:
     """all-MiniLM-L6-v2 with int8 weights on ONNX Runtime; weights and tokenizer come from two pip packages.
@@ -80,6 +87,9 @@ class MiniLmEmbedder:
             for positions in batches:
                 embed_batch(positions)
         return vectors
+
+    def tokens_read(self, texts: Sequence[str]) -> list[int]:
+        return [len(item.ids) for item in self._model()[0].encode_batch(list(texts))]
 
     def _model(self) -> tuple[Any, Any]:
         with self._lock:

@@ -53,8 +53,9 @@ def keep_feedback(
 ) -> None:
     """One row a reply: the newest by `created_at` wins, whole; of two of one instant the one that came last. Idempotent.
 
-    Raises: UserInputError `feedback_empty`, `rating_invalid`, `edit_invalid`, `message_unknown` (also another user's), or
-    `not_a_reply` for a message that the person wrote.
+    Raises: UserInputError `feedback_empty`, `rating_invalid`, `edit_invalid`, `message_unknown` (also another user's),
+    `not_a_reply` for a message that the person wrote, or `not_own_talk` for a reply to somebody else: what an asker's words
+    led to is not learnt from.
     """
     from sqlalchemy import select
     from sqlalchemy.dialects.postgresql import insert
@@ -67,11 +68,14 @@ def keep_feedback(
     if edited is not None and not (0 < len(edited) <= MAX_EDITED_CHARACTERS and is_text(edited)):
         raise UserInputError("edit_invalid", f"an edited text is 1-{MAX_EDITED_CHARACTERS} characters that UTF-8 has a form of")
     own = (chat_message.c.user_id == user_id, chat_message.c.message_id == message_id)
-    sender = connection.execute(select(chat_message.c.sender).where(*own)).scalar()
-    if sender is None:
+    asked = select(chat_message.c.sender, chat_message.c.asker).where(*own)
+    said = connection.execute(asked).one_or_none() if is_text(message_id) else None
+    if said is None:
         raise UserInputError("message_unknown", f"the user {user_id!r} has no such message")
-    if sender != "twin":
+    if said.sender != "twin":
         raise UserInputError("not_a_reply", "only what the twin said can be rated")
+    if said.asker is not None:
+        raise UserInputError("not_own_talk", "only what the twin said to its own person can be rated")
     values = {"voice": voice, "truth": truth, "edited": edited, "created_at": created_at}
     given = insert(feedback).values(user_id=user_id, message_id=message_id, **values)
     connection.execute(
@@ -97,6 +101,7 @@ def list_rated(connection: Connection, user_id: str) -> list[RatedReply]:
             asked.c.user_id == chat_message.c.user_id,
             asked.c.session_id == chat_message.c.session_id,
             asked.c.sender == "user",
+            asked.c.asker.is_(None),
             asked.c.position < chat_message.c.position,
         )
         .order_by(asked.c.position.desc())
@@ -108,7 +113,12 @@ def list_rated(connection: Connection, user_id: str) -> list[RatedReply]:
             chat_message, feedback.c.voice, feedback.c.truth, feedback.c.edited, feedback.c.created_at, question.label("asked")
         )
         .join(feedback, (feedback.c.user_id == chat_message.c.user_id) & (feedback.c.message_id == chat_message.c.message_id))
-        .where(chat_message.c.user_id == user_id, chat_message.c.sender == "twin", question.is_not(None))
+        .where(
+            chat_message.c.user_id == user_id,
+            chat_message.c.sender == "twin",
+            chat_message.c.asker.is_(None),
+            question.is_not(None),
+        )
         .order_by(chat_message.c.position)
     )
     return [

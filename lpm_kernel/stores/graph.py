@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Fact, GraphEntity, check_user_id, sha256_hex
 from lpm_kernel.stores import graphiti_clients as form
 from lpm_kernel.stores.background_loop import BackgroundLoop
+from lpm_kernel.stores.breaker import Breaker
 from lpm_kernel.stores.graph_search import Window, search_rows
 from lpm_kernel.stores.graph_servers import GraphServer, open_server, server_errors
 
@@ -30,6 +32,8 @@ SINGLE_VALUED = frozenset({"HAS_TWIN", "ON"})
 proposal, so that a ballot cast again is a newer ON of the same Vote."""
 BATCH = 500
 SEARCH_TIMEOUT_S = 3.0
+BREAKER_FAILURES, BREAKER_S = 3, 2.0
+"""Of searches in a row, and how long the server is then left alone: meanwhile answers are without facts, and do not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,14 @@ class Graph(Protocol):
         at: datetime,
         k: int,
         keyword_weight: float,
+        allowed: Callable[[Fact], bool] | None = None,
     ) -> list[FactHit]:
-        """The best `k` of those that began at `since` or later and held at `at`; fewer only where there are no more."""
+        """The best `k` of those that began at `since` or later and held at `at`; fewer only where there are no more. With
+        `allowed` what is not is left out before anything is ranked; then there may be fewer."""
+        ...
+
+    def check(self) -> None:
+        """Raises: StoreError when the server does not answer."""
         ...
 
     def count(self, user_id: str) -> GraphCount: ...
@@ -111,7 +121,9 @@ class GraphitiGraph:
         self._loop = BackgroundLoop("graph")
         self._lock = threading.Lock()
         self._opened: GraphServer | None = None
+        self._imported = False
         self._prepared: set[str] = set()
+        self._breaker = Breaker(BREAKER_FAILURES, BREAKER_S)
 
     def group_of(self, user_id: str) -> str:
         """The model's part has one length, so that no user's groups can be another's."""
@@ -119,9 +131,15 @@ class GraphitiGraph:
 
     @property
     def server(self) -> GraphServer:
+        if not self._imported:
+            form.import_graphiti(self._embedder.dim)
+            self._imported = True
+        return self._reached()
+
+    def _reached(self) -> GraphServer:
+        """Without graphiti, whose import takes seconds: enough to ask whether it is there."""
         with self._lock:
             if self._opened is None:
-                form.import_graphiti(self._embedder.dim)
                 self._opened = open_server(self.address())
             return self._opened
 
@@ -225,12 +243,26 @@ class GraphitiGraph:
         at: datetime,
         k: int,
         keyword_weight: float,
+        allowed: Callable[[Fact], bool] | None = None,
     ) -> list[FactHit]:
         group, window = self.group_of(user_id), Window(form.in_utc(since), form.in_utc(at))
-        search = search_rows(self.server, group, text, vector.tolist(), window, k, keyword_weight)
-        with server_errors():  # somebody waits for an answer: a server that hangs is one that is not there
-            found = self._loop.run(search, SEARCH_TIMEOUT_S)
+        keep = (lambda row: allowed(form.to_fact(user_id, row))) if allowed else None
+        if not self._breaker.allows():
+            raise StoreError("graph_unavailable", "the graph server did not answer a moment ago")
+        try:
+            search = search_rows(self.server, group, text, vector.tolist(), window, k, keyword_weight, keep)
+            with server_errors():  # somebody waits for an answer: a server that hangs is one that is not there
+                found = self._loop.run(search, SEARCH_TIMEOUT_S)
+        except StoreError as error:
+            if error.code == "graph_unavailable":
+                self._breaker.failed()
+            raise
+        self._breaker.succeeded()
         return [FactHit(form.to_fact(user_id, hit.row), hit.score, hit.cosine) for hit in found]
+
+    def check(self) -> None:
+        with server_errors():
+            self._loop.run(self._reached().check(), SEARCH_TIMEOUT_S)
 
     def count(self, user_id: str) -> GraphCount:
         group = self.group_of(user_id)

@@ -93,6 +93,16 @@ class FalkorServer:
     def word_query(self, group: str, words: list[str]) -> list[str]:
         return [f"@fact:{word}" for word in words]
 
+    async def check(self) -> None:
+        from redis.asyncio import from_url
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        limits = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": CONNECT_TIMEOUT_S}
+        with server_errors():
+            async with from_url(self._url, retry=Retry(NoBackoff(), 0), **limits) as client:
+                await client.ping()
+
     async def groups(self, prefix: str) -> list[str]:
         await self.driver(prefix)
         with server_errors():
@@ -116,12 +126,14 @@ def _open_client(url: str) -> Any:
     """
     from falkordb.asyncio import FalkorDB
     from redis.asyncio import from_url
-    from redis.backoff import NoBackoff
+    from redis.backoff import ExponentialBackoff, NoBackoff
     from redis.retry import Retry
 
     limits = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": CONNECT_TIMEOUT_S}
     pool = from_url(url, decode_responses=True, **limits).connection_pool
-    usual = {**pool.connection_kwargs, "socket_timeout": ANSWER_TIMEOUT_S}
+    # enough for a connection that a restart has cut; the client's own tries go on for seconds, in which a chat would wait
+    briefly = Retry(ExponentialBackoff(cap=0.4, base=0.1), 2)
+    usual = {**pool.connection_kwargs, "socket_timeout": ANSWER_TIMEOUT_S, "retry": briefly}
     pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)  # of the plain client that asks; ours takes another kind
     client = FalkorDB(connection_pool=pool)
     pool.connection_kwargs.clear()

@@ -125,6 +125,11 @@ class Neo4jServer:
         # lower case: AND, OR, NOT and TO are Lucene's; the group in front spares a search of everybody's facts
         return f'group_id:"{group}" AND ({" OR ".join(words)})'
 
+    async def check(self) -> None:
+        with server_errors():
+            async with self._client() as client:
+                await client.verify_connectivity()
+
     async def groups(self, prefix: str) -> list[str]:
         rows = await self.read(
             prefix, "MATCH (g:TwinGroup) WHERE g.group_id STARTS WITH $prefix RETURN g.group_id AS name", prefix=prefix

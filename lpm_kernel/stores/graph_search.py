@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 POOL_PER_HIT = 4
 FETCH_PER_HIT = 20
+KEPT_OF = 10
+"""Rows that are read for each that is wanted, where most may have to be left out."""
 MAX_WORDS = 32
 # What a question is made of and says nothing of its subject; RediSearch would skip most of them, Lucene does not.
 _STOP_WORDS = (
@@ -46,23 +48,32 @@ class Ranked:
 
 
 async def search_rows(
-    server: GraphServer, group: str, question: str, vector: list[float], window: Window, k: int, keyword_weight: float
+    server: GraphServer,
+    group: str,
+    question: str,
+    vector: list[float],
+    window: Window,
+    k: int,
+    keyword_weight: float,
+    keep: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> list[Ranked]:
-    """The `k` best facts of the window, by a min-max fusion of cosine and word score.
+    """The `k` best facts of the window, by a min-max fusion of cosine and word score. What is not to `keep` goes before the
+    fusion; of so many more rows a few should be left.
 
     Why a second query: both servers search the vector index first and filter what it gave, so a group or a window that is a
     small share of the index can come out short. What is short is asked for again through the range index, which is exact and
     reads only the window; what is not short was right, since the best of a whole that lie in a part are the best of the part.
     """
     values: dict[str, Any] = {"group": group, "since": microseconds(window.since), "at": microseconds(window.at)}
-    values["limit"] = POOL_PER_HIT * k
+    wanted = k * KEPT_OF if keep else k
+    values["limit"] = POOL_PER_HIT * wanted
     nearest = f"RETURN {FACT_COLUMNS}, cosine ORDER BY cosine DESC, uuid LIMIT $limit"
     words = words_of(question) if keyword_weight else []
 
     async def by_meaning() -> list[dict[str, Any]]:
         query = f"{server.vector_call} WHERE {server.in_window} {nearest}"
-        rows = await server.read(group, query, **values, vector=vector, fetch=FETCH_PER_HIT * k)
-        if len(rows) >= k:
+        rows = await server.read(group, query, **values, vector=vector, fetch=FETCH_PER_HIT * wanted)
+        if len(rows) >= wanted:
             return rows
         exact = f"MATCH ()-[e:RELATES_TO]->() WHERE {server.in_window} WITH e, {server.cosine} AS cosine {nearest}"
         return await server.read(group, exact, **values, vector=vector)
@@ -77,6 +88,8 @@ async def search_rows(
         return await server.read(group, query, **values, vector=vector, words=server.word_query(group, words))
 
     near, spoken = await asyncio.gather(by_meaning(), by_words())
+    if keep:
+        near, spoken = list(filter(keep, near)), list(filter(keep, spoken))
     return fuse(near, spoken, keyword_weight)[:k]
 
 

@@ -10,6 +10,7 @@ sent again, it is completed. It knows nothing of our time, so rows are told apar
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -21,12 +22,19 @@ from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.mem0_client import await_event, open_client, platform_errors
 from lpm_kernel.stores.memories import (
     NEAR,
+    Allowed,
     Decide,
     Decision,
     MemoryHit,
+    Place,
+    check_forgettable,
     check_memory,
+    check_memory_id,
+    corrected,
     end_of,
+    forgotten,
     from_payload,
+    is_forgotten,
     lock_memories,
     outlives,
     to_payload,
@@ -125,10 +133,13 @@ class Mem0CloudMemories:
         domain: str | None = None,
         vector: np.ndarray | None = None,
     ) -> list[MemoryHit]:
+        return self._searched(user_id, question, k, lambda memory: _holds(memory, as_of, kinds, domain))
+
+    def _searched(self, user_id: str, question: str, k: int, wished: Allowed) -> list[MemoryHit]:
         wanted = max(60, 4 * k)
         while True:
             found = self._found(user_id, question, wanted)
-            hits = [MemoryHit(row.memory, score) for row, score in found if _holds(row.memory, as_of, kinds, domain)]
+            hits = [MemoryHit(row.memory, score) for row, score in found if wished(row.memory)]
             if len(hits) >= k or len(found) < wanted:
                 return hits[:k]
             wanted *= 4
@@ -139,13 +150,68 @@ class Mem0CloudMemories:
         return memories, self._embedder.embed([memory.text for memory in memories])
 
     def recall(
-        self, user_id: str, question: str, vector: np.ndarray, k: int, *, as_of: datetime, kinds: Collection[str] = ()
+        self,
+        user_id: str,
+        question: str,
+        vector: np.ndarray,
+        k: int,
+        *,
+        as_of: datetime,
+        kinds: Collection[str] = (),
+        allowed: Allowed | None = None,
     ) -> list[MemoryHit]:
-        return self.search(user_id, question, k, as_of=as_of, kinds=kinds, vector=vector)
+        def wished(memory: Memory) -> bool:
+            return _holds(memory, as_of, kinds, None) and (allowed is None or allowed(memory))
+
+        return self._searched(user_id, question, k, wished)
 
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         held = (row.memory for row in self._rows(user_id))
         return sorted((memory for memory in held if _holds(memory, as_of, kinds, domain)), key=_place)
+
+    def page(
+        self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), before: Place | None = None, limit: int
+    ) -> list[Memory]:
+        """Everything is fetched for each page: the platform's own order and pages know nothing of what holds when."""
+        held = [
+            memory for memory in self.current(user_id, as_of=as_of, kinds=kinds) if before is None or _place(memory) < before
+        ]
+        return held[::-1][:limit]
+
+    def count(self, user_id: str, *, as_of: datetime) -> dict[str, int]:
+        return dict(sorted(Counter(memory.kind for memory in self.current(user_id, as_of=as_of)).items()))
+
+    def every(self, user_id: str) -> list[Memory]:
+        return sorted((row.memory for row in self._rows(user_id)), key=_place)
+
+    def correct(self, user_id: str, memory_id: str, text: str, *, by: str, at: datetime) -> Memory:
+        with self._tables.transaction(user_id) as connection:
+            lock_memories(connection, user_id)
+            rows = {row.memory.memory_id: row for row in self._rows(user_id)}
+            row = rows.get(check_memory_id(user_id, memory_id))
+            made = rows.get(row.memory.superseded_by or "") if row else None
+            if made and (made.memory.text, made.memory.written_by) == (text.strip(), by):
+                return made.memory
+            ended, new = corrected(row.memory if row else None, text, by, at, user_id)
+            self._add(new)
+            assert row is not None
+            self._change(row.row_id, ended)
+            return new
+
+    def forget(self, user_id: str, memory_id: str) -> int:
+        """What stays of a document's is written before the words go: what breaks off between is finished by the next try."""
+        with self._tables.transaction(user_id) as connection:
+            lock_memories(connection, user_id)
+            rows = self._rows(user_id)
+            wanted = check_memory_id(user_id, memory_id)
+            key = next((row.memory.key for row in rows if row.memory.memory_id == wanted and row.memory.key), None)
+            versions = [row for row in rows if row.memory.memory_id == wanted or (key and row.memory.key == key)]
+            check_forgettable([row.memory for row in versions], user_id)
+            blank = {row.memory.memory_id for row in rows if is_forgotten(row.memory)}
+            for row in versions:
+                if row.memory.citation and row.memory.memory_id not in blank:
+                    self._add(forgotten(row.memory))
+            return self._drop([row for row in versions if not is_forgotten(row.memory)])
 
     def history(self, user_id: str, memory_id: str) -> list[Memory]:
         held = {row.memory.memory_id: row.memory for row in self._rows(user_id)}

@@ -9,11 +9,9 @@ Why a search of our own over Mem0's rows: its search reads every row of the user
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
@@ -22,17 +20,23 @@ from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
 from lpm_kernel.settings import MemoryRankingSettings
 from lpm_kernel.stores.embedder import Embedder
+from lpm_kernel.stores.mem0_collection import CONNECTION, open_collection
 from lpm_kernel.stores.memories import (
     NEAR,
+    Allowed,
     Decide,
     Decision,
     MemoryHit,
+    Place,
     as_literal,
+    check_forgettable,
     check_memory,
+    check_memory_id,
+    corrected,
+    forgotten,
     from_payload,
     lock_memories,
     outlives,
-    prepare_mem0,
     to_payload,
     write_all,
 )
@@ -44,13 +48,10 @@ if TYPE_CHECKING:
     from mem0.vector_stores.pgvector import PGVector
     from sqlalchemy import URL, Connection
 
-COLLECTION = "memory"
 HALF_DIM = 1000
 """Up to here a vector of half precision stands in the index, see migration 0006."""
 PURGE_BATCH = 1000
 """Rows that are removed under one lock: a chat of the same user waits for no more."""
-
-_CONNECTION: ContextVar[Any] = ContextVar("connection of the user's transaction")
 
 
 class Mem0Memories:
@@ -119,9 +120,17 @@ class Mem0Memories:
             return self._near(connection, asked, k, ends_after=as_of, begun_by=as_of, kinds=kinds, domain=domain)
 
     def recall(
-        self, user_id: str, question: str, vector: np.ndarray, k: int, *, as_of: datetime, kinds: Collection[str] = ()
+        self,
+        user_id: str,
+        question: str,
+        vector: np.ndarray,
+        k: int,
+        *,
+        as_of: datetime,
+        kinds: Collection[str] = (),
+        allowed: Allowed | None = None,
     ) -> list[MemoryHit]:
-        return self._indexes.search(self._by_index, user_id, question, vector, k, as_of=as_of, kinds=kinds)
+        return self._indexes.search(self._by_index, user_id, question, vector, k, as_of=as_of, kinds=kinds, allowed=allowed)
 
     def with_vectors(self, user_id: str, kinds: Collection[str], *, as_of: datetime) -> tuple[list[Memory], np.ndarray]:
         return self._indexes.list_held(self._by_index, user_id, kinds, as_of=as_of)
@@ -143,6 +152,68 @@ class Mem0Memories:
                 connection.execute(text(_BY_INDEX))
             rows = connection.execute(text(f"select id, payload from memory where {among} order by from_s, id"), values)
             return [from_payload(str(row.id), row.payload) for row in rows]
+
+    def page(
+        self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), before: Place | None = None, limit: int
+    ) -> list[Memory]:
+        from sqlalchemy import text
+
+        among, values = _among(as_of, as_of, kinds, None)
+        if before is not None:
+            among += " and (from_s, id) < (:before_s, cast(:before_id as uuid))"
+            values |= {"before_s": before[0].timestamp(), "before_id": before[1]}
+        query = f"select id, payload from memory where {among} order by from_s desc, id desc limit :limit"
+        with self._transaction(user_id) as connection:
+            rows = connection.execute(text(query), {**values, "limit": limit})
+            return [from_payload(str(row.id), row.payload) for row in rows]
+
+    def count(self, user_id: str, *, as_of: datetime) -> dict[str, int]:
+        from sqlalchemy import text
+
+        among, values = _among(as_of, as_of, (), None)
+        with self._by_index(user_id) as connection:
+            query = f"select kind, count(*) as memories from memory where {among} group by kind order by kind"
+            return {row.kind: row.memories for row in connection.execute(text(query), values)}
+
+    def every(self, user_id: str) -> list[Memory]:
+        from sqlalchemy import text
+
+        with self._transaction(user_id) as connection:
+            rows = connection.execute(text("select id, payload from memory order by from_s, id"))
+            return [from_payload(str(row.id), row.payload) for row in rows]
+
+    def correct(self, user_id: str, memory_id: str, text: str, *, by: str, at: datetime) -> Memory:
+        words = text.strip()
+        vector = self._embedder.embed([words])[0] if words else None  # before the lock; what is empty is refused below
+        with self._transaction(user_id) as connection:
+            lock_memories(connection, user_id)
+            old = self._get(check_memory_id(user_id, memory_id))
+            made = self._get(old.superseded_by) if old and old.superseded_by else None
+            if made and (made.text, made.written_by) == (words, by):
+                return made
+            ended, new = corrected(old, words, by, at, user_id)
+            assert vector is not None
+            self._store.insert([vector.tolist()], [to_payload(new, self._embedder.fingerprint)], [new.memory_id])
+            self._update(ended)
+            _touch(connection, user_id)
+            return new
+
+    def forget(self, user_id: str, memory_id: str) -> int:
+        from sqlalchemy import text
+
+        with self._transaction(user_id) as connection:
+            lock_memories(connection, user_id)
+            memory = self._get(check_memory_id(user_id, memory_id))
+            versions = self._versions(connection, memory.key) if memory and memory.key else [memory] if memory else []
+            check_forgettable(versions, user_id)
+            connection.execute(text(_DELETE), {"ids": [version.memory_id for version in versions]})
+            left = [forgotten(version) for version in versions if version.citation]
+            if left:
+                vector = self._embedder.embed([left[0].text])[0].tolist()  # not that of the words that are gone
+                payloads = [to_payload(version, self._embedder.fingerprint) for version in left]
+                self._store.insert([vector] * len(left), payloads, [version.memory_id for version in left])
+            _touch(connection, user_id)
+            return len(versions)
 
     def history(self, user_id: str, memory_id: str) -> list[Memory]:
         with self._transaction(user_id) as connection:
@@ -181,8 +252,10 @@ class Mem0Memories:
 
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
-            _touch(connection, user_id)
-            return connection.execute(text("delete from memory")).rowcount
+            gone = connection.execute(text("delete from memory")).rowcount
+            if gone:  # of a user who is not known any more there is no version to count
+                _touch(connection, user_id)
+            return gone
 
     def reembed(self, user_id: str) -> int:
         from sqlalchemy import text
@@ -209,7 +282,7 @@ class Mem0Memories:
         """Mem0's store, upon whatever transaction the calling thread is in."""
         with self._opening:
             if self._opened is None:
-                self._opened = _open_collection(self._embedder.dim)
+                self._opened = open_collection(self._embedder.dim)
             return self._opened
 
     @contextmanager
@@ -218,11 +291,11 @@ class Mem0Memories:
 
         try:
             with self._tables.transaction(user_id) as connection:
-                token = _CONNECTION.set(connection.connection.driver_connection)
+                token = CONNECTION.set(connection.connection.driver_connection)
                 try:
                     yield connection
                 finally:
-                    _CONNECTION.reset(token)
+                    CONNECTION.reset(token)
         except psycopg.Error as error:  # of Mem0's own statements; SQLAlchemy's are translated already
             gone = isinstance(error, psycopg.OperationalError)
             said = error.diag.message_primary or type(error).__name__
@@ -270,51 +343,6 @@ def _touch(connection: Connection, user_id: str) -> None:
     from sqlalchemy import text
 
     connection.execute(text(_TOUCH), {"user_id": user_id})
-
-
-class _JoinedPool:
-    """What Mem0 takes for a connection pool: it hands out the connection of the user's transaction, again and again."""
-
-    @contextmanager
-    def connection(self) -> Iterator[_Joined]:
-        yield _Joined(_CONNECTION.get())
-
-    def close(self) -> None:
-        """Mem0 closes its pool when it is collected; the connection belongs to the transaction."""
-
-
-class _Joined:
-    """A connection whose commit and rollback are left to the transaction around all of Mem0's statements."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    def cursor(self) -> Any:
-        return self._connection.cursor()
-
-    def commit(self) -> None:
-        pass
-
-    def rollback(self) -> None:
-        pass
-
-
-def _open_collection(dim: int) -> PGVector:
-    prepare_mem0()
-    from mem0.vector_stores.pgvector import PGVector
-
-    # it logs a traceback of each error that it raises all the same
-    logging.getLogger("mem0.vector_stores.pgvector").setLevel(logging.CRITICAL)
-    unused: dict[str, Any] = dict.fromkeys(("dbname", "user", "password", "host", "port"))
-    # exact search: an HNSW index behind a tenant filter loses rows
-    return PGVector(
-        collection_name=COLLECTION,
-        embedding_model_dims=dim,
-        diskann=False,
-        hnsw=False,
-        connection_pool=_JoinedPool(),
-        **unused,
-    )
 
 
 def _among(

@@ -10,7 +10,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -51,10 +51,19 @@ NEAR = 5
 Decide = Callable[[Memory, Sequence[MemoryHit], Sequence[Memory]], Decision]
 """From a candidate, the nearest memories of its kind that hold then, and every version of what its key names (oldest first)."""
 
+Allowed = Callable[[Memory], bool]
+"""Whether whoever asks may hear it."""
+
 
 def write_all(memory: Memory, near: Sequence[MemoryHit], versions: Sequence[Memory]) -> Decision:
     """No gate: each candidate is written beside the others."""
     return Decision("written", memory)
+
+
+Place = tuple[datetime, str]
+"""Of a memory in the order of time: when it was said, and its id."""
+
+FORGOTTEN = "(forgotten)"
 
 
 class Memories(Protocol):
@@ -84,10 +93,18 @@ class Memories(Protocol):
         ...
 
     def recall(
-        self, user_id: str, question: str, vector: np.ndarray, k: int, *, as_of: datetime, kinds: Collection[str] = ()
+        self,
+        user_id: str,
+        question: str,
+        vector: np.ndarray,
+        k: int,
+        *,
+        as_of: datetime,
+        kinds: Collection[str] = (),
+        allowed: Allowed | None = None,
     ) -> list[MemoryHit]:
         """The best for a question by the best ranking that the store has: by words as well as by meaning, and with the turns
-        around each in mind, where it can."""
+        around each in mind, where it can. What is not `allowed` is no candidate, and is not ranked."""
         ...
 
     def with_vectors(self, user_id: str, kinds: Collection[str], *, as_of: datetime) -> tuple[list[Memory], np.ndarray]:
@@ -96,6 +113,36 @@ class Memories(Protocol):
 
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         """Every memory that holds at `as_of`, oldest first."""
+        ...
+
+    def page(
+        self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), before: Place | None = None, limit: int
+    ) -> list[Memory]:
+        """At most `limit` of those that hold at `as_of`, newest first, older than the memory at `before`."""
+        ...
+
+    def count(self, user_id: str, *, as_of: datetime) -> dict[str, int]:
+        """How many hold at `as_of`, by kind."""
+        ...
+
+    def every(self, user_id: str) -> list[Memory]:
+        """All there are, the superseded, the expired and those to come too, oldest first."""
+        ...
+
+    def correct(self, user_id: str, memory_id: str, text: str, *, by: str, at: datetime) -> Memory:
+        """Let `text` hold in place of this memory from `at` on, written by hand by `by`; the old one stays in its history.
+
+        Idempotent: a correction that was made already is returned.
+        Raises: UserInputError `memory_unknown`, `memory_superseded`, `memory_derived`, `memory_invalid`; StoreError.
+        """
+        ...
+
+    def forget(self, user_id: str, memory_id: str) -> int:
+        """Remove every version of what this memory tells; how many.
+
+        Of what a document says, the place stays on record without a word, so that the next run does not remember it again.
+        Raises: UserInputError `memory_unknown`, `memory_derived`; StoreError.
+        """
         ...
 
     def history(self, user_id: str, memory_id: str) -> list[Memory]:
@@ -136,6 +183,7 @@ def make_memory(
     expiration_date: date | None = None,
     key: str | None = None,
     citation: str | None = None,
+    message_ids: Sequence[str] = (),
 ) -> Memory:
     """A memory that is identified by what was said, where and when; saying it again later is another one."""
     created_at = created_at.astimezone(UTC)
@@ -155,6 +203,7 @@ def make_memory(
         expiration_date=expiration_date,
         key=key,
         citation=citation,
+        message_ids=tuple(message_ids),
     )
 
 
@@ -171,6 +220,70 @@ def check_memory(user_id: str, memory: Memory) -> None:
         wrong = "was created at a time of no time zone"
     if wrong:
         raise UserInputError("memory_invalid", f"memory {memory.memory_id} {wrong}")
+
+
+def check_memory_id(user_id: str, memory_id: str) -> str:
+    """Raises: UserInputError `memory_unknown` for what is no memory's id at all."""
+    try:
+        return str(uuid.UUID(memory_id))
+    except ValueError:
+        raise unknown_memory(user_id) from None
+
+
+def unknown_memory(user_id: str) -> UserInputError:
+    return UserInputError("memory_unknown", f"user {user_id} has no such memory")
+
+
+def corrected(old: Memory | None, text: str, by: str, at: datetime, user_id: str) -> tuple[Memory, Memory]:
+    """The old memory as it ends, and the one that takes its place; both are versions of one thing from now on.
+
+    Why without the citation: the document does not say so. Why no end in time: somebody took the trouble.
+    Raises: UserInputError as `Memories.correct`.
+    """
+    if old is None or is_forgotten(old):
+        raise unknown_memory(user_id)
+    if old.superseded_at is not None:
+        raise UserInputError("memory_superseded", f"memory {old.memory_id} holds no more: correct the one that took its place")
+    _refuse_derived(old)
+    key = old.key or f"memory {old.memory_id}"
+    at = max(at.astimezone(UTC), old.created_at + timedelta(microseconds=1))  # whatever the clocks say, the newer one holds
+    new = make_memory(
+        user_id,
+        old.kind,
+        text.strip(),
+        domain=old.domain,
+        source=old.source,
+        importance=old.importance,
+        created_at=at,
+        key=key,
+    )
+    new = replace(new, written_by=by)
+    check_memory(user_id, new)
+    return replace(old, key=key, superseded_by=new.memory_id, superseded_at=at), new
+
+
+def forgotten(memory: Memory) -> Memory:
+    """What stays of what a document says: the place, and that it is not to be remembered. It holds at no time."""
+    return replace(memory, text=FORGOTTEN, superseded_by=None, superseded_at=memory.created_at, key=None)
+
+
+def is_forgotten(memory: Memory) -> bool:
+    return memory.text == FORGOTTEN and memory.superseded_at == memory.created_at
+
+
+def check_forgettable(versions: Sequence[Memory], user_id: str) -> None:
+    """Raises: UserInputError as `Memories.forget`."""
+    if all(is_forgotten(version) for version in versions):
+        raise unknown_memory(user_id)
+    for version in versions:
+        _refuse_derived(version)
+
+
+def _refuse_derived(memory: Memory) -> None:
+    if memory.kind == "voice":
+        raise UserInputError(
+            "memory_derived", "how a person writes is measured from their documents at each run: change or delete those"
+        )
 
 
 def end_of(memory: Memory) -> float:
@@ -205,6 +318,8 @@ def to_payload(memory: Memory, fingerprint: str) -> dict[str, Any]:
         "turn": memory.turn,
         "key": memory.key,
         "citation": memory.citation,
+        "written_by": memory.written_by,
+        "message_ids": list(memory.message_ids) or None,
         "superseded_by": memory.superseded_by,
         "superseded_at": memory.superseded_at and memory.superseded_at.isoformat(),
         "fingerprint": fingerprint,
@@ -233,6 +348,8 @@ def from_payload(memory_id: str, payload: dict[str, Any]) -> Memory:
         superseded_by=payload.get("superseded_by"),
         superseded_at=datetime.fromisoformat(superseded_at) if superseded_at else None,
         citation=payload.get("citation"),
+        written_by=payload.get("written_by"),
+        message_ids=tuple(payload.get("message_ids") or ()),
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
 from lpm_kernel.settings import MemoryRankingSettings
-from lpm_kernel.stores.memories import MemoryHit, from_payload
+from lpm_kernel.stores.memories import Allowed, MemoryHit, from_payload
 from lpm_kernel.stores.text_index import IndexedText, TextIndex, index_text
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ class _Held:
         mask = (self.begins <= moment) & (self.ends > moment)
         return mask & np.array([row.memory.kind in kinds for row in self.rows], dtype=bool) if kinds else mask
 
+    def mask(self, allowed: Allowed) -> np.ndarray:
+        import numpy as np
+
+        return np.array([allowed(row.memory) for row in self.rows], dtype=bool)
+
     @property
     def size_bytes(self) -> int:
         return self.index.size_bytes + MEMORY_BYTES * len(self.rows)
@@ -89,9 +94,13 @@ class MemoryIndexes:
         *,
         as_of: datetime,
         kinds: Collection[str] = (),
+        allowed: Allowed | None = None,
     ) -> list[MemoryHit]:
         held = self._current(connect, user_id)
-        found = held.index.rank(question, vector, held.among(as_of, kinds), k)
+        among = held.among(as_of, kinds)
+        if allowed is not None:
+            among &= held.mask(allowed)
+        found = held.index.rank(question, vector, among, k)
         return [
             MemoryHit(held.rows[position].memory, float(score), float(cosine))
             for position, score, cosine in zip(found.positions, found.scores, found.cosines, strict=True)
@@ -163,7 +172,9 @@ def _as_row(memory_id: str, row_version: str, payload: dict[str, Any], vector: s
     import numpy as np
 
     memory = from_payload(memory_id, payload)
-    item = index_text(memory_id, memory.text, memory.session_id, memory.turn or 0)
+    # a summary is no turn of its session: beside the last one it would lend it the words of all
+    session_id = None if memory.kind == "summary" else memory.session_id
+    item = index_text(memory_id, memory.text, session_id, memory.turn or 0)
     values = np.fromstring(vector[1:-1], sep=",", dtype=np.float32)
     return _Row(row_version, memory, item, values, float(payload["from_s"]), float(payload["until_s"]))
 

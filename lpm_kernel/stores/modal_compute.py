@@ -62,7 +62,7 @@ class ModalCompute:
         from lpm_kernel.L2.stage_calls import StageCall, decode_outcome, encode_call
 
         letter = encode_call(StageCall(stage, self._models, request))
-        _require_token()
+        require_token()
         partition = uuid.uuid4().hex
         call = self._spawn(FUNCTION_ON_GPU if stage in GPU_STAGES else FUNCTION_ON_CPU, letter, partition)
         try:
@@ -100,7 +100,7 @@ class ModalCompute:
                 heard = time.monotonic()
             except Exception as error:
                 # one lost answer is no lost call
-                if not _is_silence(error) or time.monotonic() - heard > compute.lookup_timeout_s:
+                if not is_silence(error) or time.monotonic() - heard > compute.lookup_timeout_s:
                     self._raise_translated(error)
                 outcome = _RUNNING
             try:
@@ -141,7 +141,7 @@ class ModalCompute:
             raise SettingsError(
                 "modal_not_deployed", f"Modal has no such function of {app}: modal deploy -m twin_assets.modal_app"
             ) from error
-        if _is_silence(error):
+        if is_silence(error):
             waited = f"{self.compute.lookup_timeout_s:g} s"
             raise TrainingError(
                 "modal_unreachable", f"Modal gave no answer within {waited} ({type(error).__name__})", retryable=True
@@ -149,7 +149,7 @@ class ModalCompute:
         raise TrainingError("compute_lost", f"Modal could not run {app}: {type(error).__name__}", retryable=True) from error
 
 
-def _require_token() -> None:
+def require_token() -> None:
     """Why first: without one Modal's client says so, but with a proxy or a stale profile only after a minute."""
     from modal.config import config
 
@@ -180,7 +180,7 @@ async def _poll(call: Any) -> Any:
             raise  # of the network: the client tells both alike
         return _RUNNING
     except Exception as error:
-        if _is_silence(error) or (isinstance(error, found.Error) and not isinstance(error, found.ExecutionError)):
+        if is_silence(error) or (isinstance(error, found.Error) and not isinstance(error, found.ExecutionError)):
             raise
         # its words may be of a document; they are in the call's log there
         return TrainingError(
@@ -189,7 +189,7 @@ async def _poll(call: Any) -> Any:
         )
 
 
-def _is_silence(error: Exception) -> bool:
+def is_silence(error: Exception) -> bool:
     import modal.exception as found
     from grpclib.exceptions import StreamTerminatedError
 

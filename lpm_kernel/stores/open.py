@@ -13,6 +13,7 @@ from functools import partial
 from lpm_kernel.L0.preference_head import PreferenceHead
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import read_addresses, read_graph_address, read_mem0_key, read_weaviate_address
+from lpm_kernel.stores.answerer import Answerer, open_answerer
 from lpm_kernel.stores.blobs import Blobs, open_s3
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.embedders import Embedders
@@ -48,6 +49,8 @@ class Stores:
     """Behind `vectors`, where they are in Weaviate."""
     writer: OpenAiWriter | None = None
     """None where the settings name none."""
+    answerer: Answerer | None = None
+    """None where the twin itself answers."""
 
     def embedder_of(self, fingerprint: str) -> Embedder:
         """The model that vectors of this fingerprint were made with: that of a live release may be another than `embedder`.
@@ -56,6 +59,16 @@ class Stores:
         """
         return self.embedder if fingerprint == self.embedder.fingerprint else self.embedders.of(fingerprint)
 
+    def warm(self) -> None:
+        """Load what the first question would wait for: the embedding model, libraries whose import takes seconds, and the head
+        that finds preferences, which is fitted for ten.
+
+        Raises: LlmError, StoreError, IngestionError.
+        """
+        self.embedder.embed(["warm"])
+        self.graph.count("warm")
+        self.preference_head.fit()
+
     def close(self) -> None:
         self.graph.close()
         self.memories.close()
@@ -63,14 +76,19 @@ class Stores:
             self.weaviate.close()
         if self.writer is not None:
             self.writer.close()
+        if self.answerer is not None:
+            self.answerer.close()
         self.embedders.close()
         self.tables.close()
 
 
-def open_stores(settings: Settings, environ: Mapping[str, str] | None = None) -> Stores:
-    """Connections are made at first use. Raises: SettingsError `address_missing`."""
+def open_stores(settings: Settings, environ: Mapping[str, str] | None = None, *, prompt: bool = False) -> Stores:
+    """Connections are made at first use. `prompt`: as an API needs them, which tells of a failure rather than waits it out.
+
+    Raises: SettingsError `address_missing`.
+    """
     addresses = read_addresses(settings, environ)
-    return build_stores(settings, Tables(addresses.database_url), open_s3(addresses), environ)
+    return build_stores(settings, Tables(addresses.database_url), open_s3(addresses, prompt=prompt), environ)
 
 
 def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapping[str, str] | None = None) -> Stores:
@@ -100,4 +118,5 @@ def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapp
         graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder),
         weaviate=weaviate,
         writer=open_writer(settings, environ),
+        answerer=open_answerer(settings, environ),
     )

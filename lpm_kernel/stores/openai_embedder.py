@@ -51,6 +51,10 @@ class OpenAiEmbedder:
             first += len(request)
         return vectors
 
+    def tokens_read(self, texts: Sequence[str]) -> list[int]:
+        encoding = _encoding()
+        return [min(self.max_tokens, len(encoding.encode(text, disallowed_special=()))) for text in texts]
+
     def _requests(self, texts: Sequence[str]) -> Iterator[list[str]]:
         """The texts in order, as many a request as the API takes."""
         encoding = _encoding()

@@ -7,7 +7,9 @@ Does not belong here: making a manifest (`L2/release.py`) and deciding which one
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
@@ -33,6 +35,14 @@ class ServedModel:
 
     lora_path: str | None
     model_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTwin:
+    """A user whose twin serves, and since when its release is there."""
+
+    user_id: str
+    since: datetime
 
 
 def lock_releases(connection: Connection, user_id: str) -> None:
@@ -93,6 +103,45 @@ def live_release(connection: Connection, user_id: str) -> Release | None:
 
     row = connection.execute(select(release).where(release.c.user_id == user_id, release.c.status == "live")).first()
     return _record(row) if row else None
+
+
+def earlier_releases(connection: Connection, live: Release, most: int) -> list[Release]:
+    """Those that served before it and may serve again, newest first; a manifest of an older form is none of them."""
+    from sqlalchemy import select
+
+    rows = connection.execute(
+        select(release)
+        .where(
+            release.c.user_id == live.user_id,
+            release.c.status == "retired",
+            release.c.stale_reason.is_(None),
+            release.c.created_at < live.created_at,
+        )
+        .order_by(release.c.created_at.desc())
+        .limit(most)
+    )
+    found = []
+    for row in rows:
+        with suppress(StoreError):
+            found.append(_record(row))
+    return found
+
+
+def live_release_ids(connection: Connection, user_ids: Collection[str]) -> dict[str, str]:
+    """Which release is live for each of these users; for many users at once, in the operator's transaction."""
+    from sqlalchemy import select
+
+    query = select(release.c.user_id, release.c.release_id).where(release.c.status == "live", release.c.user_id.in_(user_ids))
+    return {row.user_id: row.release_id for row in connection.execute(query)}
+
+
+def live_twins(connection: Connection) -> list[LiveTwin]:
+    """Every twin that serves, by user id: in a user's transaction their own, in an operator's all."""
+    from sqlalchemy import select
+
+    columns = (release.c.user_id, release.c.created_at)
+    rows = connection.execute(select(*columns).where(release.c.status == "live").order_by(release.c.user_id))
+    return [LiveTwin(row.user_id, row.created_at) for row in rows]
 
 
 def release_states(connection: Connection, user_id: str) -> list[ReleaseState]:

@@ -80,6 +80,7 @@ document = Table(
     Column("reader", Text),
     Column("near_duplicate_of", Text),
     Column("quarantined", Boolean, nullable=False, server_default=text("false")),
+    Column("private", Boolean, nullable=False, server_default=text("false")),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("document_by_filename", "user_id", "filename"),
 )
@@ -96,6 +97,9 @@ chat_message = Table(
     Column("content", Text, nullable=False),
     Column("citations", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     Column("release_id", Text),
+    Column("degraded", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
+    Column("cut_off", Boolean, nullable=False, server_default=text("false")),
+    Column("asker", Text),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("chat_message_by_session", "user_id", "session_id", "position"),
 )
@@ -178,6 +182,7 @@ memory = Table(
     Index("memory_search", "user_id", "fingerprint", "until_s", postgresql_include=["from_s", "kind", "id", "half"]),
     Index("memory_kind", "user_id", "kind", "until_s"),
     Index("memory_until", "user_id", "until_s"),
+    Index("memory_page", "user_id", "from_s", "id", postgresql_include=["kind", "until_s"]),
     Index("memory_key", "user_id", "key", postgresql_where=text("key IS NOT NULL")),
 )
 
@@ -187,6 +192,14 @@ memory_version = Table(
     Column("user_id", Text, primary_key=True),
     Column("version", BigInteger, nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+deletion = Table(
+    "deletion",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("begun_at", DateTime(timezone=True), nullable=False),
+    Column("done_at", DateTime(timezone=True)),
 )
 
 feedback = Table(
@@ -200,4 +213,65 @@ feedback = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(["user_id", "message_id"], ["chat_message.user_id", "chat_message.message_id"], ondelete="CASCADE"),
+)
+
+_OF_A_MESSAGE = ["user_id", "message_id"], ["chat_message.user_id", "chat_message.message_id"]
+
+memory_write = Table(
+    "memory_write",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("message_id", Text, primary_key=True),
+    Column("turn", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("code", Text),
+    Column("reason", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
+    Index("memory_write_due", "due_at", postgresql_where=text("state = 'waiting'")),
+)
+
+ballot_draft = Table(
+    "ballot_draft",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("draft_id", Text, primary_key=True),
+    Column("message_id", Text, nullable=False),
+    Column("proposal", Text, nullable=False),
+    Column("choice", Text, nullable=False),
+    Column("reason", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
+)
+
+calibration_pair = Table(
+    "calibration_pair",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("pair_id", Text, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("release_id", Text, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("citations", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("twin_answer", Text, nullable=False),
+    Column("base_answer", Text, nullable=False),
+    Column("twin_first", Boolean, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("pick", Text),
+    Column("picked_at", DateTime(timezone=True)),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+session_summary = Table(
+    "session_summary",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("session_id", Text, primary_key=True),
+    Column("messages", Integer, nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )

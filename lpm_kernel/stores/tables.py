@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import check_user_id
+from lpm_kernel.request_context import check_may_open, request_id
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection, Engine
 
 
+_AS_USER = "select set_config('app.user_id', :user_id, true)"
+_IN_REQUEST = ", set_config('app.request_id', :request_id, true), set_config('application_name', 'twin ' || :request_id, true)"
 POOL_TIMEOUT_S = 5
 """How long a caller waits for one of the connections."""
+KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""Of libpq; seconds and, the last, milliseconds. A server whose machine vanished says nothing: by default it is believed in for
+two hours, and each who asks it waits."""
 
 
 class Tables:
@@ -36,20 +42,27 @@ class Tables:
             pool_pre_ping=True,
             pool_timeout=POOL_TIMEOUT_S,
             hide_parameters=True,  # a logged traceback shows the statement, never the document text it carried
-            connect_args={"connect_timeout": 5},
+            connect_args={"connect_timeout": 5, **KEEPALIVE},
         )
 
     @contextmanager
     def transaction(self, user_id: str) -> Iterator[Connection]:
         """One transaction as one user: row-level security shows this user's rows and refuses to write any other's.
 
-        Raises: UserInputError `user_id_invalid`; StoreError `tables_unavailable` (retryable) or `tables_refused`.
+        Inside a request it may be only of those it was let in for, and PostgreSQL's own log and views name the request.
+        Raises: UserInputError `user_id_invalid`; AccessError `not_yours`; StoreError `tables_unavailable` (retryable) or
+        `tables_refused`.
         """
         from sqlalchemy import text
 
         check_user_id(user_id)
+        check_may_open(user_id)
+        asked_by = request_id()
         with database_errors(), self.engine.begin() as connection:
-            connection.execute(text("select set_config('app.user_id', :user_id, true)"), {"user_id": user_id})
+            if asked_by:
+                connection.execute(text(_AS_USER + _IN_REQUEST), {"user_id": user_id, "request_id": asked_by})
+            else:
+                connection.execute(text(_AS_USER), {"user_id": user_id})
             yield connection
 
     @contextmanager
@@ -78,6 +91,8 @@ def database_errors() -> Iterator[None]:
     except OperationalError as error:
         raise StoreError("tables_unavailable", f"PostgreSQL did not answer: {_reason(error)}") from error
     except DBAPIError as error:
+        if error.connection_invalidated:  # some drivers tell a connection that was cut as an error of its use
+            raise StoreError("tables_unavailable", f"PostgreSQL did not answer: {_reason(error)}") from error
         raise StoreError("tables_refused", f"PostgreSQL refused: {_reason(error)}", retryable=False) from error
     except SQLAlchemyError as error:
         raise StoreError("tables_refused", f"the query cannot be run: {type(error).__name__}", retryable=False) from error

@@ -70,6 +70,10 @@ class Vectors(Protocol):
         """Drop the entries of these documents from every generation; how many there were."""
         ...
 
+    def delete_user(self, user_id: str) -> None:
+        """Everything of the user, of every generation and model. Idempotent; also of a user whom the tables do not know."""
+        ...
+
     def search(
         self,
         user_id: str,
@@ -81,8 +85,10 @@ class Vectors(Protocol):
         k: int,
         keyword_weight: float,
         neighbour_weight: float,
+        withheld: Collection[str] = (),
     ) -> list[Hit]:
-        """Best first; ties in chunk id order, so that equal searches are equal."""
+        """Best first; ties in chunk id order, so that equal searches are equal. Documents that are `withheld` (sha256) are no
+        candidates: not even a score tells of them."""
         ...
 
     def count(self, user_id: str, generation: str | None = None) -> int:
@@ -140,6 +146,14 @@ class PgVectors:
             self._lock(connection, user_id)
             return connection.execute(text(_FORGET), {"sha256s": sorted(sha256s)}).rowcount
 
+    def delete_user(self, user_id: str) -> None:
+        from sqlalchemy import text
+
+        with self._tables.transaction(user_id) as connection:
+            self._lock(connection, user_id)
+            connection.execute(text("delete from chunk_vector"))
+            connection.execute(text("delete from memory_generation"))
+
     @staticmethod
     def _lock(connection: Connection, user_id: str) -> None:
         from sqlalchemy import text
@@ -157,6 +171,7 @@ class PgVectors:
         k: int,
         keyword_weight: float,
         neighbour_weight: float,
+        withheld: Collection[str] = (),
     ) -> list[Hit]:
         from sqlalchemy import text
 
@@ -171,6 +186,7 @@ class PgVectors:
                     "k": k,
                     "keyword_weight": keyword_weight,
                     "neighbour_weight": neighbour_weight,
+                    "withheld": sorted(withheld),
                 },
             ).all()
         return [
@@ -264,6 +280,7 @@ with asked as (
            1 - (embedding <=> cast(:vector as vector)) as cosine
     from chunk_vector
     where :generation = any(generations) and fingerprint = :fingerprint
+      and document_sha256 <> all(cast(:withheld as text[]))
 ), size as (
     select count(*) as chunks, greatest(avg(length), 1) as mean_length from tenant
 ), frequency as (

@@ -120,6 +120,17 @@ class WeaviateVectors:
                 _leave(client, name, user_id, {object_id: [] for object_id in leaving})
             return count
 
+    def delete_user(self, user_id: str) -> None:
+        from sqlalchemy import text
+
+        with self._tables.transaction(user_id) as connection, weaviate_errors():
+            _lock(connection, user_id)
+            client = self._connection.client()
+            for name in own_collections(client):
+                if has_tenant(client, name, user_id):
+                    client.collections.use(name).tenants.remove(user_id)
+            connection.execute(text("delete from memory_generation"))
+
     def search(
         self,
         user_id: str,
@@ -131,12 +142,16 @@ class WeaviateVectors:
         k: int,
         keyword_weight: float,
         neighbour_weight: float,
+        withheld: Collection[str] = (),
     ) -> list[Hit]:
         """Raises: StoreError, also `vectors_unreadable` when Weaviate explains a score in another form than it is read in."""
         from weaviate.classes.query import Filter, HybridFusion, MetadataQuery
         from weaviate.exceptions import WeaviateQueryError
 
         name = collection_of(fingerprint)
+        among = Filter.by_property("generations").contains_any([generation])
+        for sha256 in sorted(withheld):
+            among &= Filter.by_property("document_sha256").not_equal(sha256)
         with weaviate_errors():
             client = self._connection.client()
             tenant = _reader(client, name, user_id)
@@ -148,7 +163,7 @@ class WeaviateVectors:
                     target_vector=VECTOR,
                     query_properties=_boosts(neighbour_weight),
                     fusion_type=HybridFusion.RELATIVE_SCORE,
-                    filters=Filter.by_property("generations").contains_any([generation]),
+                    filters=among,
                     limit=max(k, CANDIDATES),
                     return_metadata=MetadataQuery(score=True, explain_score=True),
                     return_properties=HIT_FIELDS,

@@ -1,6 +1,6 @@
 """The webhook: telling another service of a release.
 
-Belongs here: one signed POST with its tries.
+Belongs here: one signed POST with its tries, and checking the signature of one that is received.
 Does not belong here: what a release is, and what becomes of a message that could not be delivered.
 """
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lpm_kernel.errors import StoreError
+from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.settings import RetrySettings, Settings
 from lpm_kernel.stores.addresses import connection_environment
 
@@ -37,7 +37,7 @@ class Webhook:
         body = json.dumps(message, separators=(",", ":")).encode()
         headers = {"Content-Type": "application/json"}
         if self._secret:
-            headers[SIGNATURE] = f"sha256={hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()}"
+            headers[SIGNATURE] = sign(self._secret, body)
         why = "it was not asked"
         for attempt in range(retries.max_retries + 1):
             try:
@@ -56,6 +56,23 @@ class Webhook:
             if attempt < retries.max_retries:
                 sleep(retries.delay_s * 2**attempt)
         raise StoreError("webhook_unavailable", f"the webhook was tried {retries.max_retries + 1} times, and {why}")
+
+
+def sign(secret: str, body: bytes) -> str:
+    return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
+
+
+def check_signature(settings: Settings, body: bytes, signature: str, environ: Mapping[str, str] | None = None) -> None:
+    """Whether a message is signed with the secret of the settings; for who receives one.
+
+    Raises: UserInputError `hook_unsigned` where no secret is set, so that nobody can be told from anybody; `signature_invalid`.
+    """
+    name = settings.stores.release_webhook_secret
+    secret = connection_environment(environ).get(name)
+    if not secret:
+        raise UserInputError("hook_unsigned", f"messages are taken only when they are signed: set {name} here and there")
+    if not hmac.compare_digest(sign(secret, body).encode(), signature.encode()):
+        raise UserInputError("signature_invalid", f"{SIGNATURE} does not fit the message")
 
 
 def open_webhook(settings: Settings, environ: Mapping[str, str] | None = None) -> Webhook | None:

@@ -1,0 +1,58 @@
+"""Rows of `ballot_draft`: what a twin would vote, shown to its person and never cast from here.
+
+Belongs here: queries on that table.
+Does not belong here: reading drafts out of an answer (`dao/ballot_draft.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lpm_kernel.dao.ballot_draft import BallotDraft
+from lpm_kernel.records import ChatMessage, content_id
+from lpm_kernel.stores.schema import ballot_draft
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDraft:
+    """A draft, and the answer that it stands in."""
+
+    draft_id: str
+    message_id: str
+    created_at: datetime
+    draft: BallotDraft
+
+
+def keep_drafts(connection: Connection, message: ChatMessage, drafts: Sequence[BallotDraft]) -> list[KeptDraft]:
+    """Belongs into the transaction that stores the answer. Idempotent by answer and proposal."""
+    from sqlalchemy.dialects.postgresql import insert
+
+    kept = [
+        KeptDraft(content_id(message.user_id, message.message_id, draft.proposal), message.message_id, message.ts, draft)
+        for draft in drafts
+    ]
+    for item in kept:
+        values = {"proposal": item.draft.proposal, "choice": item.draft.choice, "reason": item.draft.reason}
+        row = {"user_id": message.user_id, "draft_id": item.draft_id, "message_id": item.message_id, "created_at": message.ts}
+        connection.execute(insert(ballot_draft).values(**row, **values).on_conflict_do_nothing())
+    return kept
+
+
+def list_drafts(connection: Connection, user_id: str, message_id: str | None = None) -> list[KeptDraft]:
+    """Newest first; with `message_id` those of one answer."""
+    from sqlalchemy import select
+
+    query = select(ballot_draft).where(ballot_draft.c.user_id == user_id)
+    if message_id is not None:
+        query = query.where(ballot_draft.c.message_id == message_id)
+    rows = connection.execute(query.order_by(ballot_draft.c.created_at.desc(), ballot_draft.c.draft_id))
+    return [
+        KeptDraft(row.draft_id, row.message_id, row.created_at, BallotDraft(row.proposal, row.choice, row.reason))
+        for row in rows
+    ]
