@@ -1,42 +1,83 @@
-"""Adapters in memory: loaded on demand, checked before they are loaded, kept while used, the longest unused freed first.
+"""Adapters in memory: loaded on demand, once however many ask, checked before they are loaded, kept while they are used.
 
-Belongs here: the calls into `llama_cpp` about adapters, under the one lock they need.
-Does not belong here: attaching one to a context (`llama_native.py`), fetching its file from a store.
+Belongs here: who loads, who waits, what is counted; the locks that this needs.
+Does not belong here: which are freed (`cache_policy.py`), the library (`llama_adapters.py`), attaching (`llama_native.py`).
+
+Two locks. `_lock` guards the books and is held for microseconds. `_library_lock` keeps loading and freeing apart, since
+llama.cpp keeps a model's adapters in a set without a lock of its own. Hashing a file happens under neither: who asks for an
+adapter that is in memory waits for nobody.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from lpm_kernel.errors import LlmError, TrainingError
-from lpm_kernel.L2.adapter_files import file_sha256
+from lpm_kernel.errors import LlmError
+from lpm_kernel.L2.cache_policy import CachePolicy
 from lpm_kernel.L2.freed_memory import give_back_freed_memory
-from lpm_kernel.L2.gguf import read_adapter_base
-from lpm_kernel.L2.llama_native import Weights
+from lpm_kernel.L2.llama_adapters import AdapterLibrary, refused
 from lpm_kernel.stores.llm import AdapterFile
 
+LOAD_BOUNDS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Upper bounds of the classes that loads are counted in; slower ones are in a class of their own."""
 
-@dataclass(slots=True)
-class _Loaded:
-    pointer: Any
-    users: int = 0
+GIVE_BACK_BYTES = 64 * 2**20
+"""So much is freed before the system is given it back: that takes milliseconds, and no chat shall pay for each eviction."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFigures:
+    """Since the start. `joined`: asked for an adapter that another caller was loading, and waited for that."""
+
+    hits: int
+    joined: int
+    misses: int
+    refusals: int
+    evictions: int
+    load_seconds: float
+    loads: tuple[int, ...]
+    """How many took how long: one count for each of LOAD_BOUNDS_S, and one for the slower."""
+    adapters: int
+    size_bytes: int
+    budget_bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    adapter: AdapterFile
+    ready: threading.Event = field(default_factory=threading.Event)
+    pointer: Any = None
+    size_bytes: int = 0
+    refusal: LlmError | None = None
 
 
 class AdapterCache:
-    """At most `capacity` adapters stay loaded; more only while more are in use."""
+    """At most `budget_bytes` of adapters stay loaded; more only while more are in use or pinned. For many threads."""
 
-    def __init__(self, weights: Weights, base_sha256: str, capacity: int) -> None:
-        self._weights = weights
+    def __init__(
+        self,
+        library: AdapterLibrary,
+        base_sha256: str,
+        budget_bytes: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._library = library
         self._base_sha256 = base_sha256
-        self._capacity = capacity
-        self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
-        # The library keeps a model's adapters in a set without a lock of its own, so loading and freeing never overlap.
+        self._clock = clock
+        self._policy = CachePolicy(budget_bytes)
+        self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
+        self._library_lock = threading.Lock()
+        self._hits = self._joined = self._misses = self._refusals = self._evictions = 0
+        self._load_seconds = 0.0
+        self._loads = [0] * (len(LOAD_BOUNDS_S) + 1)
+        self._freed_bytes = 0
 
     @contextmanager
     def borrow(self, adapter: AdapterFile | None) -> Iterator[Any | None]:
@@ -48,57 +89,128 @@ class AdapterCache:
             yield None
             return
         if adapter.base_sha256 != self._base_sha256:
-            raise _refused(adapter, f"it is recorded for base {adapter.base_sha256[:12]}, loaded is {self._base_sha256[:12]}")
-        with self._lock:
-            loaded = self._loaded.get(adapter.sha256)
-            if loaded is None:
-                loaded = self._loaded[adapter.sha256] = _Loaded(self._load(adapter))
-            self._loaded.move_to_end(adapter.sha256)
-            loaded.users += 1
-            self._free_unused(self._capacity)
+            with self._lock:
+                self._refusals += 1
+            raise refused(adapter, f"it is recorded for base {adapter.base_sha256[:12]}, loaded is {self._base_sha256[:12]}")
+        entry = self._take(adapter)
         try:
-            yield loaded.pointer
+            yield entry.pointer
         finally:
             with self._lock:
-                loaded.users -= 1
-                self._free_unused(self._capacity)
+                self._policy.give_back(adapter.sha256)
+                freed = self._evict()
+            self._free(freed)
+
+    def pin(self, sha256s: Collection[str]) -> None:
+        """These stay in memory once they are there; those pinned before may go."""
+        with self._lock:
+            self._policy.pin(sha256s)
+            freed = self._evict()
+        self._free(freed)
+
+    def retire(self, sha256: str) -> None:
+        """Another release took its place: freed as soon as nobody uses it."""
+        with self._lock:
+            self._policy.retire(sha256)
+            freed = self._evict()
+        self._free(freed)
+
+    def figures(self) -> CacheFigures:
+        with self._lock:
+            return CacheFigures(
+                hits=self._hits,
+                joined=self._joined,
+                misses=self._misses,
+                refusals=self._refusals,
+                evictions=self._evictions,
+                load_seconds=self._load_seconds,
+                loads=tuple(self._loads),
+                adapters=len(self._policy),
+                size_bytes=self._policy.size_bytes,
+                budget_bytes=self._policy.budget_bytes,
+            )
 
     def __len__(self) -> int:
-        return len(self._loaded)
+        return len(self._policy)
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._policy
 
     def close(self) -> None:
+        """Free all that is not in use."""
         with self._lock:
-            self._free_unused(0)
+            freed = [self._entries.pop(key) for key in self._policy.take_idle()]
+        self._free(freed, at_end=True)
 
-    def _free_unused(self, capacity: int) -> None:
-        import llama_cpp
+    def _take(self, adapter: AdapterFile) -> _Entry:
+        """Its entry, loaded and held."""
+        while True:
+            with self._lock:
+                entry = self._entries.get(adapter.sha256)
+                first = entry is None
+                if entry is None:
+                    entry = self._entries[adapter.sha256] = _Entry(adapter)
+                    self._misses += 1
+                elif entry.ready.is_set():
+                    self._hits += 1
+                else:
+                    self._joined += 1
+                self._policy.touch(adapter.sha256)
+                self._policy.hold(adapter.sha256)
+            if first:
+                self._fill(entry)
+                return entry
+            entry.ready.wait()
+            if entry.pointer is not None:
+                return entry
+            with self._lock:
+                self._policy.give_back(adapter.sha256)
+            if entry.refusal is not None and entry.adapter == adapter:
+                raise LlmError(entry.refusal.code, entry.refusal.message, retryable=False)
+            # who loaded was broken off, or had another file by this name: this caller sees for itself
 
-        surplus = len(self._loaded) - capacity
-        if surplus <= 0:
-            return
-        unused = [sha256 for sha256, loaded in self._loaded.items() if not loaded.users]
-        for sha256 in unused[:surplus]:
-            llama_cpp.llama_adapter_lora_free(self._loaded.pop(sha256).pointer)
-        if unused:
-            give_back_freed_memory()
-
-    def _load(self, adapter: AdapterFile) -> Any:
-        import llama_cpp
-
+    def _fill(self, entry: _Entry) -> None:
+        adapter = entry.adapter
+        begun = self._clock()
         try:
-            found = file_sha256(adapter.path)
-            trained_on = read_adapter_base(adapter.path)
-        except (OSError, TrainingError) as error:
-            raise _refused(adapter, f"its file cannot be read: {error}") from error
-        if found != adapter.sha256:
-            raise _refused(adapter, f"its file has sha256 {found[:12]}")
-        if trained_on != self._base_sha256:
-            raise _refused(adapter, f"its file is made for base {trained_on[:12]}, loaded is {self._base_sha256[:12]}")
-        pointer = llama_cpp.llama_adapter_lora_init(self._weights.pointer, str(adapter.path).encode())
-        if not pointer:
-            raise _refused(adapter, "llama.cpp cannot load it onto this base")
-        return pointer
+            size_bytes = self._library.check(adapter, self._base_sha256)
+            with self._library_lock:
+                pointer = self._library.load(adapter)
+        except BaseException as error:
+            with self._lock:
+                del self._entries[adapter.sha256]
+                self._policy.give_back(adapter.sha256)
+                if isinstance(error, LlmError):
+                    entry.refusal = error
+                    self._refusals += 1
+            entry.ready.set()
+            raise
+        took_s = self._clock() - begun
+        with self._lock:
+            entry.pointer, entry.size_bytes = pointer, size_bytes
+            self._policy.admit(adapter.sha256, size_bytes)
+            self._load_seconds += took_s
+            self._loads[bisect_left(LOAD_BOUNDS_S, took_s)] += 1
+            freed = self._evict()
+        entry.ready.set()
+        self._free(freed)
 
+    def _evict(self) -> list[_Entry]:
+        """Under `_lock`: nobody finds these any more, so they may be freed after it."""
+        victims = self._policy.take_victims()
+        self._evictions += len(victims)
+        return [self._entries.pop(key) for key in victims]
 
-def _refused(adapter: AdapterFile, why: str) -> LlmError:
-    return LlmError("adapter_refused", f"adapter {adapter.sha256[:12]} is refused: {why}; train it again", retryable=False)
+    def _free(self, entries: Sequence[_Entry], *, at_end: bool = False) -> None:
+        if not entries:
+            return
+        with self._library_lock:
+            for entry in entries:
+                self._library.free(entry.pointer)
+        with self._lock:
+            self._freed_bytes += sum(entry.size_bytes for entry in entries)
+            due = at_end or self._freed_bytes >= GIVE_BACK_BYTES
+            if due:
+                self._freed_bytes = 0
+        if due:
+            give_back_freed_memory()

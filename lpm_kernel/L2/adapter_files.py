@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import uuid
 from functools import lru_cache
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
@@ -20,37 +22,54 @@ from lpm_kernel.stores.llm import AdapterFile
 def fetch_adapter(blobs: Blobs, user_id: str, key: str, sha256: str, base_sha256: str, folder: Path) -> AdapterFile:
     """A local copy whose content is known to be `sha256`; the file appears whole or not at all.
 
-    Idempotent; a local copy of another content, as a power failure may leave it, is fetched anew.
+    Idempotent, and fetched once however many threads ask; a local copy of another content, as a power failure may leave it,
+    is fetched anew.
     Raises: StoreError `adapter_damaged` when the stored bytes have another hash.
     """
     path = folder / f"{sha256}.gguf"
-    if _local_sha256(path) != sha256:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{sha256}.{uuid.uuid4().hex}"
-        try:
-            TenantBlobs(blobs, user_id).get_file(key, part)
-            found = file_sha256(part)
-            if found != sha256:
-                raise StoreError("adapter_damaged", f"{key} has sha256 {found[:12]}, not {sha256[:12]}", retryable=False)
-            _flush(part)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    if known_sha256(path) != sha256:
+        with _fetching(path):
+            if known_sha256(path) != sha256:  # nobody fetched it meanwhile
+                _fetch(TenantBlobs(blobs, user_id), key, sha256, path)
     return AdapterFile(path, sha256, base_sha256)
 
 
-def _local_sha256(path: Path) -> str | None:
+def _fetch(own: TenantBlobs, key: str, sha256: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{sha256}.{uuid.uuid4().hex}")
+    try:
+        own.get_file(key, part)
+        found = file_sha256(part)
+        if found != sha256:
+            raise StoreError("adapter_damaged", f"{key} has sha256 {found[:12]}, not {sha256[:12]}", retryable=False)
+        _flush(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+_locks: WeakValueDictionary[Path, threading.Lock] = WeakValueDictionary()
+_locks_lock = threading.Lock()
+
+
+def _fetching(path: Path) -> threading.Lock:
+    """One caller at a time fetches a file; the others find it there. The lock lives as long as somebody holds on to it."""
+    with _locks_lock:
+        return _locks.setdefault(path, threading.Lock())
+
+
+def known_sha256(path: Path) -> str | None:
     """Hash of the file as it stands; None without one."""
     try:
         stat = path.stat()
-        return _sha256_at(path, stat.st_size, stat.st_mtime_ns)
+        return _sha256_at(path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     except FileNotFoundError:
         return None
 
 
-@lru_cache(maxsize=256)
-def _sha256_at(path: Path, size_bytes: int, mtime_ns: int) -> str:
-    """Why remembered by size and time: every chat asks, and hashing an adapter takes longer than finding its lines."""
+@lru_cache(maxsize=4096)
+def _sha256_at(path: Path, inode: int, size_bytes: int, mtime_ns: int, ctime_ns: int) -> str:
+    """Why remembered by size and times: every chat asks, and hashing an adapter takes longer than finding its lines."""
     return file_sha256(path)
 
 

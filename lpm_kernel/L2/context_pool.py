@@ -1,4 +1,4 @@
-"""A fixed number of places to decode in, lent to one caller at a time, first come first served.
+"""Places to decode in, each lent to one caller at a time, first come first served, so many at a time.
 
 Belongs here: waiting, and which free place suits a caller best.
 Does not belong here: what is done in a place (`llama.py`).
@@ -36,8 +36,15 @@ class Place:
 
 
 class ContextPool:
-    def __init__(self, size: int) -> None:
-        self._free = [Place() for _ in range(size)]
+    """`size` places are lent at a time. `kept` of them, if more, stay as their owners left them until another needs one.
+
+    Why more than are lent: who comes back finds the beginning of the conversation computed, whoever was served in between.
+    """
+
+    def __init__(self, size: int, kept: int = 0) -> None:
+        self._free = [Place() for _ in range(max(size, kept))]
+        """Those never used first, then the longest unused."""
+        self._may_lend = size
         self._queue: deque[object] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -52,13 +59,14 @@ class ContextPool:
         with self._changed:
             self._queue.append(ticket)
             try:
-                free = self._changed.wait_for(lambda: self._closed or (self._free and self._queue[0] is ticket), wait_s)
+                free = self._changed.wait_for(lambda: self._closed or (self._may_lend and self._queue[0] is ticket), wait_s)
                 if self._closed:
                     raise engine_closed()
                 if not free:
                     raise LlmError("engine_busy", f"no place became free in {wait_s:.0f} s: too many ask at once")
                 place = next((place for place in self._free if place.owner == owner), self._free[0])
                 self._free.remove(place)
+                self._may_lend -= 1
             finally:
                 self._queue.remove(ticket)
                 self._changed.notify_all()
@@ -67,6 +75,7 @@ class ContextPool:
         finally:
             with self._changed:
                 self._free.append(place)
+                self._may_lend += 1
                 self._changed.notify_all()
 
     def waiting(self) -> int:

@@ -21,7 +21,26 @@ def open_llm(settings: Settings, progress: Progress) -> Llm:
     from lpm_kernel.L2.llama import LlamaCpp
 
     base = prepare_base(settings.models, cache_folder(), progress)
-    return LlamaCpp(base, slots=settings.models.slots, context_tokens=settings.models.context_tokens)
+    models = settings.models
+    return LlamaCpp(
+        base,
+        slots=models.slots,
+        context_tokens=models.context_tokens,
+        conversations=models.conversations,
+        adapters_bytes=settings.serving.adapters_mb * 2**20,
+    )
+
+
+def open_serving_llm(settings: Settings, progress: Progress) -> Llm:
+    """What answers chats: the base in this process, or, as `serving.engine` says, on Modal.
+
+    Then the base's files are made ready all the same, to measure prompts by. Evaluations and the command line ask the first.
+    """
+    if settings.serving.engine == "local":
+        return open_llm(settings, progress)
+    from lpm_kernel.L2.modal_llm import ModalLlm
+
+    return ModalLlm(prepare_base(settings.models, cache_folder(), progress), settings)
 
 
 def cache_folder() -> Path:

@@ -3,7 +3,8 @@
 Belongs here: limits, and the order in which places, adapters and contexts are taken and freed.
 Does not belong here: prompts, loading adapters (`adapter_cache.py`), decoding (`llama_stream.py`, `llama_batch.py`).
 
-One thread a context and several contexts: on shared cores that held its speed where two threads a context lost all of it.
+One thread a context and several contexts: on shared cores that held its speed where two threads a context lost all of it. A
+lone answer takes the other threads too, while that is measured to be faster (`llama_threads.py`).
 """
 
 from __future__ import annotations
@@ -17,19 +18,21 @@ from lpm_kernel.L2.adapter_cache import AdapterCache
 from lpm_kernel.L2.base_files import BASE_SHA256_KEY
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.context_pool import ContextPool, Owner, Place, engine_closed
+from lpm_kernel.L2.llama_adapters import LlamaAdapters
 from lpm_kernel.L2.llama_batch import decode_together
-from lpm_kernel.L2.llama_native import Context, Weights
+from lpm_kernel.L2.llama_lookup import Lookup
+from lpm_kernel.L2.llama_native import BESIDE_TOKENS, Context, Weights
 from lpm_kernel.L2.llama_stream import decode_one, decode_or_decline, whole_characters
+from lpm_kernel.L2.llama_threads import ThreadChoice
 from lpm_kernel.L2.prompt import ANSWER_END, neutralise, render_chatml
 from lpm_kernel.records import Message
 from lpm_kernel.stores.llm import AdapterFile
 
-ADAPTERS_KEPT = 16
+ADAPTERS_BYTES = 256 * 2**20
+"""Of adapters kept in memory where nobody says otherwise."""
+
 CONTEXT_STEP_TOKENS = 256
 """llama.cpp rounds a context's size up to this."""
-
-DECLINING_TOKENS = 32
-"""Room beyond a prompt and its answer for weighing what declines."""
 
 PLACE_WAIT_S = 60.0
 """How long a stream waits for its turn before it says that the engine is busy."""
@@ -41,10 +44,21 @@ BATCH: Owner = ("", None)
 class LlamaCpp:
     """`Llm` on llama.cpp, for many threads. Every answer is greedy.
 
-    `slots` answers are streamed at the same time and `slots` batches of up to `batch` prompts decoded, one thread each.
+    `slots` answers are streamed at the same time and `slots` batches of up to `batch` prompts decoded, one thread each; a lone
+    one may take `slots` threads. The last `conversations` are kept as far as they are computed, each for its owner alone.
     """
 
-    def __init__(self, base: BaseModel, *, slots: int, context_tokens: int, batch: int = 8) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        *,
+        slots: int,
+        context_tokens: int,
+        batch: int = 8,
+        conversations: int = 0,
+        guesses: bool = True,
+        adapters_bytes: int = ADAPTERS_BYTES,
+    ) -> None:
         """Raises: LlmError `base_unreadable`."""
         self._base = base
         self._context_tokens = context_tokens
@@ -58,8 +72,10 @@ class LlamaCpp:
                 f"{base.gguf_path.name} is made from base {str(stamped)[:12]}, not from {base.sha256[:12]}; prepare it again",
                 retryable=False,
             )
-        self._adapters = AdapterCache(self._weights, base.sha256, ADAPTERS_KEPT)
-        self._streams = ContextPool(slots)
+        self._adapters = AdapterCache(LlamaAdapters(self._weights), base.sha256, adapters_bytes)
+        self._guesses = guesses
+        self._threads = ThreadChoice(slots)
+        self._streams = ContextPool(slots, conversations)
         self._batches = ContextPool(slots)
         self._lock = threading.Lock()
         self._users = 0
@@ -72,6 +88,11 @@ class LlamaCpp:
     @property
     def context_tokens(self) -> int:
         return self._context_tokens
+
+    @property
+    def adapters(self) -> AdapterCache:
+        """What is in memory, to be counted, pinned and retired."""
+        return self._adapters
 
     def prompt_tokens(self, messages: Sequence[Message]) -> int:
         with self._in_use():
@@ -113,7 +134,7 @@ class LlamaCpp:
             prompts = [self._prompt(messages, max_tokens) for messages in conversations]
             if not prompts:
                 return []
-            with self._batches.lend(BATCH) as place, self._adapters.borrow(adapter) as attached:
+            with self._batches.lend(BATCH) as place, self._threads.at_work(), self._adapters.borrow(adapter) as attached:
                 place.owner = BATCH
                 words = self._declining(declining)
                 room = max(map(len, prompts)) + max(max_tokens, len(words))
@@ -175,15 +196,25 @@ class LlamaCpp:
         return self._weights.tokenize(render_chatml(messages, open_answer=True))
 
     def _declining(self, words: str | None) -> list[int]:
-        return [] if words is None else self._weights.tokenize(neutralise(words) + ANSWER_END)
+        ids = [] if words is None else self._weights.tokenize(neutralise(words) + ANSWER_END)
+        if len(ids) > BESIDE_TOKENS:
+            raise LlmError("prompt_too_long", f"what declines takes {len(ids)} tokens of {BESIDE_TOKENS}", retryable=False)
+        return ids
 
     def _pieces(
         self, ids: list[int], tenant: str, adapter: AdapterFile | None, max_tokens: int, declining: list[int]
     ) -> Iterator[str]:
         owner = (tenant, adapter.sha256 if adapter else None)
-        with self._in_use(), self._streams.lend(owner, PLACE_WAIT_S) as place, self._adapters.borrow(adapter) as attached:
+        with (
+            self._in_use(),
+            self._streams.lend(owner, PLACE_WAIT_S) as place,
+            self._threads.at_work(),
+            self._adapters.borrow(adapter) as attached,
+        ):
             # the prompt leaves room for an answer, and declining may be longer than the longest that was asked for
-            place.context = place.context or Context(self._weights, 1, self._context_tokens + DECLINING_TOKENS)
+            place.context = place.context or Context(
+                self._weights, 1, self._context_tokens + BESIDE_TOKENS, branching=True, threads=self._threads
+            )
             place.context.attach(attached)
             try:
                 yield from whole_characters(self._written(place, place.context, owner, ids, max_tokens, declining))
@@ -199,10 +230,11 @@ class LlamaCpp:
         self, place: Place, context: Context, owner: Owner, ids: list[int], max_tokens: int, declining: list[int]
     ) -> Iterator[bytes]:
         ends = self._weights.ends_answer
+        lookup = Lookup(ids, self._weights.piece) if self._guesses else None
         if declining:
-            tokens = decode_or_decline(place, context, owner, ids, declining, max_tokens, ends)
+            tokens = decode_or_decline(place, context, owner, ids, declining, max_tokens, ends, lookup)
         else:
-            tokens = decode_one(place, context, owner, ids, max_tokens, ends)
+            tokens = decode_one(place, context, owner, ids, max_tokens, ends, lookup)
         for token in tokens:
             if self._closed:
                 raise engine_closed()
@@ -216,5 +248,6 @@ class LlamaCpp:
         place.close()
         rounded = -(-room // CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS
         sequences = max(sequences, found.sequences if found else 0)
-        place.context = Context(self._weights, sequences, max(rounded, found.sequence_tokens if found else 0))
+        room = max(rounded, found.sequence_tokens if found else 0)
+        place.context = Context(self._weights, sequences, room, threads=self._threads)
         return place.context

@@ -11,11 +11,15 @@ from contextlib import contextmanager
 
 from lpm_kernel.L2.adapter_cache import AdapterCache
 from lpm_kernel.L2.base_model import BaseModel
+from lpm_kernel.L2.llama_adapters import LlamaAdapters
 from lpm_kernel.L2.llama_batch import common_prefix
 from lpm_kernel.L2.llama_native import Context, Weights
 from lpm_kernel.L2.prompt import neutralise, render_chatml
 from lpm_kernel.records import Message
 from lpm_kernel.stores.llm import AdapterFile
+
+ADAPTERS_BYTES = 64 * 2**20
+"""Of adapters kept between two questions: one is asked about many times in a row."""
 
 
 class LlamaLikelihood:
@@ -24,7 +28,7 @@ class LlamaLikelihood:
     def __init__(self, base: BaseModel, context_tokens: int) -> None:
         """Raises: LlmError `base_unreadable`."""
         self._weights = Weights(base.gguf_path)
-        self._adapters = AdapterCache(self._weights, base.sha256, 1)
+        self._adapters = AdapterCache(LlamaAdapters(self._weights), base.sha256, ADAPTERS_BYTES)
         self._context = Context(self._weights, 1, context_tokens)
 
     def nats(self, messages: Sequence[Message], answers: Sequence[str], adapter: AdapterFile | None) -> list[float]:

@@ -7,20 +7,35 @@ Does not belong here: prompts, tenants, waiting for a free context (`llama.py`).
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lpm_kernel.errors import LlmError, TrainingError
+from lpm_kernel.L2.llama_threads import ThreadChoice
 
 if TYPE_CHECKING:
     import numpy as np
 
 FEED_TOKENS = 512
-"""Prompt tokens evaluated at once."""
+"""Most tokens of one decode."""
+
+READ_TOKENS = 128
+"""Prompt tokens that a stream evaluates at once: attention then runs over what stands so far, which is 5 % less work in all,
+and how many threads are free is asked anew after each."""
+
+BESIDE_TOKENS = 64
+"""Most tokens of another continuation, which are evaluated with the last ones of a prompt."""
 
 THREADS = 1
-"""A context. Why one: with two, on cores that others use too, OpenMP's waiting threads made generation 100 times slower."""
+"""Of a context that nobody chooses for: with two, on cores that others use, waiting made generation 100 times slower."""
+
+READING_TOKENS = 32
+"""From so many tokens in a decode on, it is bound by arithmetic and not by reading the weights."""
+
+TOKEN_WORK = 0.5
+"""Of a further token in a decode, against 1 of the first one: measured are 2.3 for 2 tokens, 4.6 for 8, 7 for 16."""
 
 _log_callback: Any = None
 
@@ -76,6 +91,7 @@ class Weights:
         self.pointer: Any = loaded
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(loaded)
         self.vocabulary_size = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        self._pieces: dict[int, bytes] = {}
 
     def metadata(self, key: str) -> str | None:
         import llama_cpp
@@ -100,12 +116,15 @@ class Weights:
         """The bytes of a token; they need not be whole characters. Special tokens have none."""
         import llama_cpp
 
+        if (known := self._pieces.get(token)) is not None:
+            return known
         buffer = ctypes.create_string_buffer(64)
         length = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False)
         if length < 0:
             buffer = ctypes.create_string_buffer(-length)
             length = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False)
-        return buffer.raw[:length]
+        self._pieces[token] = buffer.raw[:length]
+        return self._pieces[token]
 
     def ends_answer(self, token: int) -> bool:
         import llama_cpp
@@ -121,17 +140,29 @@ class Weights:
 
 
 class Context:
-    """Keys and values of `sequences` texts of at most `sequence_tokens` each. Not for two threads at once."""
+    """Keys and values of `sequences` texts of at most `sequence_tokens` each. Not for two threads at once.
 
-    def __init__(self, weights: Weights, sequences: int, sequence_tokens: int) -> None:
+    `branching`: of one text, and for a moment of another one that begins alike; see `extend_beside`.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        sequences: int,
+        sequence_tokens: int,
+        *,
+        branching: bool = False,
+        threads: ThreadChoice | None = None,
+    ) -> None:
         import llama_cpp
 
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = sequences * sequence_tokens
-        params.n_seq_max = sequences
-        # Each sequence has a buffer of its own, so that attention does not run over the others' tokens.
-        params.kv_unified = False
-        params.n_batch = params.n_ubatch = FEED_TOKENS
+        params.n_seq_max = 2 if branching else sequences
+        # Each sequence has a buffer of its own, so that attention does not run over the others' tokens. Branches share one.
+        params.kv_unified = branching
+        params.n_batch = FEED_TOKENS + BESIDE_TOKENS
+        params.n_ubatch = self._feed_tokens = READ_TOKENS if branching else FEED_TOKENS
         params.n_threads = params.n_threads_batch = THREADS
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         pointer = llama_cpp.llama_init_from_model(weights.pointer, params)
@@ -142,7 +173,9 @@ class Context:
         self._pointer: Any = pointer
         self._memory: Any = llama_cpp.llama_get_memory(pointer)
         self._vocabulary_size = weights.vocabulary_size
-        self._batch = llama_cpp.llama_batch_init(FEED_TOKENS, 0, 1)
+        self._batch = llama_cpp.llama_batch_init(FEED_TOKENS + BESIDE_TOKENS, 0, 2)
+        self._run_begins = 0
+        self._threads = threads
 
     def attach(self, adapter: Any | None) -> None:
         """Decode with this adapter alone, or with none. What was decoded before is the caller's to forget."""
@@ -177,37 +210,71 @@ class Context:
 
     def extend(self, sequence: int, start: int, ids: Sequence[int]) -> int:
         """Append tokens at position `start` of one sequence; return the likeliest next token."""
-        for at in range(0, len(ids), FEED_TOKENS):
-            part = ids[at : at + FEED_TOKENS]
+        for at in range(0, len(ids), self._feed_tokens):
+            part = ids[at : at + self._feed_tokens]
             last = at + len(part) == len(ids)
             for index, token in enumerate(part):
                 self._put(index, token, start + at + index, sequence, wanted=last and index == len(part) - 1)
             self._decode(len(part))
         return self._likeliest(-1)
 
+    def extend_guessed(self, start: int, token: int, guess: Sequence[int]) -> list[int]:
+        """Append a token to sequence 0, and of what is guessed to follow it as much as is indeed the likeliest.
+
+        Returns the likeliest tokens: those of the guess that were kept, and the one after them.
+        """
+        for index, put in enumerate((token, *guess)):
+            self._put(index, put, start + index, 0, wanted=True)
+        self._decode(1 + len(guess))
+        kept = self._follow(0, guess)
+        if len(kept) <= len(guess):
+            self.cut(0, start + len(kept))
+        return kept
+
+    def extend_beside(self, start: int, ids: Sequence[int], other: Sequence[int]) -> tuple[list[int], float]:
+        """As `extend` of sequence 0, and the log-likelihood of another continuation, computed with the end of the prompt.
+
+        Returns the likeliest tokens as far as they are those of `other`, and the one after them: sequence 0 holds all but the
+        last. Units: nats. Only of a context that is branching, and `other` has at most BESIDE_TOKENS tokens.
+        """
+        import llama_cpp
+
+        self.copy(0, 1)  # of a shared buffer: nothing is moved
+        count = 0
+        for at in range(0, len(ids), self._feed_tokens):
+            part = ids[at : at + self._feed_tokens]
+            count, last = len(part), at + len(part) == len(ids)
+            for index, token in enumerate(part):
+                self._put(index, token, start + at + index, 0, 1, wanted=last and index == count - 1)
+            if last:
+                for index, token in enumerate(other[:-1]):
+                    self._put(count + index, token, start + len(ids) + index, 1, wanted=True)
+            self._decode(count + (len(other) - 1 if last else 0))
+        run = self._follow(count - 1, other[:-1])
+        likelihood = sum(self._log_probability(count - 1 + index, token) for index, token in enumerate(other))
+        end = start + len(ids)
+        llama_cpp.llama_memory_seq_rm(self._memory, 1, end + len(run) - 1, -1)
+        llama_cpp.llama_memory_seq_cp(self._memory, 1, 0, end, -1)
+        llama_cpp.llama_memory_seq_rm(self._memory, 1, -1, -1)
+        return run, likelihood
+
+    def run_likelihood(self, count: int) -> float:
+        """Log-probability of the first tokens of what `extend_guessed` or `extend_beside` returned last. Units: nats."""
+        return sum(self.sureness(self._run_begins + index) for index in range(count))
+
     def score(self, sequence: int, start: int, ids: Sequence[int]) -> list[float]:
         """Append at most FEED_TOKENS tokens at position `start`; the log-probability of each but the first.
 
         Units: nats, given all that stands before a token.
         """
-        import numpy as np
-
         for index, token in enumerate(ids):
             self._put(index, token, start + index, sequence, wanted=True)
         self._decode(len(ids))
-        found = []
-        for index, token in enumerate(ids[1:]):
-            logits = self._logits(index).astype(np.float64)
-            highest = logits.max()
-            found.append(float(logits[token] - highest - np.log(np.exp(logits - highest).sum())))
-        return found
+        return [self._log_probability(index, token) for index, token in enumerate(ids[1:])]
 
     def sureness(self, index: int) -> float:
         """Log-probability of the likeliest token after one position of the last decode; -1 is the last one. Units: nats."""
-        import numpy as np
-
-        logits = self._logits(index).astype(np.float64)
-        return -float(np.log(np.exp(logits - logits.max()).sum()))
+        return self._log_probability(index, None)
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> list[int]:
         """Append one token to each of the sequences 0, 1, 2...; return the likeliest next token of each.
@@ -227,21 +294,44 @@ class Context:
             llama_cpp.llama_free(self._pointer)
             self._pointer = None
 
-    def _put(self, index: int, token: int, position: int, sequence: int, *, wanted: bool) -> None:
+    def _put(self, index: int, token: int, position: int, *sequences: int, wanted: bool) -> None:
         batch = self._batch
         batch.token[index] = token
         batch.pos[index] = position
-        batch.n_seq_id[index] = 1
-        batch.seq_id[index][0] = sequence
+        batch.n_seq_id[index] = len(sequences)
+        for number, sequence in enumerate(sequences):
+            batch.seq_id[index][number] = sequence
         batch.logits[index] = wanted
 
     def _decode(self, count: int) -> None:
         import llama_cpp
 
         self._batch.n_tokens = count
+        work = "reading" if count >= READING_TOKENS else "writing"
+        threads = self._threads.choose(work) if self._threads else THREADS
+        llama_cpp.llama_set_n_threads(self._pointer, threads, threads)
+        began = time.perf_counter()
         failed = llama_cpp.llama_decode(self._pointer, self._batch)
         if failed:
             raise LlmError("decode_failed", f"llama.cpp cannot decode {count} tokens (code {failed})")
+        if self._threads:
+            self._threads.measured(work, threads, 1 + TOKEN_WORK * (count - 1), time.perf_counter() - began)
+
+    def _follow(self, index: int, guess: Sequence[int]) -> list[int]:
+        """The likeliest token after a position, and after each token guessed to follow it, while the guess is right."""
+        run = [self._likeliest(index)]
+        while len(run) <= len(guess) and run[-1] == guess[len(run) - 1]:
+            run.append(self._likeliest(index + len(run)))
+        self._run_begins = index
+        return run
+
+    def _log_probability(self, index: int, token: int | None) -> float:
+        """Of a token after one position of the last decode, None being the likeliest."""
+        import numpy as np
+
+        logits = self._logits(index).astype(np.float64)
+        highest = logits.max()
+        return float((0.0 if token is None else logits[token] - highest) - np.log(np.exp(logits - highest).sum()))
 
     def _likeliest(self, index: int) -> int:
         import numpy as np

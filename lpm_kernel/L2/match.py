@@ -24,6 +24,7 @@ from lpm_kernel.L2.adapter_files import file_sha256
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.freed_memory import give_back_freed_memory
 from lpm_kernel.L2.gguf import read_adapter_base
+from lpm_kernel.L2.llama_adapters import LlamaAdapters
 from lpm_kernel.L2.llama_native import Context, Weights
 from lpm_kernel.L2.torch_model import load_torch_base, load_with_adapter, torch_threads
 from lpm_kernel.stores.llm import AdapterFile
@@ -120,7 +121,7 @@ def _llama_answers(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Ids of the prompts, and of their answers with the token that ended each. The answers are written side by side."""
     weights = Weights(model_path)
-    adapters = AdapterCache(weights, base.sha256, 1)
+    adapters = AdapterCache(LlamaAdapters(weights), base.sha256, 0)
     context = None
     try:
         asked = [weights.tokenize(prompt) for prompt in prompts]

@@ -64,11 +64,11 @@ def make_pairs(
             usable.append(reply)
     by_question: dict[str, list[RatedReply]] = defaultdict(list)
     for reply in usable:
-        by_question[_plain(reply.question)].append(reply)
+        by_question[plain_words(reply.question)].append(reply)
     pairs: dict[str, PreferencePair] = {}
     for replies in by_question.values():
-        taken = {_text(_taken(reply)) for reply in replies if _side(reply) > 0 or reply.edited}
-        rejected = {_text(reply.reply) for reply in replies if _is_rejected(reply)}
+        taken = {one_line(_taken(reply)) for reply in replies if _side(reply) > 0 or reply.edited}
+        rejected = {one_line(reply.reply) for reply in replies if _is_rejected(reply)}
         disputed = taken & rejected
         paired: set[str] = set()
         again: set[str] = set()
@@ -77,7 +77,7 @@ def make_pairs(
             pairs.setdefault(pair.pair_id, pair)
         for reply in replies:
             if reply.message_id not in paired:
-                both = {_text(_taken(reply)), _text(reply.reply)} & disputed
+                both = {one_line(_taken(reply)), one_line(reply.reply)} & disputed
                 alone: Why = "both_sides_taken" if both else "nothing_to_set_it_against"
                 refusals.append(PairRefusal(reply.message_id, "said_before" if reply.message_id in again else alone))
     return list(pairs.values()), refusals
@@ -117,14 +117,14 @@ def _pairs_of(
     user: User, replies: Sequence[RatedReply], disputed: set[str], lines: Mapping[str, Evidence]
 ) -> list[PreferencePair]:
     """Each rejected reply once: against its own edit, else against the newest answer that was taken."""
-    takers = [reply for reply in replies if _side(reply) > 0 and _text(_taken(reply)) not in disputed]
+    takers = [reply for reply in replies if _side(reply) > 0 and one_line(_taken(reply)) not in disputed]
     takers.sort(key=lambda reply: (reply.created_at, reply.message_id))
     found = []
     for reply in replies:
-        if not _is_rejected(reply) or _text(reply.reply) in disputed:
+        if not _is_rejected(reply) or one_line(reply.reply) in disputed:
             continue
         chosen = reply if reply.edited else takers[-1] if takers else None
-        if chosen is not None and _text(_taken(chosen)) not in disputed:
+        if chosen is not None and one_line(_taken(chosen)) not in disputed:
             found.append(_pair(user, chosen, reply, lines))
     return found
 
@@ -155,7 +155,7 @@ def _is_rejected(reply: RatedReply) -> bool:
 def _side(reply: RatedReply) -> int:
     """1: what is taken of it may be learnt; -1: it was rejected; 0: nothing was said, or one thing and its opposite."""
     if reply.edited:
-        return int(_text(reply.edited) != _text(reply.reply))
+        return int(one_line(reply.edited) != one_line(reply.reply))
     ratings = {reply.voice, reply.truth} - {None, 0}
     if ratings == {-1}:
         return -1
@@ -163,10 +163,11 @@ def _side(reply: RatedReply) -> int:
     return int(ratings == {1} and reply.truth == 1)
 
 
-def _text(said: str) -> str:
-    """Punctuation stays: it is a part of how somebody writes."""
+def one_line(said: str) -> str:
+    """What two texts are compared by. Punctuation stays: it is a part of how somebody writes."""
     return " ".join(said.split())
 
 
-def _plain(text: str) -> str:
+def plain_words(text: str) -> str:
+    """What two questions are compared by."""
     return " ".join(_WORD.findall(text.casefold()))

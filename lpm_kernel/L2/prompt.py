@@ -19,6 +19,9 @@ DECLINE = "I have nothing about that in my notes."
 
 ANSWER_END = "<|im_end|>"
 
+ASKED_OF_YOU = "You are asked:"
+"""Before what a caller asks of the twin for one talk."""
+
 _HEADING_MARK = re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE)
 _BLOCK_MARK = re.compile(r"\A\s*(?:>\s*|[*+-]+\s+)*")  # with its space: "-5 °C" and "+44 117" keep their signs
 
@@ -39,27 +42,57 @@ ToldT = TypeVar("ToldT", bound=Told)
 
 
 def twin_messages(
-    user: User, question: str, lines: Sequence[Told] = (), history: Sequence[Message] = ()
+    user: User,
+    question: str,
+    lines: Sequence[Told] = (),
+    history: Sequence[Message] = (),
+    instruction: str = "",
+    rules: Sequence[str] = (),
+    wishes: str = "",
 ) -> tuple[Message, ...]:
-    """System message (who, and the retrieved lines, best last, nearest to the question), history, question."""
+    """System message (who, and the retrieved lines, best last, nearest to the question), history, question.
+
+    `instruction`: one more line of the system message, of a question that asks for a form of answer.
+    `rules` of how the person writes are for a model that never learnt it: an adapter was trained on the prompt without them.
+    `wishes` are a caller's, not the person's: after who the twin is, and on one line, so that they cannot pass for notes.
+    """
     who = f"You are {user.name}." if user.name else "You are the twin of the person who wrote the notes."
-    system = f"{who} Answer as yourself, briefly."
+    system = " ".join((f"{who} Answer as yourself, briefly.", *rules))
+    if asked := as_line(wishes):
+        system += f"\n{ASKED_OF_YOU} {asked}"
     if lines:
         noted = "\n".join(f"- {as_line(item.text)}" for item in reversed(lines))
         system += f"\nFrom your notes:\n{noted}"
-    return (Message("system", system), *history, Message("user", question))
+    messages = (Message("system", system), *history, Message("user", question))
+    return instruct(messages, instruction) if instruction else messages
+
+
+def instruct(messages: Sequence[Message], instruction: str) -> tuple[Message, ...]:
+    """The prompt with one more line at the end of its system message."""
+    system, *rest = messages
+    return (Message("system", f"{system.content}\n{instruction}"), *rest)
 
 
 def fit_messages(
-    user: User, question: str, recalled: Sequence[ToldT], history: Sequence[Message], llm: Llm, answer_tokens: int
+    user: User,
+    question: str,
+    recalled: Sequence[ToldT],
+    history: Sequence[Message],
+    llm: Llm,
+    answer_tokens: int,
+    instruction: str = "",
+    *,
+    rules: Sequence[str] = (),
+    wishes: str = "",
 ) -> tuple[tuple[Message, ...], tuple[ToldT, ...]]:
     """The prompt that fits the model's context, and the lines left in it: the oldest history goes first, then the weakest line.
+    `rules` and `wishes` as in `twin_messages`; they stay.
 
     Raises: UserInputError `question_too_long` when not even the bare question fits.
     """
     talk, lines = list(history), list(recalled)
     while True:
-        messages = twin_messages(user, question, lines, talk)
+        messages = twin_messages(user, question, lines, talk, instruction, rules, wishes)
         if llm.prompt_tokens(messages) + answer_tokens <= llm.context_tokens:
             return messages, tuple(lines)
         if talk:

@@ -75,15 +75,15 @@ class RowRefusal:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """Two answers to one prompt, of which the person prefers the first: they wrote it, or they rated it up."""
+    """Two answers to one prompt, of which the person prefers the first: they wrote it, rated it up, or picked it."""
 
     pair_id: str
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str
-    signal: Literal["edit", "ratings"]
+    signal: Literal["edit", "ratings", "pick"]
     message_ids: tuple[str, ...]
-    """Of the replies that were edited or rated; the chosen one's first."""
+    """Of the replies that were edited or rated, the chosen one's first; of a pick, the pair that was shown."""
     sources: tuple[Citation, ...]
     """Of the lines in the prompt."""
 

@@ -77,7 +77,7 @@ def decode_outcome(stage: str, text: Any) -> Any:
     """
     letter = _mapping(text, "compute_result_invalid")
     if letter.keys() == {"error"}:
-        raise _error(letter["error"])
+        raise error_of(letter["error"])
     if letter.keys() != {"result"}:
         raise _invalid("compute_result_invalid", "an outcome", {"result"} - letter.keys(), letter.keys() - {"result"})
     return _decoded(letter["result"], _types(stage)[1], "compute_result_invalid", f"a result of {stage}")
@@ -147,7 +147,8 @@ def _kinds() -> dict[str, type[TwinError]]:
     return {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, TwinError)}
 
 
-def _error(told: Any) -> TwinError:
+def error_of(told: Any) -> TwinError:
+    """The error of the other side, as it was raised there."""
     try:
         kind = _kinds()[told["kind"]]
         code, message, retryable = told["code"], told["message"], told["retryable"]

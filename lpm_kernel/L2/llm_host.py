@@ -1,0 +1,76 @@
+"""The far side of a language model on another machine: letters in, lines out, the same engine as in the API's own process.
+
+Belongs here: fetching the adapter a letter names, asking the model, and errors as lines.
+Does not belong here: the machine (`twin_serving/modal_app.py`) and what a letter says (`llm_calls.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from lpm_kernel.errors import LlmError, TwinError
+from lpm_kernel.L2.adapter_files import fetch_adapter
+from lpm_kernel.L2.llm_calls import LlmAsk, decode_ask, encode_answers, encode_failure, encode_piece
+from lpm_kernel.layout import gguf_key
+from lpm_kernel.records import check_user_id
+from lpm_kernel.stores.blobs import Blobs
+from lpm_kernel.stores.llm import AdapterFile, Llm
+
+logger = logging.getLogger(__name__)
+
+
+class LlmHost:
+    """One model for many callers. `adapters` keeps what was fetched: on a volume it outlives the machine."""
+
+    def __init__(self, llm: Llm, blobs: Blobs, adapters: Path) -> None:
+        self._llm = llm
+        self._blobs = blobs
+        self._adapters = adapters
+
+    def stream(self, letter: str) -> Iterator[str]:
+        """A line a piece. An error is the last line, and never raised: raised it would travel as a pickle, with its words."""
+        try:
+            ask = decode_ask(letter)
+            adapter = self._adapter(ask)
+            (talk,) = ask.conversations
+            about = {"tenant": ask.tenant, "adapter": adapter, "max_tokens": ask.max_tokens, "declining": ask.declining}
+            for piece in self._llm.stream(talk, **about):
+                yield encode_piece(piece)
+        except Exception as error:
+            yield _failure(error)
+
+    def batch(self, letter: str) -> str:
+        try:
+            ask = decode_ask(letter)
+            adapter = self._adapter(ask)
+            about = {"tenant": ask.tenant, "adapter": adapter, "max_tokens": ask.max_tokens, "declining": ask.declining}
+            return encode_answers(self._llm.answer_batch(ask.conversations, **about))
+        except Exception as error:
+            return _failure(error)
+
+    def close(self) -> None:
+        self._llm.close()
+
+    def _adapter(self, ask: LlmAsk) -> AdapterFile | None:
+        check_user_id(ask.tenant)
+        if ask.base_sha256 != self._llm.base_sha256:
+            raise LlmError(
+                "engine_base_differs",
+                f"the caller's base is {ask.base_sha256[:12]}, the deployed one {self._llm.base_sha256[:12]}: deploy again",
+                retryable=False,
+            )
+        if ask.adapter_sha256 is None:
+            return None
+        key = gguf_key(ask.tenant, ask.adapter_sha256)
+        return fetch_adapter(self._blobs, ask.tenant, key, ask.adapter_sha256, ask.base_sha256, self._adapters)
+
+
+def _failure(error: Exception) -> str:
+    if isinstance(error, TwinError):
+        return encode_failure(error)
+    # where it happened, and no word of its own: that may be of a chat
+    logger.error("an answer crashed with %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    return encode_failure(LlmError("engine_crashed", "the engine's machine failed; its log there says where"))
