@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from lpm_kernel.artefacts import decode_record, read_previous
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L0.intake import check_filename
-from lpm_kernel.L1.document_memories import FOR_EVER, KINDS
+from lpm_kernel.L1.document_memories import FOR_EVER
 from lpm_kernel.L2.records import Adapter, GgufAdapter
 from lpm_kernel.layout import (
     asked_for_keys,
@@ -30,6 +30,7 @@ from lpm_kernel.layout import (
 )
 from lpm_kernel.records import Document
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
+from lpm_kernel.stores.calibration import drop_pairs_of
 from lpm_kernel.stores.documents import deleted_documents, drop_deleted, list_documents, lock_documents, mark_deleted
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import (
@@ -97,6 +98,7 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
             mark_deleted(connection, user_id, sha256s, pending=False)
         stale = _mark_releases(connection, user_id, found, end=silence or not left)
         silent = not any(state.status == "live" for state in release_states(connection, user_id))
+        drop_pairs_of(connection, user_id, sha256s)
     own = TenantBlobs(stores.blobs, user_id)
     # which of them a language model had before it nobody can tell: what it wrote is asked for again
     _remove_all(own, written_prefix(user_id))
@@ -151,8 +153,10 @@ def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> None:
             for key in document_keys(user_id, sha256):
                 own.delete(key)
     stores.vectors.forget_documents(user_id, sha256s)
-    held = stores.memories.current(user_id, as_of=FOR_EVER, kinds=KINDS)
-    gone = [memory.memory_id for memory in held if (memory.citation or "").partition(":")[0] in sha256s]
+    # those too that were corrected since: their old words are the document's
+    gone = [
+        memory.memory_id for memory in stores.memories.every(user_id) if (memory.citation or "").partition(":")[0] in sha256s
+    ]
     if gone:
         stores.memories.delete(user_id, gone)
     facts = stores.graph.list_facts(user_id, set(GRAPH_RELATIONS))
@@ -172,14 +176,14 @@ def _erase_all_derived(stores: Stores, user_id: str, adapters: Path) -> None:
     """
     own, local = TenantBlobs(stores.blobs, user_id), set[str]()
     for prefix in (assets_prefix(user_id), *weight_prefixes(user_id)):
-        local.update(_hashes_of_adapters(_remove_all(own, prefix)))
+        local.update(adapters_among(_remove_all(own, prefix)))
     held = stores.memories.current(user_id, as_of=FOR_EVER, kinds=("voice",))
     versions = {version.memory_id for voice in held for version in stores.memories.history(user_id, voice.memory_id)}
     if versions:
         stores.memories.delete(user_id, sorted(versions))
     with stores.tables.transaction(user_id) as connection:
         local |= named_by_releases(connection, user_id, "gguf_sha256")
-    _drop_local_copies(adapters, local)
+    drop_local_copies(adapters, local)
 
 
 def remove_what_is_stale(
@@ -210,14 +214,14 @@ def remove_what_is_stale(
     _erase(stores, user_id, deleted)
     kept = {*set().union(*names.values()), *_present_hashes(stores.blobs, user_id)}
     removed = _remove_unnamed(stores.blobs, user_id, kept)
-    _drop_local_copies(adapters, {*local, *_hashes_of_adapters(removed)} - kept)
+    drop_local_copies(adapters, {*local, *adapters_among(removed)} - kept)
     with stores.tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
         drop_deleted(connection, user_id, deleted & deleted_documents(connection, user_id, taken_up=True))
     return Removal(len(deleted), len(removed))
 
 
-def _drop_local_copies(adapters: Path, sha256s: Collection[str]) -> None:
+def drop_local_copies(adapters: Path, sha256s: Collection[str]) -> None:
     for sha256 in sha256s:
         (adapters / f"{sha256}.gguf").unlink(missing_ok=True)
 
@@ -229,7 +233,7 @@ def _present_hashes(blobs: Blobs, user_id: str) -> set[str]:
     return ({adapter.sha256} if adapter else set()) | ({gguf.sha256, gguf.adapter_sha256} if gguf else set())
 
 
-def _hashes_of_adapters(keys: Collection[str]) -> set[str]:
+def adapters_among(keys: Collection[str]) -> set[str]:
     """Of adapters among these keys that may have a local copy: evaluated they were, and perhaps never released."""
     return {key.rpartition("/")[2].removesuffix(".gguf") for key in keys if key.endswith(".gguf")}
 

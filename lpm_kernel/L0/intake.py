@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -53,7 +54,7 @@ def receive_file(
     Units: at most `document_size_mb` are held in memory; a larger file is hashed piece by piece.
     The bytes of a refused file go to quarantine as long as `quarantine_mb` of one user's are not used up, a file that is too
     large as well: one that will never fit is told by its hash, size and reason alone.
-    Raises: UserInputError `user_id_invalid`; StoreError when a store fails, and then nothing was taken in.
+    Raises: UserInputError `user_id_invalid`, `deletion_under_way`; StoreError when a store fails: nothing was taken in then.
     """
     check_user_id(user_id)
     data = _read_up_to(file, _max_bytes(limits) + 1)
@@ -70,7 +71,7 @@ def receive_file(
     if refusal is None:
         # Blob first: a row that someone was told about always has its bytes. Bytes without a row are harmless.
         own.put(raw_key(user_id, sha256), data)
-    with tables.transaction(user_id) as connection:
+    with _no_bytes_left(own, raw_key(user_id, sha256)), tables.transaction(user_id) as connection:
         add_user(connection, User(user_id))
         lock_documents(connection, user_id)
         record = Document(
@@ -95,6 +96,17 @@ def receive_file(
         save = partial(own.put, data=data) if whole else save_whole(blobs, user_id, sha256, file)
         keep_refused(tables, blobs, limits, user_id, sha256, save)
     return result
+
+
+@contextmanager
+def _no_bytes_left(own: TenantBlobs, key: str) -> Iterator[None]:
+    """Where the user is being deleted, what was put for this file goes too: the deletion may have passed by already."""
+    try:
+        yield
+    except UserInputError as error:
+        if error.code == "deletion_under_way":
+            own.delete(key)
+        raise
 
 
 def _decide(

@@ -55,6 +55,10 @@ class PreferenceHead:
         scores = 1 / (1 + np.exp(-features @ self._fitted()))
         return [Judged(float(score), found, parsed) for score, (found, parsed) in zip(scores, read, strict=True)]
 
+    def fit(self) -> None:
+        """Now, and not at the first sentence. Raises: as `judge`."""
+        self._fitted()
+
     def _fitted(self) -> np.ndarray:
         with self._lock:
             if self._weights is None:

@@ -73,7 +73,8 @@ def sync_document_memories(
     """
     user_id = profile.user_id
     held = memories.current(user_id, as_of=FOR_EVER, kinds=KINDS)
-    wanted = {memory.memory_id: memory for memory in preference_memories(profile, documents)}
+    ended = ended_by_hand(memories, user_id)
+    wanted = {m.memory_id: m for m in preference_memories(profile, documents) if m.citation not in ended}
     own = [memory for memory in held if memory.kind == "preference" and memory.citation]
     voices = [memory for memory in held if memory.key == VOICE_KEY]
     # first what is gone: it would turn away the same words of a document that stays
@@ -117,13 +118,23 @@ def _new_voice(profile: VoiceProfile, before: Memory | None, at: datetime) -> Me
     )
 
 
+def ended_by_hand(memories: Memories, user_id: str) -> frozenset[str]:
+    """The places in documents whose preference somebody corrected or had forgotten: no run remembers it again.
+
+    By place and not by id: an id has the user in it, and the user may have come from another installation.
+    """
+    return frozenset(memory.citation for memory in memories.every(user_id) if memory.citation and memory.superseded_at)
+
+
 def unsaid(memories: Memories, profile: VoiceProfile, documents: Sequence[Document]) -> list[str]:
     """Ids of the preferences that no memory holds, in these words or in more of them."""
     known = [words_of(held.text) for held in memories.current(profile.user_id, as_of=FOR_EVER, kinds=["preference"])]
+    ended = ended_by_hand(memories, profile.user_id)
     return sorted(
         memory.memory_id
         for memory in preference_memories(profile, documents)
-        if not any((words := words_of(memory.text)) == other or adds_nothing(words, other) for other in known)
+        if memory.citation not in ended
+        and not any((words := words_of(memory.text)) == other or adds_nothing(words, other) for other in known)
     )
 
 

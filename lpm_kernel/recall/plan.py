@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, get_args
@@ -20,6 +21,7 @@ from lpm_kernel.L1.records import Community
 from lpm_kernel.recall.broad import broad_lines, community_vectors, is_broad
 from lpm_kernel.recall.confidence import LINES, FoundLine, judge, seeks_knowledge
 from lpm_kernel.recall.preferences import choose_preferences
+from lpm_kernel.recall.scopes import OWN, Scope
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Evidence, Fact, Memory, MemoryKind
 from lpm_kernel.stores.open import Stores
@@ -83,13 +85,15 @@ def recall_lines(
     already_said: Collection[str] = (),
     deleted: Collection[str] = (),
     parts: Collection[Part] = PARTS,
+    scope: Scope = OWN,
 ) -> Recalled:
     """What the twin knows of a question: of one generation of its documents, and of all that was said and held until `now`.
 
     `fingerprint`: of the model that this generation was embedded with, where it may be another than that of the settings.
     `read_communities` is called for a question about the person as a whole only, which no single line answers.
     `already_said`: texts that stand in the prompt anyway, such as the last turns. `deleted`: sha256 of documents that nothing
-    may show any more, whichever store still holds something of them. All parts are asked at once.
+    may show any more, whichever store still holds something of them. `scope`: whoever asks; what they may not hear is no
+    candidate in any part. All parts are asked at once.
     Raises: RetrievalError `memory_empty`; the error of the documents, when no other part found anything either.
     """
     recall = stores.settings.recall
@@ -97,14 +101,16 @@ def recall_lines(
     # Within the parts: a model that fails takes along the parts that need its vector, and no other.
     vector = _embedded_once(stores, question)
     questions: dict[Part, Callable[[], list[Line]]] = {
-        "documents": lambda: _ask_documents(stores, of_release, user_id, generation, question, vector(of_release)),
-        "memories": lambda: _ask_memories(stores, user_id, question, vector(ours), now),
-        "preferences": lambda: _ask_preferences(stores, user_id, question, vector(ours), now),
-        "facts": lambda: _ask_facts(stores, user_id, question, vector(ours), now),
+        "documents": lambda: _ask_documents(stores, of_release, user_id, generation, question, vector(of_release), scope),
+        "memories": lambda: _ask_memories(stores, user_id, question, vector(ours), now, scope),
+        "preferences": lambda: _ask_preferences(stores, user_id, question, vector(ours), now, scope),
+        "facts": lambda: ask_facts(
+            *(stores, user_id, question, vector(ours), now), days=recall.fact_days, k=recall.facts, scope=scope
+        ),
     }
     if read_communities and is_broad(question):
         questions["communities"] = lambda: _ask_communities(
-            read_communities() or (), vector(of_release), max(LINES, recall.lines)
+            scope.shared_of(read_communities() or ()), vector(of_release), max(LINES, recall.lines)
         )
     wanted: dict[Part, Callable[[], list[Line]]] = {
         part: questions[part] for part in PARTS if part in parts and part in questions
@@ -124,7 +130,7 @@ def recall_lines(
     facts = [line for line in found.get("facts", ()) if line.cosine >= recall.fact_cosine][: recall.facts]
     near = [line for line in told if line.memory and line.cosine >= recall.memory_cosine]
     near = sorted((weigh(line, now, recall.salience_weight) for line in near), key=lambda line: -line.score)
-    remembered = near[: recall.memories]
+    remembered = without_summed(near)[: recall.memories]
     documents = [line for line in told if line.evidence][: recall.lines]
     room = recall.pack_tokens - sum(count_tokens(line.text) for line in preferred)
     lines = fill_pack([*documents, *remembered, *facts], room)
@@ -181,6 +187,19 @@ def without(lines: Sequence[Line], others: Sequence[Line]) -> list[Line]:
     return [line for line in lines if _sign(line.text) not in known]
 
 
+def without_summed(lines: Sequence[Line]) -> list[Line]:
+    """Without the turns that a summary of their session, which is there too, says in the same words."""
+    summaries = [line.memory for line in lines if line.memory and line.memory.kind == "summary"]
+
+    def is_summed(memory: Memory | None) -> bool:
+        return memory is not None and any(
+            memory.kind == "turn" and memory.session_id == summary.session_id and memory.text in summary.text
+            for summary in summaries
+        )
+
+    return [line for line in lines if not is_summed(line.memory)]
+
+
 def _sign(text: str) -> tuple[str, ...]:
     """Equal for texts that say the same in the same words."""
     return tuple(stems_of(text)) or (text,)
@@ -217,7 +236,7 @@ def _ask_communities(communities: Sequence[Community], vector: np.ndarray, k: in
 
 
 def _ask_documents(
-    stores: Stores, fingerprint: str, user_id: str, generation: str, question: str, vector: np.ndarray
+    stores: Stores, fingerprint: str, user_id: str, generation: str, question: str, vector: np.ndarray, scope: Scope
 ) -> list[Line]:
     """More than the prompt shows, since the confidence is judged on more."""
     recall = stores.settings.recall
@@ -225,38 +244,55 @@ def _ask_documents(
         *(user_id, generation, question, stores.vectors, stores.embedder_of(fingerprint), recall),
         lines=max(LINES, recall.lines),
         vector=vector,
+        withheld=() if scope.is_own else scope.withheld,
     )
     return [Line(item.text, item.score, item.cosine, evidence=item) for item in found]
 
 
-def _ask_memories(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime) -> list[Line]:
+def _ask_memories(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime, scope: Scope) -> list[Line]:
     """Questions that the person asked before stand around what they told, and are no answer to another question."""
-    hits = stores.memories.recall(user_id, question, vector, 2 * LINES, as_of=now, kinds=REMEMBERED)
+    allowed = None if scope.is_own else scope.allows_memory
+    hits = stores.memories.recall(user_id, question, vector, 2 * LINES, as_of=now, kinds=REMEMBERED, allowed=allowed)
     told = [hit for hit in hits if not asks(hit.memory.text)][:LINES]
     return [
         Line(hit.memory.text, hit.score, hit.score if hit.cosine is None else hit.cosine, memory=hit.memory) for hit in told
     ]
 
 
-def _ask_preferences(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime) -> list[Line]:
+def _ask_preferences(
+    stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime, scope: Scope
+) -> list[Line]:
     """On board whatever is asked, those that bear on it first: similarity alone leaves out one in five that do."""
     memories, vectors = stores.memories.with_vectors(user_id, ("preference",), as_of=now)
+    heard = [position for position, memory in enumerate(memories) if scope.allows_memory(memory)]
+    memories, vectors = [memories[position] for position in heard], vectors[heard]
     budget = stores.settings.recall.preference_tokens
     chosen = choose_preferences(vector, question, memories, vectors, budget, count_tokens)
     cosines = dict(zip((memory.memory_id for memory in memories), (vectors @ vector).tolist() if memories else (), strict=True))
     return [Line(memory.text, 0.0, cosines[memory.memory_id], memory=memory) for memory in chosen]
 
 
-def _ask_facts(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime) -> list[Line]:
-    recall = stores.settings.recall
+def ask_facts(
+    stores: Stores,
+    user_id: str,
+    question: str,
+    vector: np.ndarray,
+    now: datetime,
+    *,
+    days: int,
+    k: int,
+    scope: Scope = OWN,
+) -> list[Line]:
+    """Facts of the temporal graph that hold now, began within `days`, and may be heard."""
     hits = stores.graph.search_facts(
         user_id,
         question,
         vector,
-        since=now - timedelta(days=recall.fact_days),
+        since=now - timedelta(days=days),
         at=now,
-        k=recall.facts,
-        keyword_weight=recall.keyword_weight,
+        k=k,
+        keyword_weight=stores.settings.recall.keyword_weight,
+        allowed=None if scope.is_own else scope.allows_fact,
     )
     return [Line(hit.fact.text, hit.score, hit.cosine, fact=hit.fact) for hit in hits]
 
@@ -266,7 +302,8 @@ def ask_all(
 ) -> tuple[dict[Part, list[Line]], dict[Part, TwinError]]:
     """Ask every store at once. What fails or does not answer in time stands in the second; other errors are raised."""
     pool = ThreadPoolExecutor(len(questions), thread_name_prefix="recall")
-    futures: dict[Part, Future[list[Line]]] = {part: pool.submit(ask) for part, ask in questions.items()}
+    # each in a copy of the context, so that what it opens is the request's too
+    futures: dict[Part, Future[list[Line]]] = {part: pool.submit(copy_context().run, ask) for part, ask in questions.items()}
     pool.shutdown(wait=False)
     wait(futures.values(), timeout=timeout_s)
     found: dict[Part, list[Line]] = {}

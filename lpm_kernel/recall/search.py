@@ -6,6 +6,7 @@ Does not belong here: how a store ranks (`stores/vectors.py`) and how lines stan
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import RetrievalError
@@ -28,10 +29,11 @@ def recall_evidence(
     *,
     lines: int | None = None,
     vector: np.ndarray | None = None,
+    withheld: Collection[str] = (),
 ) -> list[Evidence]:
     """The best `lines` chunks (default: the setting) of one generation of the user's memory, by fused score.
 
-    `vector` is that of the question, where the caller has it already.
+    `vector` is that of the question, where the caller has it already. `withheld`: documents that are no candidates.
 
     Raises: RetrievalError `memory_empty` when the generation has no chunk of the present embedding model; StoreError.
     """
@@ -44,8 +46,9 @@ def recall_evidence(
         k=lines or recall.lines,
         keyword_weight=recall.keyword_weight,
         neighbour_weight=recall.neighbour_weight,
+        withheld=withheld,
     )
-    if not hits:
+    if not hits and not withheld:
         raise RetrievalError(
             "memory_empty",
             f"user {user_id} has no chunk of memory {generation[:8]} embedded by {embedder.fingerprint}: "

@@ -1,0 +1,98 @@
+"""Rows of a user as JSON and back, table by table, whatever tables there are.
+
+Belongs here: which tables and columns an archive holds, and the form of a value.
+Does not belong here: what a row means. A new table with a `user_id` is exported without being named here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from lpm_kernel.errors import UserInputError
+from lpm_kernel.stores.schema import app_user, chat_message, document, metadata
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column, Connection, Table
+
+LEFT_OUT_TABLES = frozenset({"memory", "memory_version", "memory_generation", "chunk_vector", "dead_letter", "deletion"})
+"""Memories have a port of their own; the others are made anew, or are of one installation."""
+LEFT_OUT_COLUMNS = {
+    chat_message.name: frozenset({"position"}),  # the order of the lines says it
+    document.name: frozenset({"pending", "change_id"}),
+    app_user.name: frozenset({"created_at"}),
+}
+
+
+def exported_tables() -> list[Table]:
+    """Those that others refer to come first."""
+    return [table for table in metadata.sorted_tables if "user_id" in table.c and table.name not in LEFT_OUT_TABLES]
+
+
+def exported_columns(table: Table) -> list[Column[Any]]:
+    left_out = LEFT_OUT_COLUMNS.get(table.name, frozenset()) | {"user_id"}
+    return [column for column in table.c if column.computed is None and column.name not in left_out]
+
+
+def read_rows(connection: Connection, table: Table, user_id: str) -> bytes:
+    """JSONL, in an order that equal rows have always: messages as they were said, else by key."""
+    from sqlalchemy import select
+
+    order = [table.c.position] if table.name == chat_message.name else list(table.primary_key.columns)
+    rows = connection.execute(select(*exported_columns(table)).where(table.c.user_id == user_id).order_by(*order))
+    return b"".join(to_line({name: _as_json(value) for name, value in row._mapping.items()}) for row in rows)
+
+
+def write_rows(connection: Connection, table: Table, user_id: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert them as this user's; the row of the user's own is changed."""
+    from sqlalchemy import insert, update
+
+    values = [_as_values(table, row) for row in rows]
+    if table.name == app_user.name:
+        for given in values:
+            connection.execute(update(table).where(table.c.user_id == user_id).values(given))
+    elif table.name == document.name:
+        marks = {"pending": False, "change_id": ""}
+        connection.execute(insert(table), [{"user_id": user_id, **marks, **given} for given in values]) if values else None
+    elif values:
+        connection.execute(insert(table), [{"user_id": user_id, **given} for given in values])
+
+
+def to_line(record: Any) -> bytes:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode() + b"\n"
+
+
+def check_rows(table: Table, rows: Sequence[Any]) -> None:
+    """Raises: UserInputError `archive_foreign` for a column that this version does not know, `archive_damaged` for a value."""
+    known = {column.name for column in exported_columns(table)}
+    for row in rows:
+        if not isinstance(row, dict):
+            raise UserInputError("archive_damaged", f"a line of {table.name} is no row")
+        if row.keys() - known:
+            raise UserInputError(
+                "archive_foreign", f"rows of {table.name} have columns that this version does not know: upgrade it first"
+            )
+        try:
+            to_line(row)
+        except (ValueError, RecursionError):  # half of a character, which no text may hold
+            raise UserInputError("archive_damaged", f"a row of {table.name} holds what is no text") from None
+        _as_values(table, row)
+
+
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _as_values(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    from sqlalchemy import DateTime
+
+    values = dict(row)
+    for name, value in row.items():
+        if isinstance(table.c[name].type, DateTime) and value is not None:
+            try:
+                values[name] = datetime.fromisoformat(value)
+            except (TypeError, ValueError):
+                raise UserInputError("archive_damaged", f"a row of {table.name} has no time in {name}") from None
+    return values

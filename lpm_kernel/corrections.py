@@ -1,0 +1,99 @@
+"""Memories in the hands of their person: looked through, corrected, forgotten.
+
+Belongs here: the bounds of what is asked for, and who is on record for a correction.
+Does not belong here: the stores (`stores/memories.py`), and memories that come out of documents and chats by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import get_args
+
+from lpm_kernel.errors import UserInputError
+from lpm_kernel.paging import Page, make_cursor, read_cursor, take_page
+from lpm_kernel.records import Memory, MemoryKind, check_user_id, is_text
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.users import get_user
+
+MAX_TEXT_CHARACTERS = 2000
+MAX_QUERY_CHARACTERS = 1000
+OWNER = "user"
+"""Who corrected it, where nobody has to say who they are."""
+KINDS: tuple[str, ...] = get_args(MemoryKind)
+
+
+def list_memories(
+    stores: Stores,
+    user_id: str,
+    *,
+    kinds: Collection[str] = (),
+    cursor: str | None = None,
+    limit: int,
+    now: datetime | None = None,
+) -> Page[Memory]:
+    """What holds now, newest first. Raises: UserInputError `twin_not_found`, `kind_unknown`, `cursor_invalid`; StoreError."""
+    _check_user(stores, user_id)
+    _check_kinds(kinds)
+    before = None
+    if cursor is not None:
+        at, memory_id = read_cursor("memories", cursor, (str, str))
+        before = _moment(str(at)), str(memory_id)
+    rows = stores.memories.page(user_id, as_of=now or datetime.now(UTC), kinds=kinds, before=before, limit=limit + 1)
+    return take_page(rows, limit, lambda memory: make_cursor("memories", memory.created_at.isoformat(), memory.memory_id))
+
+
+def search_memories(
+    stores: Stores, user_id: str, words: str, *, kinds: Collection[str] = (), limit: int, now: datetime | None = None
+) -> list[tuple[Memory, float]]:
+    """The nearest that hold now, best first, each with its score.
+
+    Raises: UserInputError `twin_not_found`, `kind_unknown`, `query_invalid`; StoreError, LlmError.
+    """
+    _check_user(stores, user_id)
+    _check_kinds(kinds)
+    if not words.strip() or len(words) > MAX_QUERY_CHARACTERS or not is_text(words):
+        raise UserInputError("query_invalid", f"what is looked for is 1-{MAX_QUERY_CHARACTERS} characters with a word in them")
+    found = stores.memories.search(user_id, words.strip(), limit, as_of=now or datetime.now(UTC), kinds=kinds)
+    return [(hit.memory, hit.score) for hit in found]
+
+
+def correct_memory(
+    stores: Stores, user_id: str, memory_id: str, text: str, *, by: str | None, now: datetime | None = None
+) -> Memory:
+    """The memory that holds instead from now on. `by`: the person who asks, as far as that is known.
+
+    Raises: UserInputError `text_invalid`, and as `Memories.correct`; StoreError, LlmError.
+    """
+    _check_user(stores, user_id)
+    if not text.strip() or len(text) > MAX_TEXT_CHARACTERS or not is_text(text):
+        raise UserInputError("text_invalid", f"a memory is 1-{MAX_TEXT_CHARACTERS} characters with a word in them")
+    return stores.memories.correct(user_id, memory_id, text.strip(), by=by or OWNER, at=now or datetime.now(UTC))
+
+
+def forget_memory(stores: Stores, user_id: str, memory_id: str) -> int:
+    """How many versions of it went. Raises: UserInputError as `Memories.forget`; StoreError."""
+    _check_user(stores, user_id)
+    return stores.memories.forget(user_id, memory_id)
+
+
+def _check_user(stores: Stores, user_id: str) -> None:
+    check_user_id(user_id)
+    with stores.tables.transaction(user_id) as connection:
+        get_user(connection, user_id)
+
+
+def _check_kinds(kinds: Collection[str]) -> None:
+    wrong = sorted(set(kinds) - set(KINDS))
+    if wrong:
+        raise UserInputError("kind_unknown", f"a memory is one of {', '.join(KINDS)}")
+
+
+def _moment(words: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(words)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise UserInputError("cursor_invalid", "this is no cursor of that list: take `next_cursor` of the page before")
+    return moment
