@@ -6,40 +6,155 @@ Does not belong here: what a route does with them.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from lpm_kernel.errors import LlmError, TwinError
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
+from twin_serving.engine.engine import ServingEngine
+from twin_serving.engine.releases import ReleaseWatch
+from twin_serving.live_turns import LiveTurns
+from twin_serving.memory_worker import MemoryWorker
+
+MODEL_WAIT_S = 5.0
+"""How long a thread waits for a model that is being loaded, before whoever asked is told to come again."""
+BEGIN_WAIT_S = 0.05
+AGAIN_S = 10.0
+"""Between two tries to load a model that could not be loaded."""
+
+log = logging.getLogger(__name__)
 
 
 class Services:
-    """Stores at once, the model at its first use: uploads and profiles need none."""
+    """Stores at once, the model in a thread of its own: uploads and profiles need none, and a load takes seconds."""
 
     def __init__(self, stores: Stores, open_model: Callable[[], Llm], adapters: Path) -> None:
         self.stores = stores
         self.adapters = adapters
+        self.turns = LiveTurns(stores.settings.serving)
+        self.memory_worker = MemoryWorker(stores)
         self._open_model = open_model
-        self._model: Llm | None = None
-        self._lock = threading.Lock()
+        self._engine: ServingEngine | None = None
+        self._releases: ReleaseWatch | None = None
+        self._failure: TwinError | None = None
+        self._loading = False
+        self._again_at = 0.0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def warm(self) -> None:
+        """Begin to load the model, unless it is loaded or being loaded. Returns at once."""
+        with self._changed:
+            if self._engine or self._loading or self._closed or time.monotonic() < self._again_at:
+                return
+            self._loading = True
+            threading.Thread(target=self._load, name="load-model", daemon=True).start()
+            self._changed.wait_for(lambda: not self._loading, BEGIN_WAIT_S)  # a double is there at once
 
     @property
-    def llm(self) -> Llm:
-        with self._lock:
-            if self._model is None:
-                self._model = self._open_model()
-            return self._model
+    def model_state(self) -> str:
+        """`ok`, `loading`, `unloaded`, or the code of what keeps it from being loaded."""
+        with self._changed:
+            if self._engine:
+                return "ok"
+            if self._loading:
+                return "loading"
+            return self._failure.code if self._failure else "unloaded"
+
+    @property
+    def llm(self) -> ServingEngine:
+        """Raises: LlmError `model_loading` while it is not there yet, `model_unavailable` when it cannot be loaded."""
+        self.warm()
+        with self._changed:
+            if not self._engine and not _in_event_loop():  # which would stand still for everybody
+                self._changed.wait_for(lambda: not self._loading, MODEL_WAIT_S)
+            if self._engine:
+                return self._engine
+            if self._failure and not self._loading:
+                reason = f"the language model cannot be loaded: {self._failure}"
+                raise LlmError("model_unavailable", reason) from self._failure
+            raise LlmError("model_loading", "the language model is being loaded; ask again in a moment")
+
+    def _load(self) -> None:
+        began = time.monotonic()
+        engine: ServingEngine | None = None
+        releases: ReleaseWatch | None = None
+        failure: TwinError | None = None
+        try:
+            engine = ServingEngine(self._open_model(), self.stores.settings)
+            releases = ReleaseWatch(self.stores, engine, self.adapters)
+        except TwinError as error:
+            failure = error
+        except Exception as error:
+            failure = TwinError("internal", "the server's log says why")
+            log.error("the model could not be loaded", exc_info=error)
+        with self._changed:
+            self._loading = False
+            self._failure = failure
+            if failure:
+                self._again_at = time.monotonic() + AGAIN_S
+            elif not self._closed:
+                assert releases is not None
+                self._engine, engine = engine, None
+                self._releases = releases
+                releases.start()
+            self._changed.notify_all()
+        if failure:
+            log.error("the model is not loaded: %s", failure)
+        elif engine is not None:
+            engine.close()  # the API ended meanwhile
+        else:
+            log.info("the model was loaded in %.1f s", time.monotonic() - began)
+            self._warm_stores()
+
+    def _warm_stores(self) -> None:
+        """After the model, which is waited for: both at once would load neither sooner."""
+        try:
+            self.stores.warm()
+        except TwinError as error:
+            log.warning("stores could not be warmed: %s", error)
+        except Exception as error:
+            log.error("stores could not be warmed", exc_info=error)
+
+    @property
+    def engine(self) -> ServingEngine | None:
+        """The model, if it was opened by now."""
+        return self._engine
+
+    @property
+    def releases(self) -> ReleaseWatch | None:
+        """Who follows new releases; None while the model was not opened: then nobody has an adapter in memory."""
+        return self._releases
 
     def close(self) -> None:
-        with self._lock:
-            if self._model is not None:
-                self._model.close()
-                self._model = None
+        with self._changed:
+            self._closed = True
+        self.turns.close()  # they still need the rest, to keep what was said
+        self.memory_worker.close()
+        with self._changed:
+            engine, self._engine = self._engine, None
+            releases, self._releases = self._releases, None
+        if releases is not None:
+            releases.close()
+        if engine is not None:
+            engine.close()
         self.stores.close()
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def services_of(request: Request) -> Services:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from lpm_kernel.chat import Turn
 from lpm_kernel.L1.records import Biography, BiographyLine, Community
 from lpm_kernel.records import Citation, Evidence, Memory, Preference
+from lpm_kernel.stores.ballot_drafts import KeptDraft
 
 PROFILE_LINES = 2  # of a community
 
@@ -22,6 +23,8 @@ class ChatRequest(BaseModel):
 
     question: str
     session_id: str | None = None
+    asker: str | None = None
+    """Who asks, where it is not the person: they hear what is shared, and are remembered nowhere."""
 
 
 class PlaceOut(BaseModel):
@@ -61,7 +64,8 @@ class FactOut(BaseModel):
 
 
 class TurnOut(BaseModel):
-    """`degraded` names the parts of the memory whose store failed; `confidence`, 0 to 1: that the lines found answer at all."""
+    """`degraded` names what the answer is without: parts of the memory, and models that failed; `confidence`, 0 to 1: that the
+    lines found answer at all."""
 
     session_id: str
     message_id: str
@@ -72,10 +76,43 @@ class TurnOut(BaseModel):
     degraded: list[str]
     confidence: float
     answerable: bool
+    route: str
+    """`own_memory`, `shared_graph` (facts of any age were looked for too) or `act` (a ballot was asked for)."""
+
+
+class BallotDraftOut(BaseModel):
+    """What the twin would vote; nothing of it is cast. `proposal` is the reference as it was written."""
+
+    draft_id: str
+    message_id: str
+    created_at: datetime
+    proposal: str
+    choice: str
+    reason: str | None
 
 
 class ChatAnswer(TurnOut):
     answer: str
+    cut_off: bool = False
+    ballot_drafts: list[BallotDraftOut] = []
+
+
+class DoneOut(BaseModel):
+    """The last event of an answer. `cut_off`: it ended before its end, since nobody listened or the model failed."""
+
+    answer: str
+    message_id: str
+    session_id: str
+    answerable: bool
+    cut_off: bool
+    degraded: list[str]
+    citations: list[PlaceOut]
+    ballot_drafts: list[BallotDraftOut]
+
+
+class BallotDraftsAnswer(BaseModel):
+    user_id: str
+    drafts: list[BallotDraftOut]
 
 
 class FileOut(BaseModel):
@@ -106,6 +143,8 @@ class DocumentOut(BaseModel):
     encoding: str | None = None
     near_duplicate_of: str | None = None
     """sha256 of the older document whose words it nearly repeats."""
+    private: bool = False
+    """Whether it is for the person alone."""
 
 
 class ReleaseOut(BaseModel):
@@ -208,6 +247,19 @@ def turn_out(turn: Turn) -> TurnOut:
         degraded=list(turn.degraded),
         confidence=round(turn.confidence, 4),
         answerable=turn.answerable,
+        route=turn.route,
+    )
+
+
+def draft_out(kept: KeptDraft) -> BallotDraftOut:
+    draft = kept.draft
+    return BallotDraftOut(
+        draft_id=kept.draft_id,
+        message_id=kept.message_id,
+        created_at=kept.created_at,
+        proposal=draft.proposal,
+        choice=draft.choice,
+        reason=draft.reason,
     )
 
 

@@ -1,81 +1,116 @@
-"""`POST /twin/{user_id}/chat`: a question to a twin, answered as JSON or as a stream of server-sent events.
+"""`POST /twin/{user_id}/chat`: a question to a twin, answered as JSON or as a stream of server-sent events that can be resumed.
 
-Belongs here: transport. The turn itself is `lpm_kernel/chat.py`.
+Belongs here: transport. The turn itself is `lpm_kernel/chat.py`, and it goes on apart from its listeners (`live_turns.py`).
 Does not belong here: recall, prompts, the model.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterator
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
-import anyio
 from anyio import to_thread
-from fastapi import APIRouter, Header
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, Header, Response
+from sse_starlette import EventSourceResponse
 
-from lpm_kernel.chat import Turn, answer, begin_turn, settle, stream_turn
-from lpm_kernel.errors import TwinError
+from lpm_kernel.chat import new_answer_id
+from lpm_kernel.errors import UserInputError
+from lpm_kernel.records import check_user_id
+from lpm_kernel.reply import Reply
+from twin_serving.asking import asker_of
+from twin_serving.auth import PrincipalDep
 from twin_serving.deps import ServicesDep
-from twin_serving.errors import UNFORESEEN, error_body, log
-from twin_serving.schemas import ChatAnswer, ChatRequest, turn_out
+from twin_serving.errors import problems
+from twin_serving.events import GRACE_S, check_number, expire, number_after, stored_events, turn_events
+from twin_serving.live_turns import LiveTurn
+from twin_serving.schemas import ChatAnswer, ChatRequest, draft_out, turn_out
+from twin_serving.talk import done_content, hold_turn, stored_answer
 
 router = APIRouter()
 HEARTBEAT_S = 15
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "JSON, or the events of the answer"}
+}
 
 
-@router.post("/twin/{user_id}/chat", response_model=ChatAnswer)
-async def chat(user_id: str, request: ChatRequest, services: ServicesDep, accept: Annotated[str, Header()] = "*/*"):
+@router.post(
+    "/twin/{user_id}/chat", summary="Ask a twin", response_model=ChatAnswer, responses={**STREAM, **problems(404, 409)}
+)
+async def chat(
+    user_id: str,
+    request: ChatRequest,
+    services: ServicesDep,
+    principal: PrincipalDep,
+    accept: Annotated[str, Header()] = "*/*",
+):
     """JSON, or with `Accept: text/event-stream` the events `start` (what an answer may rest on), `token` (some text) and `done`
-    (where `answerable` is false the twin declined, and rests on nothing).
+    (the whole; where `answerable` is false the twin declined, and rests on nothing).
 
+    Every event has an id. A client that was cut off asks `GET /twin/{user_id}/chat/{message_id}/events` for what comes after
+    the last id it has seen; meanwhile the answer goes on. `degraded` names what the answer is without: parts of the memory, or
+    `answerer`, `adapter`, `base` for models that failed; where all did, it is the best line as it stands.
     Errors before the first event are HTTP statuses; later ones are an `error` event.
     """
-    if "text/event-stream" in accept:
-        turn = await to_thread.run_sync(
-            begin_turn, services.stores, services.llm, user_id, request.question, request.session_id
-        )
-        pieces = stream_turn(services.stores, services.llm, turn, services.adapters)
-        return EventSourceResponse(chat_events(turn, pieces), ping=HEARTBEAT_S)
-    reply = await to_thread.run_sync(
-        *(answer, services.stores, services.llm, user_id, request.question, services.adapters, request.session_id),
-        limiter=anyio.CapacityLimiter(1),  # a thread of its own: turns that wait for the engine must not keep uploads waiting
-    )
-    return ChatAnswer(answer=reply.text, **turn_out(reply.turn).model_dump())
+    check_user_id(user_id)
+    # who may act for the person speaks as them
+    asker = asker_of(None if principal.operator else principal.user_id, user_id, request.asker)
+    hold = partial(hold_turn, services, request.question, request.session_id, asker)
+    live = services.turns.begin(user_id, new_answer_id(), hold)
+    wants_events = "text/event-stream" in accept
+    with live.heard():
+        ready = partial(getattr, live, "has_begun" if wants_events else "has_ended")
+        if not await live.wait(ready, max(0.0, live.life_left_s()) + GRACE_S):
+            expire(live)
+    if live.error is not None and not (wants_events and live.has_started):
+        raise live.error
+    if wants_events:
+        return _stream(live)
+    reply: Reply = live.result
+    drafts = [draft_out(draft) for draft in reply.drafts]
+    cut_off = reply.message is not None and reply.message.cut_off
+    return ChatAnswer(answer=reply.text, cut_off=cut_off, ballot_drafts=drafts, **turn_out(reply.turn).model_dump())
 
 
-async def chat_events(turn: Turn, pieces: Iterator[str]) -> AsyncIterator[ServerSentEvent]:
-    """The events of one turn. When the listener leaves, the pieces are closed, which keeps what was said so far."""
-    # A thread of its own: with those of all other requests, waiting turns would keep the turns they wait for from going on.
-    own_thread = anyio.CapacityLimiter(1)
-    try:
-        yield _event("start", turn_out(turn).model_dump(mode="json"))
-        said = ""
-        try:
-            while (piece := await to_thread.run_sync(next, pieces, None, limiter=own_thread)) is not None:
-                said += piece
-                yield _event("token", {"text": piece})
-        except TwinError as error:
-            yield _event("error", error_body(error.code, error.message))
-            return
-        except Exception as error:
-            # the status has been sent: without this event the stream would only break off
-            log.error("a stream of answers failed", exc_info=error)
-            yield _event("error", error_body(*UNFORESEEN))
-            return
-        answerable = settle(turn, said).answerable
-        yield _event("done", {"answer": said.strip(), "message_id": turn.answer_id, "answerable": answerable})
-    finally:
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(_close, pieces, limiter=own_thread)
+@router.get(
+    "/twin/{user_id}/chat/{message_id}/events",
+    response_class=Response,
+    summary="Hear an answer again, from an event on",
+    responses={**STREAM, 204: {"description": "every event has been seen"}, **problems(404)},
+)
+async def events(
+    user_id: str, message_id: str, services: ServicesDep, last_event_id: Annotated[str | None, Header()] = None
+) -> Response:
+    """The events of an answer, after `Last-Event-ID` where it is given: of a turn that is under way or ended a moment ago as
+    they came, later out of the stored answer (the words that are missing, and `done`). 204 when there is none left.
+
+    `message_id` is that of the `start` event. What nobody comes back for in time is cut off, and `done` says so.
+    """
+    check_user_id(user_id)
+    live = services.turns.get(user_id, message_id)
+    if live is not None:
+        number = number_after(message_id, last_event_id)
+        check_number(number, live.last_number)
+        if live.has_ended and number == live.last_number:
+            return Response(status_code=204)
+        return _stream(live, number)
+    stored = await to_thread.run_sync(stored_answer, services.stores, user_id, message_id)
+    if stored is None:
+        raise UserInputError("message_unknown", f"the twin {user_id!r} has given no such answer")
+    message, drafts = stored
+    number = number_after(message_id, last_event_id)
+    last = len(message.content) + 1
+    check_number(number, last)
+    if number == last:
+        return Response(status_code=204)
+    kept = list(stored_events(message_id, message.content, done_content(message, drafts), number))
+
+    async def replay():
+        for event in kept:
+            yield event
+
+    return EventSourceResponse(replay(), ping=HEARTBEAT_S)
 
 
-def _event(name: str, content: object) -> ServerSentEvent:
-    return ServerSentEvent(json.dumps(content, ensure_ascii=False), event=name)
-
-
-def _close(pieces: Iterator[str]) -> None:
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()
+def _stream(live: LiveTurn, *after: int) -> EventSourceResponse:
+    where = {"Content-Location": f"/twin/{live.user_id}/chat/{live.message_id}/events"}
+    return EventSourceResponse(turn_events(live, *after), headers=where, ping=HEARTBEAT_S)

@@ -1,39 +1,67 @@
-"""`GET /healthz`: whether this process can reach what it needs.
+"""`GET /healthz`, `/readyz`, `/metrics`: for whoever watches this process.
 
-Belongs here: cheap questions to each store.
+Belongs here: what watchers ask, each answered within a few seconds whatever is down.
 Does not belong here: starting or repairing anything.
 """
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 
-from lpm_kernel.errors import StoreError
-from twin_serving.deps import Services, ServicesDep
+from twin_serving.deps import ServicesDep
+from twin_serving.metrics import CONTENT_TYPE
+from twin_serving.probes import OK
 
 router = APIRouter()
+NEEDED = ("tables", "blobs", "vectors", "model")
+"""Without these no twin answers, or nobody can upload; without the others answers are poorer, and say so."""
 
 
-@router.get("/healthz")
-def healthz(services: ServicesDep) -> JSONResponse:
-    """200 when every store answers, else 503; the body names each."""
-    found = {"tables": _tables(services), "blobs": _blobs(services)}
-    healthy = all(state == "ok" for state in found.values())
-    return JSONResponse({"status": "ok" if healthy else "unavailable", **found}, 200 if healthy else 503)
+class HealthAnswer(BaseModel):
+    status: str
 
 
-def _tables(services: Services) -> str:
-    try:
-        with services.stores.tables.operator_transaction():
-            return "ok"
-    except StoreError as error:
-        return error.code
+class ReadyAnswer(BaseModel):
+    """`status` is `ready`; `degraded`, when a store is away that answers can do without; `not_ready`; or `stopping`."""
+
+    status: str
+    model: str
+    """`ok`, `loading`, `unloaded`, or the code of what keeps it from being loaded."""
+    stores: dict[str, str]
+    """`ok`, `silent`, or the code of the error."""
 
 
-def _blobs(services: Services) -> str:
-    try:
-        services.stores.blobs.check()
-        return "ok"
-    except StoreError as error:
-        return error.code
+@router.get("/healthz", summary="Whether this process lives")
+async def healthz() -> HealthAnswer:
+    """200 whenever this process lives; asks nothing of anybody. A supervisor restarts what does not answer here."""
+    return HealthAnswer(status="ok")
+
+
+@router.get(
+    "/readyz",
+    summary="Whether twins can answer",
+    responses={503: {"model": ReadyAnswer, "description": "Send nobody here yet, or any more"}},
+)
+def readyz(request: Request, services: ServicesDep) -> Response:
+    """200 when twins can answer: the base model is loaded and the stores they need answer; else 503. The body names each."""
+    stores = request.app.state.probes.states()
+    states = {**stores, "model": services.model_state}
+    away = [name for name, state in states.items() if state != OK]
+    if request.app.state.stop.begun:
+        status = "stopping"
+    elif any(name in NEEDED for name in away):
+        status = "not_ready"
+    else:
+        status = "degraded" if away else "ready"
+    answer = ReadyAnswer(status=status, model=states["model"], stores=stores)
+    return JSONResponse(answer.model_dump(), 200 if status in ("ready", "degraded") else 503)
+
+
+@router.get(
+    "/metrics", summary="Figures of this process", response_class=Response, responses={200: {"content": {CONTENT_TYPE: {}}}}
+)
+def metrics(request: Request) -> Response:
+    """Figures of this process in Prometheus' text form."""
+    return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE)

@@ -1,0 +1,1 @@
+"""The agent: one turn as a graph of the kernel's own steps."""

@@ -1,0 +1,1 @@
+"""OpenAI's wire format: its forms, its errors, and how its talks become turns of a twin."""

@@ -1,0 +1,127 @@
+"""A chat request as a turn of a twin, and its answer in OpenAI's form, whole or in chunks.
+
+Belongs here: the way there and back. What OpenAI has no place for stands under `twin`, which its clients pass over.
+Does not belong here: transport (`routes/openai_chat.py`) and the turn itself (`lpm_kernel/chat.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lpm_kernel.chat import Brought, begin_turn, stream_turn
+from lpm_kernel.errors import LlmError
+from lpm_kernel.reply import Reply
+from lpm_kernel.turn import Turn
+from twin_serving.deps import Services
+from twin_serving.openai_wire.conversation import latest, read_talk, session_of
+from twin_serving.openai_wire.decoding import AskedAnswerer, AskedLlm
+from twin_serving.openai_wire.schemas import ChatCompletionRequest, refuse_unsupported
+from twin_serving.schemas import turn_out
+
+
+@dataclass(slots=True)
+class WireTurn:
+    """A turn under way. The question is stored, and `pieces` are to be closed by whoever has this."""
+
+    model: str
+    reply: Reply
+    llm: AskedLlm
+    pieces: Iterator[str]
+    usage_asked: bool
+    created: int = field(default_factory=lambda: int(time.time()))
+    """Unix seconds."""
+
+    @property
+    def turn(self) -> Turn:
+        """As far as it has come: it may decline in the end, and who failed to answer is named in it."""
+        return self.reply.turn
+
+    @property
+    def completion_id(self) -> str:
+        return f"chatcmpl-{self.turn.answer_id}"
+
+    def twin(self) -> dict[str, Any]:
+        """Where the turn is stored and what it rests on."""
+        return turn_out(self.turn).model_dump(mode="json")
+
+    def usage(self, said: str) -> dict[str, int]:
+        """Tokens of the model's own tokenizer: of the prompt as it was rendered, notes and all, and of the answer."""
+        asked, answered = self.llm.prompt_tokens(self.turn.messages), self.llm.answer_tokens(said)
+        return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+
+    def head(self, kind: str) -> dict[str, Any]:
+        fingerprint = f"fp_{self.turn.release.gguf_sha256[:12]}"
+        return {
+            "id": self.completion_id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": fingerprint,
+        }
+
+
+def begin_wire_turn(
+    services: Services, request: ChatCompletionRequest, user_id: str, caller: str | None, session_id: str | None
+) -> WireTurn:
+    """Read the request, store the question, recall. `caller` is who asks; `session_id` is what they named, if anything.
+
+    Raises: RequestRefused, and as `begin_turn`.
+    """
+    refuse_unsupported(request)
+    talk = read_talk(request.messages)
+    longest = request.max_completion_tokens or request.max_tokens
+    llm = AskedLlm(services.llm, longest, request.stops())
+    brought = Brought(latest(talk.history, llm, services.stores.settings.serving.openai_history_messages), talk.instructions)
+    session_id = session_id or session_of(talk, user_id, caller, request.user)
+    stores = services.stores
+    if stores.answerer is not None:
+        stores = replace(stores, answerer=AskedAnswerer(stores.answerer, llm))
+    turn = begin_turn(stores, llm, user_id, talk.question, session_id, adapters=services.adapters, brought=brought)
+    reply = stream_turn(stores, llm, turn, services.adapters)
+    usage_asked = bool(request.stream_options and request.stream_options.include_usage)
+    return WireTurn(request.model, reply, llm, spoken(llm, reply, services.memory_worker.wake), usage_asked)
+
+
+def spoken(llm: AskedLlm, reply: Reply, ended: Callable[[], None]) -> Iterator[str]:
+    """What is sent: the answer, and nothing at all where it began with a stop sequence; `ended` is told when that is over."""
+    try:
+        yield from reply
+    except LlmError as error:
+        if error.code != "answer_empty" or not llm.stopped:
+            raise
+    finally:
+        reply.close()
+        ended()
+
+
+def whole_answer(turn: WireTurn) -> dict[str, Any]:
+    """Raises: as `stream_turn`."""
+    said = "".join(turn.pieces)
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": said, "refusal": None},
+        "logprobs": None,
+        "finish_reason": turn.llm.finish_reason(said),
+    }
+    return {**turn.head("chat.completion"), "choices": [choice], "usage": turn.usage(said), "twin": turn.twin()}
+
+
+def chunk(turn: WireTurn, delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    usage = {"usage": None} if turn.usage_asked else {}
+    return {**turn.head("chat.completion.chunk"), "choices": [choice], **usage, **more}
+
+
+def first_chunk(turn: WireTurn) -> dict[str, Any]:
+    return chunk(turn, {"role": "assistant", "content": "", "refusal": None}, twin=turn.twin())
+
+
+def last_chunks(turn: WireTurn, said: str) -> list[dict[str, Any]]:
+    """Why it ended, and, where that was asked for, what it took."""
+    ended = chunk(turn, {}, turn.llm.finish_reason(said), twin=turn.twin())
+    if not turn.usage_asked:
+        return [ended]
+    return [ended, {**turn.head("chat.completion.chunk"), "choices": [], "usage": turn.usage(said)}]

@@ -1,0 +1,94 @@
+"""`POST /v1/chat/completions`: a twin as OpenAI's clients ask a model, answered whole or as a stream.
+
+Belongs here: transport, and what becomes of a stream whose listener leaves or whose model fails.
+Does not belong here: the turn, and OpenAI's forms (`openai_wire/`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import anyio
+from anyio import to_thread
+from fastapi import APIRouter, Header
+from fastapi.responses import JSONResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from lpm_kernel.errors import TwinError
+from twin_serving.auth import PrincipalDep
+from twin_serving.deps import Services, ServicesDep
+from twin_serving.errors import UNFORESEEN, log, openai_error_body
+from twin_serving.openai_wire.conversation import SESSION_HEADER, named_session
+from twin_serving.openai_wire.errors import OpenAiRoute, wire_error
+from twin_serving.openai_wire.models import user_of
+from twin_serving.openai_wire.schemas import ChatCompletionRequest
+from twin_serving.openai_wire.turns import WireTurn, begin_wire_turn, chunk, first_chunk, last_chunks, whole_answer
+
+router = APIRouter(route_class=OpenAiRoute, tags=["OpenAI"])
+HEARTBEAT_S = 15
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(
+    request: ChatCompletionRequest,
+    services: ServicesDep,
+    principal: PrincipalDep,
+    session: Annotated[str | None, Header(alias=SESSION_HEADER)] = None,
+):
+    """The last message is the question, those before it are what the model sees as the talk, and system messages are what the
+    caller asks of the twin. The turn is stored in the session named by the header `X-Session-Id` or by `metadata.session_id`;
+    without either in one that follows from the first question.
+    """
+    user_id = user_of(request.model, principal)
+    named = named_session(session, request.metadata)
+    own_thread = anyio.CapacityLimiter(1)  # as of every turn: it may wait for the model for long
+    arguments = (services, request, user_id, principal.user_id, named)
+    if request.stream:
+        turn = await to_thread.run_sync(begin_wire_turn, *arguments, limiter=own_thread)
+        return EventSourceResponse(completion_events(turn), ping=HEARTBEAT_S)
+    return JSONResponse(await to_thread.run_sync(_answer, *arguments, limiter=own_thread))
+
+
+def _answer(
+    services: Services, request: ChatCompletionRequest, user_id: str, caller: str | None, session_id: str | None
+) -> dict[str, Any]:
+    return whole_answer(begin_wire_turn(services, request, user_id, caller, session_id))
+
+
+async def completion_events(turn: WireTurn) -> AsyncIterator[ServerSentEvent]:
+    """The chunks of one answer, then `[DONE]`; a failure is an event with an error, and nothing after it. When the listener
+    leaves, the pieces are closed, which keeps what was said so far."""
+    own_thread = anyio.CapacityLimiter(1)
+    try:
+        yield _event(first_chunk(turn))
+        said = ""
+        try:
+            while (piece := await to_thread.run_sync(next, turn.pieces, None, limiter=own_thread)) is not None:
+                said += piece
+                yield _event(chunk(turn, {"content": piece}))
+            for last in await to_thread.run_sync(last_chunks, turn, said, limiter=own_thread):
+                yield _event(last)
+        except TwinError as error:
+            yield _event(openai_error_body(*wire_error(error)))
+            return
+        except Exception as error:
+            # the status has been sent: without this event the stream would only break off
+            log.error("a stream of chunks failed", exc_info=error)
+            yield _event(openai_error_body(*UNFORESEEN, 500))
+            return
+        yield ServerSentEvent("[DONE]")
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(_close, turn, limiter=own_thread)
+
+
+def _event(content: object) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(content, ensure_ascii=False))
+
+
+def _close(turn: WireTurn) -> None:
+    close = getattr(turn.pieces, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,33 @@
+"""`GET` and `DELETE /twin/{user_id}`: how a twin stands, and its end.
+
+Belongs here: transport.
+Does not belong here: counting (`lpm_kernel/status.py`) and deleting (`lpm_kernel/erase.py`).
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from lpm_kernel.erase import delete_user
+from lpm_kernel.status import read_status
+from twin_serving.data_schemas import StatusAnswer, UserDeletionAnswer, status_out
+from twin_serving.deps import ServicesDep
+
+router = APIRouter()
+
+
+@router.get("/twin/{user_id}")
+def status(user_id: str, services: ServicesDep) -> StatusAnswer:
+    """Documents by status, what is still to be done of them, what failed for good, the release that serves, and counts."""
+    return status_out(read_status(services.stores, user_id))
+
+
+@router.delete("/twin/{user_id}")
+def delete(user_id: str, services: ServicesDep) -> UserDeletionAnswer:
+    """Remove the user from every store. Afterwards they are unknown, and an upload under this id begins anew.
+
+    Where a store fails, 503 `deletion_incomplete` names it; the others are empty by then, nobody is answered under this id
+    meanwhile, and the next call goes on.
+    """
+    done = delete_user(services.stores, user_id, services.adapters)
+    return UserDeletionAnswer(user_id=done.user_id, existed=done.existed, blobs=done.blobs, memories=done.memories)

@@ -1,0 +1,94 @@
+"""What the thread of a live turn does: run the agent, and tell the turn's listeners.
+
+Belongs here: from the kernel's records to the content of events, and what a failure says.
+Does not belong here: listeners (`live_turns.py`), the order of a turn (`agent/graph.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lpm_kernel.answering import may_step_down
+from lpm_kernel.errors import LlmError, TwinError
+from lpm_kernel.L2.away import AwayLlm
+from lpm_kernel.L2.prompt import declines
+from lpm_kernel.records import ChatMessage, is_text
+from lpm_kernel.stores.ballot_drafts import KeptDraft, list_drafts
+from lpm_kernel.stores.conversations import find_message
+from lpm_kernel.stores.llm import Llm
+from lpm_kernel.stores.open import Stores
+from twin_serving.agent.graph import Work, run_turn
+from twin_serving.deps import Services
+from twin_serving.engine.listener import listened_to
+from twin_serving.errors import log, problem_of
+from twin_serving.live_turns import LiveTurn
+from twin_serving.schemas import DoneOut, draft_out, place_out, turn_out
+
+
+def hold_turn(services: Services, question: str, session_id: str | None, asker: str | None, live: LiveTurn) -> None:
+    """One turn from its question to its last word; whatever happens, `live` comes to an end."""
+    try:
+        with listened_to(live.is_left):
+            reply = run_turn(
+                Work(
+                    services.stores,
+                    _engine(services),
+                    services.adapters,
+                    live.user_id,
+                    question,
+                    session_id,
+                    asker,
+                    live.message_id,
+                    begun=lambda turn: live.start(turn_out(turn).model_dump(mode="json")),
+                    say=live.say,
+                    is_left=live.is_left,
+                )
+            )
+        if reply.message is None:
+            raise LlmError("turn_left", "the answer was given up before its first word")
+        live.end(done_content(reply.message, reply.drafts), reply)
+        services.memory_worker.wake()
+    except TwinError as error:
+        live.fail(error, problem_of(error))
+    except Exception as error:
+        # the status may have been sent: without this event the stream would only break off
+        log.error("a turn failed", exc_info=error)
+        live.fail(error, problem_of(error))
+
+
+def _engine(services: Services) -> Llm:
+    """One that cannot be opened is a reason to go on without it, as one that fails later is; one that is only not there yet
+    is none, unless another model answers first."""
+    try:
+        return services.llm
+    except LlmError as error:
+        if services.stores.answerer is None and not may_step_down(error):
+            raise
+        log.warning("the engine cannot be opened: %s", error)
+        return AwayLlm(error, services.stores.settings.models.context_tokens)
+
+
+def done_content(message: ChatMessage, drafts: Sequence[KeptDraft]) -> dict[str, Any]:
+    """The same from a turn that ends now and from one that was stored long ago."""
+    return DoneOut(
+        answer=message.content,
+        message_id=message.message_id,
+        session_id=message.session_id,
+        answerable=not declines(message.content),
+        cut_off=message.cut_off,
+        degraded=list(message.degraded),
+        citations=[place_out(place) for place in message.citations],
+        ballot_drafts=[draft_out(draft) for draft in drafts],
+    ).model_dump(mode="json")
+
+
+def stored_answer(stores: Stores, user_id: str, message_id: str) -> tuple[ChatMessage, list[KeptDraft]] | None:
+    """An answer of the twin with its drafts; None for another message, another user's, and an id that no message has."""
+    if not is_text(message_id):
+        return None
+    with stores.tables.transaction(user_id) as connection:
+        message = find_message(connection, user_id, message_id)
+        if message is None or message.sender != "twin":
+            return None
+        return message, list_drafts(connection, user_id, message_id)
