@@ -17,8 +17,8 @@ import click
 from lpm_kernel.errors import TwinError
 from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.addresses import twin_home
+from twin_assets import cli_data, cli_releases
 from twin_assets.cli_home import with_engines, with_home
-from twin_assets.cli_releases import COMMANDS
 
 COLOURS = {"ok": "green", "running": "green", "warn": "yellow", "fail": "red", "fatal": "red", "silent": "red"}
 
@@ -164,25 +164,28 @@ def documents(settings: Settings, home: Path, user_id: str, refused: bool, disca
 @with_engines
 def ask(settings: Settings, home: Path, user_id: str, question: str, session: str | None) -> None:
     """Ask a twin a question; its answer comes with citations."""
-    from lpm_kernel.chat import begin_turn, settle, stream_turn
+    from lpm_kernel.chat import begin_turn, stream_turn
     from lpm_kernel.L2.engine import adapter_folder, open_llm
+    from lpm_kernel.recall.memory_queue import write_memories_of
     from lpm_kernel.recall.plan import source_of
     from lpm_kernel.stores.open import open_stores
 
     stores = open_stores(settings)
     llm = open_llm(settings, lambda share, words: None)
     try:
-        turn = begin_turn(stores, llm, user_id, question, session)
-        said = ""
-        for piece in stream_turn(stores, llm, turn, adapter_folder()):
-            said += piece
+        turn = begin_turn(stores, llm, user_id, question, session, adapters=adapter_folder())
+        reply = stream_turn(stores, llm, turn, adapter_folder())
+        for piece in reply:
             click.echo(piece, nl=False)
         click.echo()
-        for line in turn.lines if settle(turn, said).answerable else ():
+        for line in reply.turn.lines if reply.turn.answerable else ():
             click.secho(f"  {source_of(line)}  {line.score:.2f}", dim=True)
-        if turn.degraded:
-            click.secho(f"  without {', '.join(turn.degraded)}: their store did not answer", dim=True)
-        click.secho(f"  session {turn.session_id}", dim=True)
+        if reply.turn.degraded:
+            click.secho(f"  without {', '.join(reply.turn.degraded)}: they did not answer", dim=True)
+        for kept in reply.drafts:
+            click.secho(f"  a draft, not cast: {kept.draft.choice} on {kept.draft.proposal}", dim=True)
+        click.secho(f"  session {reply.turn.session_id}", dim=True)
+        write_memories_of(stores, user_id)  # nobody else may be there to do it
     finally:
         llm.close()
         stores.close()
@@ -283,13 +286,13 @@ def execute(settings: Settings, home: Path, command: tuple[str, ...]) -> None:
         raise click.ClickException(f"cannot run {command[0]}: {error.strerror}") from error
 
 
-for command in COMMANDS:
+for command in (*cli_releases.COMMANDS, *cli_data.COMMANDS):
     cli.add_command(command)
 
 
 def addresses_of(settings: Settings) -> str:
     serving = settings.serving
-    return f"Dagster UI  http://{serving.host}:{serving.ui_port}\nAPI         http://{serving.host}:{serving.api_port}/docs"
+    return f"Dagster UI  http://{serving.ui_host}:{serving.ui_port}\nAPI         http://{serving.host}:{serving.api_port}/docs"
 
 
 def _end_in_order_when_told() -> None:

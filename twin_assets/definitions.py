@@ -12,10 +12,11 @@ from lpm_kernel.settings import Settings, load_settings
 from twin_assets import checks
 from twin_assets.assets import base, l0_memory, l1_graph, l1_memories, l1_mind, l2_evaluation, l2_model, l2_preferences, release
 from twin_assets.dead_letters import build_failed_runs_sensor
+from twin_assets.deletions import build_deletions_sensor
 from twin_assets.io_managers import JsonIOManager, JsonlIOManager, ParquetIOManager
 from twin_assets.jobs import base_job, skill_job, training_job, twin_job
 from twin_assets.resources import s3_resource, stores_resource
-from twin_assets.schedules import nightly_purge, purge_memories_job
+from twin_assets.schedules import nightly_purge, purge_memories_job, session_summaries, session_summaries_job
 from twin_assets.sensors import build_catch_up_sensor, build_users_sensor
 
 
@@ -27,12 +28,13 @@ def build_defs(settings: Settings) -> dg.Definitions:
             [l0_memory, l1_mind, l1_memories, l2_model, l2_preferences, l2_evaluation, base, release, l1_graph]
         ),
         asset_checks=dg.load_asset_checks_from_modules([checks]),
-        jobs=[twin_job, training_job, base_job, skill_job, purge_memories_job],
-        schedules=[nightly_purge],
+        jobs=[twin_job, training_job, base_job, skill_job, purge_memories_job, session_summaries_job],
+        schedules=[nightly_purge, session_summaries],
         sensors=[
             build_users_sensor(settings),
             build_catch_up_sensor(settings),
             build_failed_runs_sensor(settings),
+            build_deletions_sensor(settings),
             dg.AutomationConditionSensorDefinition(
                 "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.RUNNING
             ),

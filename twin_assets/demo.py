@@ -112,7 +112,7 @@ def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
         say(f"\n{running_still} still run; `make down` stops them. They ran before, and hold these very results:")
     else:
         say("\nNothing was left running. `make up` starts the Dagster UI and the API over these very results:")
-    say(f"  Dagster UI  http://{serving.host}:{serving.ui_port}   API  http://{serving.host}:{serving.api_port}/docs")
+    say(f"  Dagster UI  http://{serving.ui_host}:{serving.ui_port}   API  http://{serving.host}:{serving.api_port}/docs")
     say(f'  then: .venv/bin/twin ask {user_id} "What is your cat called?"    and `make down` to stop')
     return passed
 

@@ -100,10 +100,12 @@ def service_programs(home: Path, settings: Settings, environment: Mapping[str, s
     """
     binaries = Path(sys.executable).parent
     serving = settings.serving
-    ui, api = f"http://{serving.host}:{serving.ui_port}", f"http://{serving.host}:{serving.api_port}"
+    ui, api = f"http://{serving.ui_host}:{serving.ui_port}", f"http://{serving.host}:{serving.api_port}"
     version_hash = hashlib.sha256(settings.model_dump_json().encode() + _source_bytes()).hexdigest()[:16]
 
-    def program(name: str, command: tuple[str, ...], port_setting: str | None, port: int | None, ready_url: str) -> Program:
+    def program(
+        name: str, command: tuple[str, ...], port_setting: str | None, port: int | None, ready_url: str, stop_wait_s: int = 10
+    ) -> Program:
         return Program(
             name=name,
             command=command,
@@ -111,6 +113,7 @@ def service_programs(home: Path, settings: Settings, environment: Mapping[str, s
             environment={**environment, "TWIN_VERSION_HASH": version_hash},
             port=port,
             port_setting=port_setting,
+            stop_wait_s=stop_wait_s,
             stop_group=True,
             ready=(lambda: _answers(ready_url)) if ready_url else None,
             ready_timeout_s=180.0,
@@ -120,20 +123,20 @@ def service_programs(home: Path, settings: Settings, environment: Mapping[str, s
         program(DAEMON, (str(binaries / "dagster-daemon"), "run", "-m", CODE_LOCATION), None, None, ""),
         program(
             "dagster-ui",
-            (str(binaries / "dagster-webserver"), "-m", CODE_LOCATION, "-h", serving.host, "-p", str(serving.ui_port)),
+            (str(binaries / "dagster-webserver"), "-m", CODE_LOCATION, "-h", serving.ui_host, "-p", str(serving.ui_port)),
             "serving.ui_port",
             serving.ui_port,
             f"{ui}/server_info",
         ),
         program(
             "api",
-            (
-                *(sys.executable, "-m", "uvicorn", "twin_serving.app:create_app", "--factory"),
-                *("--host", serving.host, "--port", str(serving.api_port)),
-            ),
+            (sys.executable, "-m", "twin_serving", "--host", serving.host, "--port", str(serving.api_port)),
             "serving.api_port",
             serving.api_port,
-            f"{api}/healthz",
+            # with its model: who is told that it runs may ask the first question
+            f"{api}/readyz",
+            # longer than the API itself takes for the answers that are under way
+            round(serving.stop_grace_s) + 10,
         ),
     ]
 

@@ -1,0 +1,98 @@
+"""Users who were deleted: finishing what broke off, and what Dagster itself remembers of them.
+
+Belongs here: the sensor, the pure decision under it, and settling one deletion.
+Does not belong here: emptying the stores (`lpm_kernel/erase.py`).
+
+Dagster keeps a partition a user and, with each run, samples of what the stages made: a person's words. A run's record and its
+events go with the user; one that is still under way ends by itself, since its user is unknown, and goes at a later tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from lpm_kernel.erase import delete_user, sweep_after_deletion
+from lpm_kernel.errors import TwinError
+from lpm_kernel.L2.engine import adapter_folder
+from lpm_kernel.settings import Settings
+from lpm_kernel.stores.deletions import UserDeletion, drop_deletion, list_deletions
+from lpm_kernel.stores.open import Stores
+from twin_assets.partitions import PARTITION_TAG, users
+from twin_assets.resources import StoresResource
+
+BROKE_OFF_AFTER = timedelta(minutes=2)
+"""Nobody waits so long for an answer: whoever began that deletion has gone."""
+AT_ONCE = 20
+"""Deletions of one tick: a sensor that takes a minute is stopped."""
+RUNS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionWork:
+    """Whose deletion to go on with, and whose to settle."""
+
+    resume: tuple[str, ...]
+    settle: tuple[UserDeletion, ...]
+
+
+def decide_deletions(deletions: Sequence[UserDeletion], now: datetime) -> DeletionWork:
+    """The oldest first. One that began a moment ago is perhaps being done by whoever was asked."""
+    resume = [item.user_id for item in deletions if item.done_at is None and now - item.begun_at >= BROKE_OFF_AFTER]
+    settle = [item for item in deletions if item.done_at is not None]
+    return DeletionWork(tuple(resume[:AT_ONCE]), tuple(settle[:AT_ONCE]))
+
+
+def settle_deletion(instance: dg.DagsterInstance, stores: Stores, deletion: UserDeletion, adapters: Path) -> bool:
+    """Forget the runs and the partition of somebody who is gone, and what such a run may have left in the stores; False while a
+    run of theirs is under way. Of an id that is in use again the partition stays, and the runs since. Idempotent."""
+    assert deletion.done_at is not None
+    user_id, over = deletion.user_id, True
+    before = dg.RunsFilter(tags={PARTITION_TAG: user_id}, created_before=deletion.done_at)
+    for record in instance.get_run_records(before, limit=RUNS_AT_ONCE):
+        if record.dagster_run.is_finished:
+            instance.delete_run(record.dagster_run.run_id)
+        else:
+            over = False
+    if not over or instance.get_runs_count(before):
+        return False
+    if sweep_after_deletion(stores, user_id, adapters):
+        instance.delete_dynamic_partition(users.name or "", user_id)
+    with stores.tables.transaction(user_id) as connection:
+        drop_deletion(connection, user_id, deletion.done_at)
+    return True
+
+
+def build_deletions_sensor(settings: Settings, adapters: Callable[[], Path] = adapter_folder) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="deletions_sensor",
+        minimum_interval_seconds=settings.automation.users_sensor_interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def deletions_sensor(context: dg.SensorEvaluationContext, stores: StoresResource) -> dg.SkipReason:
+        """Deletions of users: one that broke off is gone on with; of one that is done the runs and the partition go as well."""
+        try:
+            with stores.stores.tables.operator_transaction() as connection:
+                work = decide_deletions(list_deletions(connection), datetime.now(UTC))
+        except TwinError as error:
+            return dg.SkipReason(f"the table of deletions cannot be read: {error}")
+        told: list[str] = []
+        for user_id in work.resume:
+            told.append(_try(lambda user_id=user_id: delete_user(stores.stores, user_id, adapters()), "gone on with"))
+        for item in work.settle:
+            told.append(_try(lambda item=item: settle_deletion(context.instance, stores.stores, item, adapters()), "settled"))
+        return dg.SkipReason("; ".join(told) or "nobody is being deleted")
+
+    return deletions_sensor
+
+
+def _try(step: Callable[[], object], done: str) -> str:
+    """One that fails keeps no other waiting; the next tick tries it again."""
+    try:
+        return done if step() is not False else "a run is still under way"
+    except TwinError as error:
+        return str(error)
