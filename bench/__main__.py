@@ -9,20 +9,25 @@ import sys
 from bench import (
     backfill,
     choose_recall,
+    cold_start,
     documents,
     engine,
     evaluation,
     graph,
     locomo,
     memories,
+    outage,
     preferences,
     prefeval,
     recall,
     recall_latency,
+    serve,
     training,
     training_bundle,
+    voice_rules,
 )
 from bench.engines import on_engines
+from bench.load import run as load
 from lpm_kernel.stores.open import Stores
 
 SECTIONS = {
@@ -35,6 +40,7 @@ SECTIONS = {
     "documents": documents.run,
     "graph": graph.run,
     "engine": engine.run,
+    "cold_start": cold_start.run,
     "training": training.run,
     "evaluation": evaluation.run,
 }
@@ -44,8 +50,12 @@ ON_DEMAND = {
     "choose_recall": choose_recall.run,
     "training_curve": training_bundle.run,
     "backfill": backfill.run,
+    "voice_rules": voice_rules.run,
+    "load": load.run,
+    "outage": outage.run,
+    "serve": serve.run,
 }
-"""Not part of `make bench`: what they print fits a setting, or takes hours."""
+"""Not part of `make bench`: what they print fits a setting, takes hours, or kills engines."""
 
 
 def main() -> None:

@@ -42,6 +42,9 @@ class PhraseEmbedder:
             row /= np.linalg.norm(row)
         return vectors
 
+    def tokens_read(self, texts: Sequence[str]) -> list[int]:
+        return self._embedder.tokens_read(texts)
+
 
 def make_facts(rnd: random.Random, user_id: str = USER) -> list[Fact]:
     facts: list[Fact] = []

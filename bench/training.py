@@ -19,10 +19,10 @@ from typing import Any
 
 from bench.curve_model import Loss, encode_any, load_base, measure_loss
 from bench.engines import on_engines
+from bench.peer_packages import TRL, trl_folder
 from bench.people import silent
 from bench.training_bundle import bundle_person
 from bench.training_curve import Share, prompt_of, row_of, wilson
-from bench.trl_package import TRL, trl_folder
 from lpm_kernel.artefacts import encode_records
 from lpm_kernel.L2.adapter_files import file_sha256
 from lpm_kernel.L2.base_model import BaseModel, prepare_base

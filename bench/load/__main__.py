@@ -1,0 +1,16 @@
+"""`python -m bench.load --seconds 120`, or `--quick` with a fifth of the people for a first look."""
+
+from __future__ import annotations
+
+import argparse
+
+from bench.engines import on_engines
+from bench.load.run import SECONDS, run
+from bench.machine import name_machine
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--seconds", type=int, default=SECONDS)
+parser.add_argument("--quick", action="store_true")
+chosen = parser.parse_args()
+print(name_machine())
+on_engines(lambda stores: print("  goals met" if run(stores, seconds=chosen.seconds, quick=chosen.quick) else "  goals missed"))
