@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -81,9 +81,10 @@ class MemoryGraph:
         at: datetime,
         k: int,
         keyword_weight: float,
+        allowed: Callable[[Fact], bool] | None = None,
     ) -> list[FactHit]:
         rows = []
-        facts = self.list_facts(user_id)
+        facts = [fact for fact in self.list_facts(user_id) if allowed is None or allowed(fact)]
         spread = Counter(word for fact in facts for word in set(words_of(fact.text)))
         for fact in facts:
             if in_utc(since) <= fact.valid_at <= in_utc(at) and (fact.invalid_at is None or fact.invalid_at > at):
@@ -93,6 +94,9 @@ class MemoryGraph:
                 rows.append({"uuid": fact_id(fact), "fact": fact, "cosine": cosine, "words": words})
         ranked = fuse(rows, rows, keyword_weight)[:k]
         return [FactHit(hit.row["fact"], hit.score, hit.cosine) for hit in ranked]
+
+    def check(self) -> None:
+        pass
 
     def count(self, user_id: str) -> GraphCount:
         return GraphCount(len(self._entities.get(user_id, ())), len(self._facts.get(user_id, ())))

@@ -22,6 +22,7 @@ import numpy as np
 from lpm_kernel.errors import LlmError, NerError, StoreError, UserInputError
 from lpm_kernel.L2.prompt import render_chatml
 from lpm_kernel.records import Citation, Message
+from lpm_kernel.stores.blobs import DirectUpload
 from lpm_kernel.stores.llm import AdapterFile
 from lpm_kernel.stores.ner import Reading, exact_spans
 from lpm_kernel.stores.ner_rules import Found
@@ -59,6 +60,9 @@ class FakeEmbedder:
             row /= np.linalg.norm(row)
         return vectors
 
+    def tokens_read(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
 
 class MemoryBlobs:
     """Blobs in a dict."""
@@ -89,6 +93,12 @@ class MemoryBlobs:
 
     def exists(self, key: str) -> bool:
         return key in self.objects
+
+    def size(self, key: str) -> int:
+        return len(self.get(key))
+
+    def sign_upload(self, key: str, max_bytes: int, valid_s: int) -> DirectUpload:
+        raise StoreError("direct_upload_unknown", "this store has no door of its own", retryable=False)
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         yield from sorted(key for key in self.objects if key.startswith(prefix))
@@ -138,6 +148,10 @@ class MemoryVectors:
                     del held[sign]
             return count - self.count(user_id)
 
+    def delete_user(self, user_id: str) -> None:
+        with self._lock:
+            self._entries.pop(user_id, None)
+
     def search(
         self,
         user_id: str,
@@ -149,9 +163,11 @@ class MemoryVectors:
         k: int,
         keyword_weight: float,
         neighbour_weight: float,
+        withheld: Collection[str] = (),
     ) -> list[Hit]:
         held = self._entries.get(user_id, {}).get(generation, {}).values()
-        entries = sorted((e for e, f in held if f == fingerprint), key=lambda entry: entry.chunk.chunk_id)
+        shown = (e for e, f in held if f == fingerprint and e.chunk.document_sha256 not in withheld)
+        entries = sorted(shown, key=lambda entry: entry.chunk.chunk_id)
         if not entries:
             return []
         cosines = [float(entry.vector @ vector / np.linalg.norm(entry.vector) / np.linalg.norm(vector)) for entry in entries]

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from lpm_kernel.errors import StoreError
+from lpm_kernel.stores.blobs import DirectUpload
 
 PART = ".part-"
 
@@ -48,6 +49,12 @@ class FolderBlobs:
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
+
+    def size(self, key: str) -> int:
+        return len(self.get(key))
+
+    def sign_upload(self, key: str, max_bytes: int, valid_s: int) -> DirectUpload:
+        raise StoreError("direct_upload_unknown", "this store has no door of its own", retryable=False)
 
     def list_keys(self, prefix: str) -> Iterator[str]:
         keys = (unquote(path.name) for path in self._folder.iterdir() if not path.name.startswith(PART))

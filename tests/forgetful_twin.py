@@ -69,8 +69,8 @@ class Twin:
         for document in documents:
             self._remember(document)
         lora, gguf = sha256_hex(b"lora %d" % self.number), sha256_hex(b"gguf %d" % self.number)
-        for key in (lora_key(user_id, lora), lora_config_key(user_id, lora)):
-            self.own.put(key, b"weights")
+        self.own.put(lora_key(user_id, lora), b"lora %d" % self.number)
+        self.own.put(lora_config_key(user_id, lora), b"{}")
         self.own.put(gguf_key(user_id, gguf), b"gguf %d" % self.number)
         adapter = Adapter(lora, lora_key(user_id, lora), lora_config_key(user_id, lora), 1, "b", "r", 4, 8, (), 1, 7, (), 1, 1)
         self.own.put(lora_recipe_key(user_id, f"of-{self.number}"), encode_record(adapter))

@@ -1,8 +1,9 @@
 """A stand-in for Modal's control plane on loopback: Modal's own client speaks to it over gRPC.
 
-Real: the client, its wire format, retries and errors; the functions, which run in threads of this process. Not real:
-containers, images, GPUs, volumes and secrets (their declarations are kept and compared, nothing is built), tries after a
-crash, and a container's end when its call is cancelled: its thread goes on unheard.
+Real: the client, its wire format, retries and errors; functions, generators and methods of a class, which run in threads of
+this process. Not real: containers and how they scale, images, GPUs, volumes and secrets (their declarations are kept and
+compared, nothing is built), a class's enter and exit, tries after a crash, and a container's end when its call is cancelled:
+its thread goes on unheard.
 
 Belongs here: the answers to what deploying, calling, polling, cancelling and queues ask for.
 Does not belong here: what the tests expect.
@@ -11,10 +12,12 @@ Does not belong here: what the tests expect.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from google.protobuf.empty_pb2 import Empty
@@ -45,6 +48,9 @@ def _handler(server: ModalServer, name: str) -> Callable[..., Any]:
             await asyncio.sleep(0.02)
         if faults := server.faults[name]:
             raise faults.pop(0)
+        if name == "FunctionCallGetDataOut":
+            await server.send_pieces(request, stream)
+            return
         if respond is None:
             raise GRPCError(Status.UNIMPLEMENTED, f"the stand-in does not know {name}")
         await stream.send_message(respond(request))
@@ -52,8 +58,16 @@ def _handler(server: ModalServer, name: str) -> Callable[..., Any]:
     return answer
 
 
-def _handle(function: str) -> api.FunctionHandleMetadata:
-    return api.FunctionHandleMetadata(function_name=function, function_type=api.Function.FUNCTION_TYPE_FUNCTION)
+def _handle(function: str, methods: Mapping[str, api.MethodDefinition] | None = None) -> api.FunctionHandleMetadata:
+    of_methods = {
+        name: api.FunctionHandleMetadata(
+            function_name=method.function_name, function_type=method.function_type, is_method=True, use_method_name=name
+        )
+        for name, method in (methods or {}).items()
+    }
+    return api.FunctionHandleMetadata(
+        function_name=function, function_type=api.Function.FUNCTION_TYPE_FUNCTION, method_handle_metadata=of_methods
+    )
 
 
 def _data(function: api.Function) -> api.FunctionData:
@@ -62,7 +76,16 @@ def _data(function: api.Function) -> api.FunctionData:
 
 def _run(call: Call, body: Callable[..., Any]) -> None:
     try:
-        call.finish(body(*call.arguments))
+        given = body(*call.arguments)
+        if inspect.isgenerator(given):
+            with contextlib.closing(given):
+                for piece in given:
+                    if call.cancelled is not None:
+                        return
+                    call.pieces.append(piece)
+            call.finish_generator()
+        else:
+            call.finish(given)
     except Exception as error:
         call.fail(error)
 
@@ -78,6 +101,14 @@ class Call:
         """Whether its containers were to end too."""
         self.output: api.FunctionGetOutputsItem | None = None
         self.polls = 0
+        self.pieces: list[Any] = []
+        """Of a generator, so far."""
+
+    def finish_generator(self) -> None:
+        done = api.GeneratorDone(items_total=len(self.pieces)).SerializeToString()
+        result = api.GenericResult(status=api.GenericResult.GENERIC_STATUS_SUCCESS, data=done)
+        if self.cancelled is None:
+            self.output = api.FunctionGetOutputsItem(result=result, data_format=api.DATA_FORMAT_GENERATOR_DONE, idx=0)
 
     def finish(self, value: Any) -> None:
         import cloudpickle
@@ -119,6 +150,18 @@ class ModalServer:
         if body is not None:
             self._bodies[function] = body
 
+    def serve_class(self, app: str, name: str, methods: Mapping[str, Callable[..., Any]]) -> None:
+        """A deployed class whose one instance has these methods; a generator among them gives its pieces as it makes them."""
+        service = f"{name}.*"
+        self.apps[app].add(service)
+        for method, body in methods.items():
+            streams = inspect.isgeneratorfunction(body) or method == "stream"
+            kind = api.Function.FUNCTION_TYPE_GENERATOR if streams else api.Function.FUNCTION_TYPE_FUNCTION
+            known = self.definitions.setdefault(service, api.Function(function_name=service))
+            definition = api.MethodDefinition(function_name=f"{name}.{method}", function_type=kind)
+            known.method_definitions[method].CopyFrom(definition)
+            self._bodies[f"{name}.{method}"] = body
+
     def put(self, queue: str, partition: str, item: Any) -> None:
         """As a container puts it, without its client."""
         import cloudpickle
@@ -134,15 +177,38 @@ class ModalServer:
         return api.FunctionGetResponse(
             function_id=f"fu-{request.object_tag}",
             function=_data(function),
-            handle_metadata=_handle(request.object_tag),
+            handle_metadata=_handle(request.object_tag, function.method_definitions),
         )
+
+    def class_get(self, request: api.ClassGetRequest) -> api.ClassGetResponse:
+        if f"{request.object_tag}.*" not in self.apps[request.app_name]:
+            raise GRPCError(Status.NOT_FOUND, f"{request.app_name} has no {request.object_tag}")
+        return api.ClassGetResponse(class_id=f"cs-{request.object_tag}")
+
+    def class_create(self, request: api.ClassCreateRequest) -> api.ClassCreateResponse:
+        return api.ClassCreateResponse(class_id="cs-1")
+
+    async def send_pieces(self, request: api.FunctionCallGetDataRequest, stream: Any) -> None:
+        """What a generator has given, as it gives it; the client goes away when it has all."""
+        import cloudpickle
+
+        call, sent = self._call(request.function_call_id), int(request.last_index)
+        while call.cancelled is None:
+            for number, piece in enumerate(call.pieces[sent:], sent + 1):
+                chunk = api.DataChunk(data_format=api.DATA_FORMAT_PICKLE, data=cloudpickle.dumps(piece), index=number)
+                await stream.send_message(chunk)
+                sent = number
+            await asyncio.sleep(0.002)
 
     def function_map(self, request: api.FunctionMapRequest) -> api.FunctionMapResponse:
         import cloudpickle
 
         (item,) = request.pipelined_inputs
         arguments, _ = cloudpickle.loads(item.input.args)
-        call = Call(f"fc-{len(self.calls)}", request.function_id.removeprefix("fu-"), arguments)
+        function = request.function_id.removeprefix("fu-")
+        if item.input.method_name:
+            function = function.removesuffix("*") + item.input.method_name
+        call = Call(f"fc-{len(self.calls)}", function, arguments)
         self.calls.append(call)
         if body := self._bodies.get(call.function):
             threading.Thread(target=_run, args=(call, body), daemon=True).start()
@@ -224,14 +290,14 @@ class ModalServer:
         return api.VolumeGetOrCreateResponse(volume_id=f"vo-{request.deployment_name}", metadata=metadata)
 
     def function_precreate(self, request: api.FunctionPrecreateRequest) -> api.FunctionPrecreateResponse:
-        metadata = _handle(request.function_name)
+        metadata = _handle(request.function_name, request.method_definitions)
         return api.FunctionPrecreateResponse(function_id=f"fu-{request.function_name}", handle_metadata=metadata)
 
     def function_create(self, request: api.FunctionCreateRequest) -> api.FunctionCreateResponse:
         function = request.function
         self.definitions[function.function_name] = function
         self.apps[request.app_id.removeprefix("ap-")].add(function.function_name)
-        metadata = _handle(function.function_name)
+        metadata = _handle(function.function_name, function.method_definitions)
         return api.FunctionCreateResponse(
             function_id=f"fu-{function.function_name}",
             function=function,

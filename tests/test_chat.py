@@ -13,6 +13,7 @@ from lpm_kernel.chat import MAX_QUESTION_CHARACTERS, answer, begin_turn, stream_
 from lpm_kernel.errors import LlmError, UserInputError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.L2.prompt import DECLINE
+from lpm_kernel.recall.memory_queue import write_memories_of
 from lpm_kernel.records import User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.conversations import last_messages
@@ -103,7 +104,7 @@ def messages_of(stores: Stores, user_id: str) -> int:
 
 
 def test_the_question_is_stored_before_it_is_answered(stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path) -> None:
-    llm.answers.append(LlmError("decode_failed", "the model stopped"))
+    llm.answers.append(LlmError("engine_busy", "too many ask"))
     turn = begin_turn(stores, llm, twin, " What is your cat called? ", "s")
     assert said(stores, twin, "s") == [("user", "What is your cat called?")]
     with pytest.raises(LlmError):
@@ -172,6 +173,8 @@ def test_what_a_person_says_becomes_a_memory_and_what_the_twin_says_never(
     said = ["I moved to Porto in May.", "You sail every Sunday.", OLD]
     for question in said:
         answer(stores, llm, twin, question, tmp_path, "s")
+    assert stores.memories.current(twin, as_of=datetime.now(UTC)) == [], "an answer does not wait for it"
+    assert write_memories_of(stores, twin) == 3
     held = stores.memories.current(twin, as_of=datetime.now(UTC))
     assert [(memory.text, memory.kind, memory.turn) for memory in held] == [("I moved to Porto in May.", "turn", 1)]
 
@@ -182,7 +185,7 @@ def test_a_memory_store_that_fails_keeps_nobody_from_an_answer(
     gone = Mem0Memories(stores.tables.engine.url.set(host="127.0.0.1", port=free_port), stores.embedder, RANKING)
     llm.answers.append("Pilchard.")
     turn = begin_turn(replace(stores, memories=gone), llm, twin, "What is your cat called?", "s")
-    assert turn.remembered is None
+    assert set(turn.degraded) == {"memories", "preferences"}
     assert "tables_unavailable" in caplog.text
     assert "cat" not in caplog.text.replace(twin, "")
     assert "".join(stream_turn(stores, llm, turn, tmp_path)) == "Pilchard."
@@ -195,6 +198,7 @@ def test_preferences_that_a_person_tells_become_memories_of_their_own(
     llm.answers.extend(["Noted.", "Noted."])
     answer(stores, llm, twin, "I never eat meat, it makes me ill.", tmp_path, "s")
     answer(stores, llm, twin, "The tram was late today.", tmp_path, "s")
+    write_memories_of(stores, twin)
     held = stores.memories.current(twin, as_of=datetime.now(UTC), kinds=["preference"])
     assert [(memory.text, memory.source, memory.expiration_date) for memory in held] == [
         ("I never eat meat, it makes me ill.", "chat", None)
@@ -228,5 +232,6 @@ def test_an_echo_of_the_twin_is_no_preference_of_the_person(stores: Stores, twin
     llm.answers.extend(["I love sailing on Sundays.", "Indeed.", "Indeed."])
     for words in ("Tell me something.", "I love sailing on Sundays.", "I love baking bread."):
         answer(stores, llm, twin, words, tmp_path, "s")
+    write_memories_of(stores, twin)
     held = stores.memories.current(twin, as_of=datetime.now(UTC), kinds=["preference"])
     assert [memory.text for memory in held] == ["I love baking bread."]

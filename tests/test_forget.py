@@ -24,6 +24,7 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import served_model
 from tests.fakes import no_progress
 from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, FAILED, NOWHERE, Twin, UnreachableVectors
+from tests.samples import NOON
 
 
 @pytest.fixture
@@ -242,3 +243,12 @@ def test_nobody_elses_document_of_the_same_bytes_is_touched(twin: Twin, new_user
     other.build()
     twin.delete("cats.md")
     assert other.traces(sha256_hex(CAT.encode())) == EVERYWHERE
+
+
+def test_the_old_words_of_a_corrected_memory_go_with_their_document_and_the_persons_own_stay(twin: Twin) -> None:
+    """What was superseded is found by no search, and was therefore left behind."""
+    memories, user_id = twin.stores.memories, twin.user_id
+    old = next(memory for memory in memories.every(user_id) if memory.text == "I like cats.md")
+    memories.correct(user_id, old.memory_id, "I like dogs", by="ada", at=NOON)
+    twin.delete("cats.md")
+    assert [memory.text for memory in memories.every(user_id)] == ["I like boat.txt", "I like dogs"]

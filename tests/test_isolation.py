@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from lpm_kernel.artefacts import decode_records, encode_records, read_previous
+from lpm_kernel.dao.ballot_draft import BallotDraft
 from lpm_kernel.errors import RetrievalError, StoreError, UserInputError
 from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.intake import receive_document
@@ -20,16 +21,21 @@ from lpm_kernel.L2.golden import load_golden
 from lpm_kernel.layout import asset_key, gguf_key, golden_key, lora_key, tenant_prefix
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Chunk, Evidence, User
+from lpm_kernel.stores.ballot_drafts import keep_drafts, list_drafts
 from lpm_kernel.stores.blobs import TenantBlobs
-from lpm_kernel.stores.conversations import append_message, last_messages
+from lpm_kernel.stores.calibration import list_pairs, put_pairs
+from lpm_kernel.stores.conversations import append_message, find_message, last_messages, list_messages, list_sessions
 from lpm_kernel.stores.dead_letters import put_dead_letter
+from lpm_kernel.stores.deletions import begin_deletion, end_deletion, find_deletion
 from lpm_kernel.stores.documents import list_documents, list_waiting, pending_change, put_document
 from lpm_kernel.stores.feedback import keep_feedback, list_rated
+from lpm_kernel.stores.memory_writes import list_memory_writes, put_memory_write
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, promote_release
+from lpm_kernel.stores.session_summaries import mark_summed
 from lpm_kernel.stores.users import add_user, find_user
 from tests.fakes import no_progress
-from tests.samples import NOON, make_document, make_letter, make_memory_of, make_message, make_release
+from tests.samples import NOON, make_document, make_letter, make_memory_of, make_message, make_pair, make_release
 
 ONE, TWO = "isolation-one", "isolation-two"
 SECRET = "Pilchard"
@@ -68,11 +74,17 @@ def world(stores: Stores) -> World:
         with stores.tables.transaction(user_id) as connection:
             add_user(connection, User(user_id, f"Name of {user_id}"))
             append_message(connection, make_message(user_id, 1, note.decode()))
+            put_memory_write(connection, make_message(user_id, 1, note.decode()), 1)
+            keep_drafts(connection, make_message(user_id, 1), [BallotDraft("P-1", "for", note.decode())])
             append_message(connection, make_message(user_id, 0, "What do you keep to yourself?", "rated"))
             append_message(connection, make_message(user_id, 2, note.decode(), "rated", sender="twin"))
             keep_feedback(connection, user_id, "m2", truth=1, edited=note.decode(), created_at=NOON)
             promote_release(connection, make_release(user_id))
             put_dead_letter(connection, make_letter(user_id))
+            begin_deletion(connection, user_id, NOON)
+            end_deletion(connection, user_id, NOON)  # of somebody who had this id before
+            put_pairs(connection, user_id, [make_pair(f"pair-of-{user_id}", note.decode())])
+            mark_summed(connection, user_id, "s", 1, NOON)
         stores.memories.add_batch(user_id, [make_memory_of(user_id, note.decode())])
     receive_document(stores.tables, stores.blobs, stores.settings.limits, ONE, "more.md", b"Pilchard again, still to be read.")
     return World(stores, tuple(stores.blobs.list_keys(tenant_prefix(ONE))), generations)
@@ -118,8 +130,18 @@ def test_no_row_of_any_table_speaks_of_another_user(world: World) -> None:
         (lambda c: list_releases(c, ONE), []),
         (lambda c: find_user(c, ONE), None),
         (lambda c: list_rated(c, ONE), []),
+        (lambda c: find_message(c, ONE, "m1"), None),
+        (lambda c: list_memory_writes(c, ONE), []),
+        (lambda c: list_drafts(c, ONE), []),
+        (lambda c: list_sessions(c, ONE, limit=9), []),
+        (lambda c: list_messages(c, ONE, "s", limit=9), []),
+        (lambda c: find_deletion(c, ONE), None),
+        (lambda c: list_pairs(c, ONE), []),
     ],
-    ids=["documents", "pending", "messages", "live release", "releases", "user", "feedback"],
+    ids=[
+        *("documents", "pending", "messages", "live release", "releases", "user", "feedback"),
+        *("message", "memory writes", "ballot drafts", "sessions", "pages", "deletion", "calibration"),
+    ],
 )
 def test_no_query_with_another_users_id_finds_anything(
     world: World, query: Callable[[Connection], Any], nothing: object
@@ -240,6 +262,15 @@ def test_no_memory_of_another_user_is_found_changed_or_planted(world: World) -> 
     assert [hit.memory.user_id for hit in memories.search(TWO, SECRET, 10, as_of=NOON)] == [TWO]
     assert memories.history(TWO, secret.memory_id) == []
     assert memories.delete(TWO, [secret.memory_id]) == 0
+    for change in (
+        lambda: memories.forget(TWO, secret.memory_id),
+        lambda: memories.correct(TWO, secret.memory_id, "planted", by=TWO, at=NOON),
+    ):
+        with pytest.raises(UserInputError) as caught:
+            change()
+        assert caught.value.code == "memory_unknown"
+    assert {memory.user_id for memory in memories.every(TWO)} == {TWO}
+    assert {memory.user_id for memory in memories.page(TWO, as_of=NOON, limit=9)} == {TWO}
     with pytest.raises(UserInputError):
         memories.add_batch(TWO, [make_memory_of(ONE, "planted")])
     assert memories.current(ONE, as_of=NOON) == [secret]

@@ -94,3 +94,47 @@ def test_stores_are_names_of_variables_and_no_secrets() -> None:
     for name in Settings.model_validate(yaml.safe_load(PROJECT_FILE.read_text())).stores.model_dump().values():
         assert name.replace("_", "").isalnum()
         assert name == name.upper()
+
+
+JWT = {
+    "auth": "jwt",
+    "auth_issuer": "https://t.example/",
+    "auth_audience": "twin",
+    "auth_jwks_url": "https://t.example/.well-known/jwks.json",
+}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
+def test_without_tokens_the_api_listens_on_loopback(host: str) -> None:
+    assert load_settings(PROJECT_FILE, {"serving": {"host": host}}).serving.ui_host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "twin.example", "localhost.example", "", "0"])
+def test_without_tokens_no_other_address_is_taken_and_the_way_out_is_told(host: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(PROJECT_FILE, {"serving": {"host": host}})
+    assert caught.value.code == "settings_invalid"
+    assert "auth is none" in caught.value.message
+    assert "127.0.0.1" in caught.value.message
+
+
+def test_with_tokens_any_address_may_be_listened_on_but_dagsters_ui_stays_at_home() -> None:
+    serving = load_settings(PROJECT_FILE, {"serving": {**JWT, "host": "0.0.0.0"}}).serving
+    assert (serving.host, serving.ui_host) == ("0.0.0.0", "127.0.0.1")
+
+
+@pytest.mark.parametrize("key", ["auth_issuer", "auth_audience", "auth_jwks_url"])
+def test_tokens_need_an_issuer_an_audience_and_keys(key: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(PROJECT_FILE, {"serving": {**JWT, key: ""}})
+    assert key in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("auth_jwks_url", "http://t.example/jwks.json"), ("auth_jwks_url", "file:///etc/passwd"), ("cors_origins", ["*"])],
+)
+def test_what_would_let_strangers_in_is_refused(key: str, value: object) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(PROJECT_FILE, {"serving": {**JWT, key: value}})
+    assert key in caught.value.message

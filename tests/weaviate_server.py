@@ -113,6 +113,11 @@ class WeaviateServer(JsonServer):
                 return 200, self.collections[name].config
             case "POST" | "PUT", ["v1", "schema", name, "tenants"] if name in self.collections:
                 return self._tenants(self.collections[name], body)
+            case "DELETE", ["v1", "schema", name, "tenants"] if name in self.collections:
+                for tenant in body:
+                    self.collections[name].tenants.pop(tenant, None)
+                    self.collections[name].objects.pop(tenant, None)
+                return 200, None
             case "GET", ["v1", "schema", name, "tenants", tenant] if name in self.collections:
                 status = self.collections[name].tenants.get(tenant)
                 return (200, {"name": tenant, "activityStatus": status}) if status else (404, _error("tenant not found"))
@@ -297,9 +302,15 @@ def _words(text: str) -> list[str]:
 
 
 def _filtered(objects: Mapping[str, Stored], filters: Any, context: grpc.ServicerContext) -> list[str]:
+    if filters.operator == base_pb2.Filters.OPERATOR_AND:
+        parts = [set(_filtered(objects, part, context)) for part in filters.filters]
+        return sorted(set(objects).intersection(*parts))
+    if filters.operator == base_pb2.Filters.OPERATOR_NOT_EQUAL:
+        name, unwanted = filters.target.property, filters.value_text
+        return sorted(i for i, stored in objects.items() if stored.properties[name] != unwanted)
     wanted = set(filters.value_text_array.values)
     if filters.operator != base_pb2.Filters.OPERATOR_CONTAINS_ANY:
-        _abort(context, "this stand-in knows ContainsAny only")
+        _abort(context, "this stand-in knows And, NotEqual and ContainsAny only")
     if filters.target.property == "_id":
         return sorted(i for i in objects if i in wanted)
     return sorted(i for i, stored in objects.items() if wanted & set(stored.properties[filters.target.property]))

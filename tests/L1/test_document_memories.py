@@ -190,3 +190,22 @@ def test_a_preference_that_no_memory_tells_is_found(memories: Memories, stores: 
     assert unsaid(memories, profile, [diary]) == [tea.memory_id]
     memories.add_batch(user_id, [make_memory_of(user_id, "I really prefer tea.", kind="preference")])
     assert unsaid(memories, profile, [diary]) == [], "said in a chat, in more words"
+
+
+def test_what_its_person_corrected_or_had_forgotten_no_run_remembers_again(
+    memories: Memories, stores: Stores, user_id: str
+) -> None:
+    diary = make_document(user_id)
+    said = [
+        preference_of(diary, text, start) for text, start in (("I prefer tea.", 0), ("I love maps.", 20), ("I hate rain.", 40))
+    ]
+    profile = profile_of(user_id, *said)
+    held = {memory.text: memory.memory_id for memory in sync(memories, stores, profile, [diary])[0]}
+    memories.correct(user_id, held["I prefer tea."], "I prefer coffee.", by="ada", at=LATER)
+    memories.forget(user_id, held["I love maps."])
+    for _ in range(2):
+        expected, count = sync(memories, stores, profile, [diary], MUCH_LATER)
+        assert (count.written, count.removed) == (0, 0)
+        assert texts(memories.current(user_id, as_of=MUCH_LATER)) == ["I hate rain.", "I prefer coffee."]
+        assert unsaid(memories, profile, [diary]) == []
+        assert differences(memories, user_id, expected, [diary]) == ([], [])

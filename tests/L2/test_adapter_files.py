@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,18 @@ def test_an_adapter_is_fetched_once(blobs: CountingBlobs, tmp_path: Path) -> Non
     assert first.path.read_bytes() == DATA
     assert blobs.fetched == 1
     assert list(folder.iterdir()) == [first.path]
+
+
+def test_many_who_ask_at_once_fetch_it_once(blobs: CountingBlobs, tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def ask(_: int) -> AdapterFile:
+        together.wait()
+        return fetch(blobs, tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1
+    assert blobs.fetched == 1
 
 
 @pytest.mark.parametrize("left", [b"", DATA[:-1], DATA[:-1] + b"?"], ids=["empty", "short", "another"])

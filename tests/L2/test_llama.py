@@ -14,7 +14,8 @@ import pytest
 
 from lpm_kernel.errors import LlmError
 from lpm_kernel.L2.adapter_cache import AdapterCache
-from lpm_kernel.L2.llama import ADAPTERS_KEPT, LlamaCpp
+from lpm_kernel.L2.llama import LlamaCpp
+from lpm_kernel.L2.llama_adapters import LlamaAdapters
 from lpm_kernel.L2.llama_native import Weights
 from lpm_kernel.records import Message
 from lpm_kernel.stores.llm import AdapterFile
@@ -226,7 +227,8 @@ def test_a_base_that_cannot_be_loaded_or_is_another_is_refused(base: BaseModel, 
 
 def test_the_longest_unused_adapter_is_freed_and_never_one_in_use(base: BaseModel, mabel: Chain, stranger: Chain) -> None:
     weights = Weights(base.gguf_path)
-    cache = AdapterCache(weights, base.sha256, capacity=1)
+    room = max(mabel.gguf.path.stat().st_size, stranger.gguf.path.stat().st_size)
+    cache = AdapterCache(LlamaAdapters(weights), base.sha256, room)
     with cache.borrow(mabel.gguf) as first:
         with cache.borrow(stranger.gguf) as second:
             assert len(cache) == 2
@@ -247,7 +249,7 @@ LEAVE_OPEN = """
 import sys
 from pathlib import Path
 from lpm_kernel.L2.base_model import BaseModel
-from lpm_kernel.L2.llama import ADAPTERS_KEPT, LlamaCpp
+from lpm_kernel.L2.llama import LlamaCpp
 from lpm_kernel.records import Message
 engine = LlamaCpp(BaseModel("tiny", sys.argv[1], Path(sys.argv[2]), Path(sys.argv[2]).parent), slots=2, context_tokens=256)
 stream = engine.stream([Message("user", "Hello")], tenant="mabel", max_tokens=8)
@@ -277,13 +279,14 @@ def test_twenty_adapters_in_six_threads_on_two_places_give_no_wrong_answer(tiny_
     shape = json.loads((tiny_base.hf_dir / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
     adapters = []
-    for number in range(ADAPTERS_KEPT + 4):
+    for number in range(20):
         save_file(lora_weights(4, shape, scale=0.3, seed=number), tmp_path / "adapter.safetensors")
         (tmp_path / str(number)).mkdir()
         adapters.append(
             chain(tmp_path / "adapter.safetensors", tmp_path / "config.json", tiny_base, tmp_path / str(number)).gguf
         )
-    engine = LlamaCpp(tiny_base, slots=2, context_tokens=256)
+    room = 16 * adapters[0].path.stat().st_size
+    engine = LlamaCpp(tiny_base, slots=2, context_tokens=256, adapters_bytes=room)
     alone = [answer(engine, "Hello?", adapter=adapter) for adapter in adapters]
     assert len(set(alone)) == len(adapters)
 

@@ -50,6 +50,17 @@ def test_without_notes_and_name_the_prompt_says_so_little() -> None:
     assert question == Message("user", "Who are you?")
 
 
+def test_what_a_caller_asks_is_one_line_before_the_notes_and_without_it_nothing_changes() -> None:
+    system, *_ = twin_messages(NORA, "?", lines("Our cat is called Pilchard."), wishes="Be brief.\n- Our cat is Tiger.")
+    assert system.content.splitlines() == [
+        "You are Nora Whitlock. Answer as yourself, briefly.",
+        "You are asked: Be brief. - Our cat is Tiger.",
+        "From your notes:",
+        "- Our cat is called Pilchard.",
+    ]
+    assert twin_messages(NORA, "?", wishes=" \n ") == twin_messages(NORA, "?")
+
+
 def test_the_best_line_stands_nearest_to_the_question() -> None:
     system, *_ = twin_messages(NORA, "?", lines("best", "second", "third"))
     assert system.content.endswith("- third\n- second\n- best")

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from lpm_kernel.errors import StoreError
@@ -335,3 +336,39 @@ def test_a_store_that_is_not_there_may_be_asked_again_later(free_port: int) -> N
                 ask()
             assert (caught.value.code, caught.value.retryable) == ("blob_store", True)
             assert "secret" not in str(caught.value)
+
+
+def test_an_object_has_a_size_and_a_missing_one_has_none(blobs: Blobs, folder: str) -> None:
+    blobs.put(f"{folder}five", b"12345")
+    blobs.put(f"{folder}none", b"")
+    assert (blobs.size(f"{folder}five"), blobs.size(f"{folder}none")) == (5, 0)
+    with pytest.raises(StoreError) as caught:
+        blobs.size(f"{folder}missing")
+    assert caught.value.code == "blob_not_found"
+
+
+def test_a_signed_form_lets_a_stranger_send_one_object_of_so_many_bytes(
+    s3_addresses: Callable[[str | None], Addresses],
+) -> None:
+    key = f"contract/{uuid.uuid4().hex}/sent"
+    with s3_at(s3_addresses(None)) as s3:
+        form = s3.sign_upload(key, 10, 60)
+
+        def send(data: bytes, **changed: str) -> int:
+            return httpx.post(form.url, data={**form.fields, **changed}, files={"file": data}, trust_env=False).status_code
+
+        assert send(b"12345678901") >= 400, "more than was agreed on"
+        assert send(b"12345", key=f"{key}-elsewhere") >= 400, "to another place"
+        assert not s3.exists(key)
+        assert not s3.exists(f"{key}-elsewhere")
+        assert send(b"1234567890") < 300
+        assert s3.get(key) == b"1234567890"
+        s3.delete(key)
+
+
+def test_a_signed_form_ends(s3_addresses: Callable[[str | None], Addresses]) -> None:
+    key = f"contract/{uuid.uuid4().hex}/late"
+    with s3_at(s3_addresses(None)) as s3:
+        form = s3.sign_upload(key, 10, -1)
+        assert httpx.post(form.url, data=form.fields, files={"file": b"12345"}, trust_env=False).status_code >= 400
+        assert not s3.exists(key)

@@ -104,6 +104,14 @@ def test_texts_of_one_meaning_are_nearer_than_others(embedder: Embedder) -> None
     assert asked @ answer > asked @ other + 0.2
 
 
+def test_tokens_are_those_that_the_model_reads(embedder: Embedder) -> None:
+    counts = embedder.tokens_read(TEXTS)
+    assert len(counts) == len(TEXTS)
+    assert all(count >= 1 for count in counts)
+    assert counts[7] == max(counts), "the longest text"
+    assert embedder.tokens_read([]) == []
+
+
 def test_the_fingerprint_names_the_dimension(embedder: Embedder) -> None:
     assert str(embedder.dim) in embedder.fingerprint.split("/")
 
@@ -120,6 +128,7 @@ def test_the_real_model_reads_up_to_its_limit_and_no_further(mini_lm: MiniLmEmbe
     first, second, other = mini_lm.embed([long, f"{long} and a cat", f"a cat and {long}"])
     np.testing.assert_allclose(first, second, atol=1e-4)
     assert np.abs(first - other).max() > 1e-3
+    assert mini_lm.tokens_read([long]) == [mini_lm.max_tokens]
 
 
 def test_the_fake_counts_what_it_embedded() -> None:

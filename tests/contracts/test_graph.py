@@ -216,6 +216,20 @@ def test_the_latest_of_what_is_asked_for_is_found_by_words_and_by_meaning(graph:
     assert texts_of(found) == ["invoice xq77 paid", "green dog barks"]
 
 
+def test_what_is_not_allowed_is_not_ranked(graph: Graph, tenant: str) -> None:
+    texts = ["red cat", "red dog", "green dog barks", "blue sea"]
+    graph.write_facts(tenant, [authored(tenant, text) for text in texts])
+
+    def found(allowed: Callable[[Fact], bool]) -> list[str]:
+        vector = EMBEDDER.embed(["red cat"])[0]
+        window = {"since": NOON - LONG, "at": NOON + LONG}
+        return texts_of(graph.search_facts(tenant, "red cat", vector, k=2, keyword_weight=0.3, allowed=allowed, **window))
+
+    assert found(lambda fact: "cat" not in fact.text)[0] == "red dog"
+    assert found(lambda fact: "sea" in fact.text) == ["blue sea"]
+    assert found(lambda _: False) == []
+
+
 @pytest.mark.parametrize("question", ['a" OR (', "@fact:{x}", "-- ] | * ~", "x:y/z\\", "'; MATCH (n) DELETE n", "AND NOT", "…"])
 def test_no_question_is_a_query(graph: Graph, tenant: str, question: str) -> None:
     graph.write_facts(tenant, [authored(tenant, "red cat")])

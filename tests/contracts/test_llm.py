@@ -14,6 +14,7 @@ from lpm_kernel.records import Message
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.llm import AdapterFile, Llm
 from tests.fakes import FakeLlm, no_progress
+from twin_serving.engine.engine import ServingEngine
 
 HELLO = (Message("system", "You are a helpful assistant."), Message("user", "What is the capital of France?"))
 
@@ -27,11 +28,12 @@ def llama(settings: Settings) -> Iterator[Llm]:
     engine.close()
 
 
-@pytest.fixture(params=["embedded", "fake"])
-def llm(request: pytest.FixtureRequest) -> Llm:
-    if request.param == "fake":
-        return FakeLlm(["The capital of France is Paris."] * 9, context_tokens=256)
-    return request.getfixturevalue("llama")
+@pytest.fixture(params=["embedded", "fake", "served"])
+def llm(request: pytest.FixtureRequest, settings: Settings) -> Llm:
+    if request.param == "embedded":
+        return request.getfixturevalue("llama")
+    fake = FakeLlm(["The capital of France is Paris."] * 9, context_tokens=256)
+    return fake if request.param == "fake" else ServingEngine(fake, settings)
 
 
 Ask = Callable[..., str]

@@ -71,6 +71,7 @@ def test_a_memory_comes_back_as_it_was_written(memories: Memories, user_id: str)
         expiration_date=date(2026, 4, 1),
         key="user tea",
         citation="ab12:3-40",
+        message_ids=("m1", "m2"),
     )
     assert memories.add_batch(user_id, [memory]) == [Decision("written", memory)]
     assert memories.current(user_id, as_of=NOON) == [memory]
@@ -92,6 +93,20 @@ def test_a_question_may_come_as_its_vector(opened: Opened, user_id: str) -> None
     before = len(opened.embedder.texts)
     assert len(opened.memories.search(user_id, "red cat", 1, as_of=NOON, vector=vector)) == 1
     assert len(opened.embedder.texts) == before
+
+
+def test_what_is_not_allowed_is_no_candidate(opened: Opened, user_id: str) -> None:
+    said = ["my red cat", "my red dog", "my red fox"]
+    opened.memories.add_batch(user_id, [make_memory_of(user_id, text, number) for number, text in enumerate(said)])
+    asked = opened.embedder.embed(["red cat"])[0]
+
+    def recalled(allowed: Callable[[Memory], bool] | None) -> list[str]:
+        hits = opened.memories.recall(user_id, "red cat", asked, 1, as_of=LATER, allowed=allowed)
+        return [hit.memory.text for hit in hits]
+
+    assert recalled(None) == ["my red cat"]
+    assert recalled(lambda memory: "cat" not in memory.text) in (["my red dog"], ["my red fox"])
+    assert recalled(lambda _: False) == []
 
 
 def test_nothing_is_remembered_of_an_empty_batch(memories: Memories, user_id: str) -> None:
@@ -262,3 +277,90 @@ def test_threads_of_different_users_do_not_mix(memories: Memories, new_user: Cal
     with ThreadPoolExecutor(4) as pool:
         for user_id, found in zip(users, pool.map(work, users), strict=True):
             assert texts(found) == [f"cat {i} of {user_id}" for i in range(10)]
+
+
+def test_pages_come_newest_first_and_hold_each_memory_once(memories: Memories, user_id: str) -> None:
+    batch = [make_memory_of(user_id, f"cat {i}", i // 2, kind="turn" if i % 3 else "fact") for i in range(7)]
+    memories.add_batch(user_id, [*batch, make_memory_of(user_id, "gone", expiration_date=date(2026, 2, 1))])
+    expected = sorted(batch, key=lambda memory: (memory.created_at, memory.memory_id), reverse=True)
+    seen: list[Memory] = []
+    while page := memories.page(
+        user_id, as_of=LATER, before=(seen[-1].created_at, seen[-1].memory_id) if seen else None, limit=3
+    ):
+        assert len(page) <= 3
+        seen += page
+    assert seen == expected
+    facts = memories.page(user_id, as_of=LATER, kinds=["fact"], limit=9)
+    assert facts == [memory for memory in expected if memory.kind == "fact"]
+    assert memories.count(user_id, as_of=LATER) == {"fact": 3, "turn": 4}
+    assert len(memories.every(user_id)) == 8
+
+
+def test_a_correction_takes_the_place_of_what_was_remembered(memories: Memories, user_id: str) -> None:
+    old = make_memory_of(user_id, "I live in Lisbon", kind="preference", citation="ab12:3-40")
+    memories.add_batch(user_id, [old])
+    at = NOON + timedelta(minutes=5)
+    new = memories.correct(user_id, old.memory_id, "I live in Porto", by="ada", at=at)
+    assert (new.text, new.kind, new.written_by, new.citation, new.created_at) == (
+        "I live in Porto", "preference", "ada", None, at,
+    )  # fmt: skip
+    assert memories.current(user_id, as_of=LATER) == [new]
+    assert [hit.memory for hit in memories.search(user_id, "I live in Porto", 5, as_of=LATER)] == [new]
+    assert texts(memories.history(user_id, old.memory_id)) == ["I live in Lisbon", "I live in Porto"]
+    assert texts(memories.current(user_id, as_of=NOON)) == ["I live in Lisbon"], "what held then"
+    assert memories.correct(user_id, old.memory_id, "I live in Porto", by="ada", at=LATER) == new, "asked again"
+    with pytest.raises(UserInputError) as caught:
+        memories.correct(user_id, old.memory_id, "I live in Faro", by="ada", at=LATER)
+    assert caught.value.code == "memory_superseded"
+    again = memories.correct(user_id, new.memory_id, "I live in Faro", by="ada", at=LATER)
+    assert memories.current(user_id, as_of=LATER) == [again]
+
+
+def test_a_memory_that_is_forgotten_takes_its_versions_along(memories: Memories, user_id: str) -> None:
+    old, other = make_memory_of(user_id, "I live in Lisbon"), make_memory_of(user_id, "I like tea")
+    memories.add_batch(user_id, [old, other])
+    new = memories.correct(user_id, old.memory_id, "I live in Porto", by="ada", at=NOON + timedelta(minutes=5))
+    assert memories.forget(user_id, new.memory_id) == 2
+    assert memories.every(user_id) == [other]
+    with pytest.raises(UserInputError) as caught:
+        memories.forget(user_id, new.memory_id)
+    assert caught.value.code == "memory_unknown"
+
+
+def test_what_a_document_says_is_forgotten_without_a_word_and_not_remembered_again(memories: Memories, user_id: str) -> None:
+    said = make_memory_of(user_id, "I never drink coffee", kind="preference", citation="ab12:3-40")
+    memories.add_batch(user_id, [said])
+    assert memories.forget(user_id, said.memory_id) == 1
+    assert memories.add_batch(user_id, [said])[0].outcome == "duplicate"
+    [left] = memories.every(user_id)
+    assert "coffee" not in str(left)
+    assert (left.citation, left.superseded_at) == (said.citation, said.created_at)
+    for moment in (NOON, LATER):
+        assert memories.current(user_id, as_of=moment) == []
+    assert memories.search(user_id, "coffee", 5, as_of=LATER) == []
+    with pytest.raises(UserInputError):
+        memories.forget(user_id, said.memory_id)
+
+
+@pytest.mark.parametrize("memory_id", ["", "no id", "00000000-0000-0000-0000-000000000000"])
+def test_what_is_no_memory_is_neither_corrected_nor_forgotten(memories: Memories, user_id: str, memory_id: str) -> None:
+    for change in (
+        lambda: memories.correct(user_id, memory_id, "words", by="ada", at=NOON),
+        lambda: memories.forget(user_id, memory_id),
+    ):
+        with pytest.raises(UserInputError) as caught:
+            change()
+        assert caught.value.code == "memory_unknown"
+
+
+def test_how_a_person_writes_is_measured_and_not_corrected(memories: Memories, user_id: str) -> None:
+    voice = make_memory_of(user_id, "writes short sentences", kind="voice", key="voice")
+    memories.add_batch(user_id, [voice])
+    for change in (
+        lambda: memories.correct(user_id, voice.memory_id, "writes long ones", by="ada", at=LATER),
+        lambda: memories.forget(user_id, voice.memory_id),
+    ):
+        with pytest.raises(UserInputError) as caught:
+            change()
+        assert caught.value.code == "memory_derived"
+    assert memories.current(user_id, as_of=LATER) == [voice]

@@ -80,6 +80,21 @@ def test_a_hit_cites_the_exact_bytes(vectors: Vectors, tenant: str) -> None:
     assert (cited.filename, cited.byte_start, cited.byte_end) == ("Zoë’s notes.md", 17, 24)
 
 
+def test_what_is_withheld_is_no_candidate_and_no_score_tells_of_it(vectors: Vectors, tenant: str) -> None:
+    entries = make_entries(tenant, TEXTS, EMBEDDER)
+    secret = entries[0].chunk.document_sha256
+    vectors.sync(tenant, G, entries, EMBEDDER.fingerprint)
+    asked = EMBEDDER.embed(["red cat"])[0]
+    given = {"fingerprint": EMBEDDER.fingerprint, "k": 10, "keyword_weight": 0.3, "neighbour_weight": 0.5}
+    shown = vectors.search(tenant, G, "red cat", asked, withheld=[secret], **given)
+    assert sorted(texts_of(shown)) == sorted(TEXTS[1:])
+    vectors.sync(tenant, G, entries[1:], EMBEDDER.fingerprint)
+    alone = vectors.search(tenant, G, "red cat", asked, **given)
+    assert [(hit.text, round(hit.score, 4)) for hit in shown] == [(hit.text, round(hit.score, 4)) for hit in alone]
+    every = [entry.chunk.document_sha256 for entry in entries]
+    assert vectors.search(tenant, G, "red cat", asked, withheld=every, **given) == []
+
+
 def test_a_tenant_without_entries_finds_nothing(vectors: Vectors, tenant: str) -> None:
     assert search(vectors, tenant, "red cat") == []
     assert vectors.count(tenant) == 0
@@ -263,6 +278,21 @@ def test_a_document_leaves_every_generation_of_its_tenant_and_no_other(vectors: 
     assert [vectors.count(mine, generation) for generation in ("old", G)] == [1, 4]
     assert TEXTS[0] not in texts_of(search(vectors, mine, TEXTS[0]))
     assert vectors.count(theirs, G) == 5
+
+
+def test_a_tenant_who_is_deleted_takes_every_generation_along_and_no_other_tenant(
+    vectors: Vectors, new_tenant: Callable[[], str]
+) -> None:
+    one, two = new_tenant(), new_tenant()
+    for tenant in (one, two):
+        for generation in ("g", "h"):
+            vectors.sync(tenant, generation, make_entries(tenant, ["red cat", generation], EMBEDDER), EMBEDDER.fingerprint)
+    vectors.delete_user(one)
+    vectors.delete_user(one)
+    vectors.delete_user("vectors-nobody")
+    assert (vectors.count(one), vectors.count(two)) == (0, 3)
+    vectors.sync(one, "g", make_entries(one, ["blue cat"], EMBEDDER), EMBEDDER.fingerprint)
+    assert vectors.count(one) == 1, "the id may be used again"
 
 
 def test_words_find_what_vectors_miss(vectors: Vectors, tenant: str) -> None:

@@ -73,7 +73,11 @@ def test_the_job_purges_every_user_and_says_how_many(stores: Stores, new_user: C
         instance.add_dynamic_partitions(users.name or "", [one, two])
         result = purge_memories_job.execute_in_process(
             instance=instance,
-            resources={"stores": SimpleNamespace(stores=SimpleNamespace(memories=memories))},
+            resources={
+                "stores": SimpleNamespace(
+                    stores=SimpleNamespace(memories=memories, blobs=stores.blobs, settings=stores.settings)
+                )
+            },
             raise_on_error=False,
         )
     assert result.success is not failing

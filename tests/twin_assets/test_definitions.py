@@ -131,12 +131,19 @@ def test_one_job_trains_the_adapter_alone(defs: dg.Definitions) -> None:
 def test_the_sensors_are_on(defs: dg.Definitions) -> None:
     states = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
     assert states == dict.fromkeys(
-        ["users_sensor", "catch_up_sensor", "failed_runs", "automation"], dg.DefaultSensorStatus.RUNNING
+        ["users_sensor", "catch_up_sensor", "failed_runs", "deletions_sensor", "automation"], dg.DefaultSensorStatus.RUNNING
     )
 
 
 def test_what_expired_is_purged_every_night(defs: dg.Definitions) -> None:
-    [schedule] = defs.schedules or ()
+    schedule = next(schedule for schedule in defs.schedules or () if schedule.name == "nightly_purge")
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert (schedule.name, schedule.default_status) == ("nightly_purge", dg.DefaultScheduleStatus.RUNNING)
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 3 * * *", "UTC")
+
+
+def test_sessions_that_rest_are_summed_up_by_the_daemon(defs: dg.Definitions) -> None:
+    """In the API it would take somebody who is there: a session rests when nobody is."""
+    schedule = next(schedule for schedule in defs.schedules or () if schedule.name == "session_summaries")
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.cron_schedule, schedule.default_status) == ("*/15 * * * *", dg.DefaultScheduleStatus.RUNNING)

@@ -13,10 +13,11 @@ from lpm_kernel.L2.train import TARGETS
 from lpm_kernel.layout import asset_key
 from lpm_kernel.records import User
 from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.calibration import keep_pick, put_pairs
 from lpm_kernel.stores.conversations import append_message
 from lpm_kernel.stores.feedback import keep_feedback
 from lpm_kernel.stores.users import add_user
-from tests.samples import NOON, make_chunk, make_message
+from tests.samples import NOON, make_chunk, make_message, make_pair
 from tests.twin_assets.conftest import Workshop, figures
 from twin_assets.definitions import build_defs
 from twin_assets.people import register_user
@@ -53,11 +54,14 @@ def test_without_feedback_and_with_feedback_that_makes_no_pair_there_is_a_reason
     assert materialize(workshop, talker)["skipped"] == "nobody rated or edited a reply yet"
     with workshop.stores.tables.transaction(talker) as connection:
         keep_feedback(connection, talker, "m2", truth=-1, created_at=NOON)
+        put_pairs(connection, talker, [make_pair("p1")])
+        keep_pick(connection, talker, "p1", "neither", NOON)
     told = materialize(workshop, talker)
     assert told["pairs"] == 0
+    assert set(told["refused"]) == {"source_gone", "no_side_taken"}, "ratings and picks are both read"
     own = TenantBlobs(workshop.stores.blobs, talker)
     made = decode_record(own.get(asset_key(talker, "dpo", "json")), PreferenceTraining)
     assert (made.adapter, told["skipped"]) == (None, made.skipped)
-    assert list(made.refused.values()) == [1]
+    assert list(made.refused.values()) == [1, 1]
     assert list(own.list_keys(f"{own.prefix}dpo/")) == []
     assert decode_records(own.get(asset_key(talker, "preference_pairs", "jsonl")), PreferencePair) == []

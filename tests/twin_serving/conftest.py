@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from lpm_kernel.L0.chunk import chunk_document
 from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import Document, Release, User, sha256_hex
+from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.users import add_user
 from tests.fakes import FakeLlm, no_progress
+from tests.twin_serving.issuer import Issuer
 from twin_serving.app import create_app
 from twin_serving.deps import Services
 
@@ -43,9 +46,43 @@ def llm() -> FakeLlm:
     return FakeLlm()
 
 
+def services_over(stores: Stores, llm: FakeLlm, folder: Path) -> Services:
+    return Services(OpenStores(stores), lambda: llm, folder / "adapters")  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def app(stores: Stores, llm: FakeLlm, tmp_path: Path) -> FastAPI:
-    return create_app(lambda: Services(OpenStores(stores), lambda: llm, tmp_path / "adapters"))  # type: ignore[arg-type]
+    return create_app(lambda: services_over(stores, llm, tmp_path))
+
+
+@pytest.fixture
+def make_client(stores: Stores, llm: FakeLlm, tmp_path: Path) -> Iterator[Callable[[Settings], TestClient]]:
+    """Makes clients of an app with these settings."""
+    with ExitStack() as open_clients:
+
+        def make(settings: Settings) -> TestClient:
+            app = create_app(lambda: services_over(stores, llm, tmp_path), settings)
+            return open_clients.enter_context(TestClient(app, raise_server_exceptions=False))
+
+        yield make
+
+
+@pytest.fixture
+def limited(make_client: Callable[[Settings], TestClient]) -> Callable[..., TestClient]:
+    """Makes clients of an app that asks for no token; arguments are settings of `serving`."""
+    return lambda **serving: make_client(load_settings(overrides={"serving": serving}))
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    with Issuer() as issuer:
+        yield issuer
+
+
+@pytest.fixture
+def guarded(make_client: Callable[[Settings], TestClient], issuer: Issuer) -> Callable[..., TestClient]:
+    """Makes clients of an app that asks for tokens; arguments are settings of `serving`."""
+    return lambda **serving: make_client(issuer.settings(**serving))
 
 
 @pytest.fixture
@@ -56,8 +93,11 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 @pytest.fixture
 def twin(stores: Stores, new_user: Callable[[], str], llm: FakeLlm) -> str:
+    return make_twin(stores, new_user(), llm.base_sha256)
+
+
+def make_twin(stores: Stores, user_id: str, base_sha256: str) -> str:
     """A user with one note in the search store and a live release whose adapter is a file in the blob store."""
-    user_id = new_user()
     document = Document(
         user_id, sha256_hex(NOTES.encode()), "notes.md", "text/markdown", len(NOTES), "upload", "user", datetime.now(UTC)
     )
@@ -79,7 +119,7 @@ def twin(stores: Stores, new_user: Callable[[], str], llm: FakeLlm) -> str:
         adapter_sha256="a",
         gguf_sha256=sha256_hex(adapter),
         gguf_key=key,
-        base_sha256=llm.base_sha256,
+        base_sha256=base_sha256,
         evaluation={"questions": 0},
         created_at=datetime.now(UTC),
     )

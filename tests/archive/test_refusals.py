@@ -1,0 +1,240 @@
+"""Archives that are not to be trusted: each is refused by name, before anything of it is written."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lpm_kernel.archive.check import open_archive
+from lpm_kernel.archive.restore import import_user
+from lpm_kernel.archive.write import open_export
+from lpm_kernel.errors import UserInputError
+from lpm_kernel.layout import tenant_prefix
+from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.conversations import append_message
+from lpm_kernel.stores.open import Stores
+from tests.forgetful_twin import CAT, Twin
+from tests.samples import make_message
+
+Parts = dict[str, bytes]
+VICTIM = "somebody-else"
+
+
+@pytest.fixture(scope="module")
+def parts(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """Of a sound archive."""
+    twin = Twin(stores, "archive-refusals", tmp_path_factory.mktemp("archive") / "adapters")
+    twin.send("cats.md", CAT)
+    twin.build()
+    with stores.tables.transaction(twin.user_id) as connection:
+        append_message(connection, make_message(twin.user_id, 1))
+    packed = io.BytesIO(b"".join(open_export(stores, twin.user_id).pieces()))
+    with zipfile.ZipFile(packed) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def packed(parts: Parts, *, manifest: bool = True, **changed: Any) -> bytes:
+    """A zip file of these parts, with a manifest that fits them, or with these fields of it changed."""
+    parts = dict(parts)
+    told = json.loads(parts.pop("manifest.json"))
+    told["entries"] = [{"path": n, "size_bytes": len(d), "sha256": sha256_hex(d)} for n, d in parts.items()]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+        if manifest:
+            archive.writestr("manifest.json", json.dumps({**told, **changed}))
+    return buffer.getvalue()
+
+
+def refusal(stores: Stores, user_id: str, archive: bytes) -> str:
+    """The code; whatever it is, nothing was written for the user."""
+    with pytest.raises(UserInputError) as caught:
+        import_user(stores, user_id, io.BytesIO(archive))
+    assert list(stores.blobs.list_keys(tenant_prefix(user_id))) == []
+    assert "Pilchard" not in caught.value.message
+    return caught.value.code
+
+
+def test_the_parts_of_these_tests_are_a_sound_archive(stores: Stores, user_id: str, parts: Parts) -> None:
+    """Else the tests below would prove nothing."""
+    assert import_user(stores, user_id, io.BytesIO(packed(parts))).counts["document"] == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"no zip at all", b"PK\x05\x06" + bytes(18), b"PK\x03\x04" + bytes(60)])
+def test_what_is_no_archive_of_ours_is_foreign(stores: Stores, user_id: str, data: bytes) -> None:
+    assert refusal(stores, user_id, data) == "archive_foreign"
+
+
+def test_an_archive_that_broke_off_or_has_no_manifest_is_foreign(stores: Stores, user_id: str, parts: Parts) -> None:
+    whole = packed(parts)
+    assert refusal(stores, user_id, whole[: len(whole) // 2]) == "archive_foreign"
+    assert refusal(stores, user_id, packed(parts, manifest=False)) == "archive_foreign"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"version": 2}, {"format": "another"}, {"user_id": "../x"}, {"entries": "none"}, {"counts": None}]
+)
+def test_a_manifest_of_another_form_is_foreign(stores: Stores, user_id: str, parts: Parts, changed: dict[str, Any]) -> None:
+    assert refusal(stores, user_id, packed(parts, **changed)) == "archive_foreign"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "/etc/passwd", "blobs/../../other/raw/x", "blobs/raw/../../x", "..\\x", "C:\\x", "blobs/raw/..\\x"],
+)
+def test_a_name_that_leads_out_of_its_place_is_refused(stores: Stores, user_id: str, parts: Parts, name: str) -> None:
+    assert refusal(stores, user_id, packed({**parts, name: b"x"})) == "archive_path"
+
+
+@pytest.mark.parametrize(
+    "name", ["blobs/staging/x", "blobs/import.json", "blobs/raw/.hidden", "blobs/other/x", "x", "rows/x/y.jsonl"]
+)
+def test_a_part_that_no_export_has_is_foreign(stores: Stores, user_id: str, parts: Parts, name: str) -> None:
+    assert refusal(stores, user_id, packed({**parts, name: b"x"})) == "archive_foreign"
+
+
+def test_rows_of_a_table_that_is_not_exported_are_foreign(stores: Stores, user_id: str, parts: Parts) -> None:
+    for name in ("rows/memory.jsonl", "rows/deletion.jsonl", "rows/alembic_version.jsonl"):
+        assert refusal(stores, user_id, packed({**parts, name: b"{}\n"})) == "archive_foreign"
+
+
+def test_a_changed_bit_is_found_wherever_it_is(stores: Stores, user_id: str, parts: Parts) -> None:
+    raw = f"blobs/raw/{sha256_hex(CAT.encode())}"
+    told = json.loads(packed_manifest(parts))
+    sound = packed(parts)
+    for name in (raw, "rows/chat_message.jsonl", "memories.jsonl"):
+        assert (
+            refusal(stores, user_id, packed({**parts, name: parts[name] + b" "}, entries=told["entries"])) == "archive_damaged"
+        )
+    place = sound.index(b"rows/chat_message.jsonl") + len(b"rows/chat_message.jsonl") + 5
+    broken = sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :]
+    assert refusal(stores, user_id, broken) == "archive_damaged"
+
+
+def packed_manifest(parts: Parts) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(packed(parts))) as opened:
+        return opened.read("manifest.json")
+
+
+def test_bytes_under_the_hash_of_others_are_damaged_though_the_manifest_fits(
+    stores: Stores, user_id: str, parts: Parts
+) -> None:
+    raw = f"blobs/raw/{sha256_hex(CAT.encode())}"
+    assert refusal(stores, user_id, packed({**parts, raw: CAT.replace("cat", "dog").encode()})) == "archive_damaged"
+    gguf = next(name for name in parts if name.endswith(".gguf"))
+    assert refusal(stores, user_id, packed({**parts, gguf: b"other weights"})) == "archive_damaged"
+
+
+def test_a_part_that_is_missing_or_there_twice_is_damaged(stores: Stores, user_id: str, parts: Parts) -> None:
+    raw = f"blobs/raw/{sha256_hex(CAT.encode())}"
+    assert refusal(stores, user_id, packed({name: data for name, data in parts.items() if name != raw})) == "archive_damaged"
+    buffer = io.BytesIO(packed(parts))
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(raw, b"another")
+    assert refusal(stores, user_id, buffer.getvalue()) == "archive_damaged"
+
+
+def change_row(parts: Parts, table: str, **changed: Any) -> Parts:
+    name = f"rows/{table}.jsonl"
+    rows = [{**json.loads(line), **changed} for line in parts[name].splitlines()]
+    return {**parts, name: b"".join(json.dumps(row).encode() + b"\n" for row in rows)}
+
+
+@pytest.mark.parametrize(
+    ("table", "changed", "code"),
+    [
+        ("document", {"size_bytes": 1}, "archive_damaged"),
+        ("document", {"created_at": "yesterday"}, "archive_damaged"),
+        ("document", {"filename": "../x"}, "archive_damaged"),
+        ("document", {"sha256": "0" * 64}, "archive_damaged"),
+        ("document", {"unknown": 1}, "archive_foreign"),
+        ("document", {"user_id": VICTIM}, "archive_foreign"),
+        ("chat_message", {"content": "half \ud800"}, "archive_damaged"),
+    ],
+)
+def test_a_row_that_may_not_be_is_refused_before_anything_is_written(
+    stores: Stores, user_id: str, parts: Parts, table: str, changed: dict[str, Any], code: str
+) -> None:
+    assert refusal(stores, user_id, packed(change_row(parts, table, **changed))) == code
+
+
+@pytest.mark.parametrize(
+    ("table", "changed"),
+    [
+        ("document", {"status": "nonsense"}),
+        ("chat_message", {"sender": "nobody"}),
+        ("chat_message", {"content": None}),
+        ("chat_message", {"content": "a\x00b"}),
+        ("release", {"manifest": {"old": "form"}}),
+        ("release", {"status": 7}),
+    ],
+)
+def test_a_row_that_the_tables_refuse_is_the_archives_fault(
+    stores: Stores, user_id: str, parts: Parts, table: str, changed: dict[str, Any]
+) -> None:
+    with pytest.raises(UserInputError) as caught:
+        import_user(stores, user_id, io.BytesIO(packed(change_row(parts, table, **changed))))
+    assert caught.value.code == "archive_damaged"
+    with stores.tables.transaction(user_id) as connection:
+        from lpm_kernel.stores.documents import list_documents
+
+        assert list_documents(connection, user_id) == []
+
+
+def test_a_release_that_leads_to_the_files_of_another_is_refused(stores: Stores, user_id: str, parts: Parts) -> None:
+    manifest = json.loads(parts["rows/release.jsonl"].splitlines()[0])["manifest"]
+    stolen = {**manifest, "gguf_key": f"tenant/{VICTIM}/lora/x.gguf"}
+    with pytest.raises(UserInputError) as caught:
+        import_user(stores, user_id, io.BytesIO(packed(change_row(parts, "release", manifest=stolen))))
+    assert caught.value.code == "archive_damaged"
+
+
+def test_memories_and_facts_of_another_are_refused(stores: Stores, user_id: str, parts: Parts) -> None:
+    for name in ("memories.jsonl", "facts.jsonl"):
+        rows = [{**json.loads(line), "user_id": VICTIM} for line in parts[name].splitlines()]
+        planted = {**parts, name: b"".join(json.dumps(row).encode() + b"\n" for row in rows)}
+        assert refusal(stores, user_id, packed(planted)) == "archive_damaged"
+
+
+def test_an_archive_that_is_larger_than_it_looks_is_refused_unread(parts: Parts) -> None:
+    bomb = packed({**parts, "blobs/written/x": bytes(30_000_000)})
+    with pytest.raises(UserInputError) as caught:
+        open_archive(io.BytesIO(bomb), max_mb=4000)
+    assert caught.value.code == "archive_bomb"
+    with pytest.raises(UserInputError) as caught:
+        open_archive(io.BytesIO(packed({**parts, "blobs/lora/x": random_bytes(2_000_000)})), max_mb=1)
+    assert caught.value.code == "archive_too_large"
+
+
+def random_bytes(size: int) -> bytes:
+    import random
+
+    return random.Random(7).randbytes(size)
+
+
+def test_more_documents_than_may_be_here_are_refused(
+    stores: Stores, new_user: Callable[[], str], parts: Parts, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    limits = stores.settings.limits.model_copy(update={"documents_per_user": 1})
+    tight = replace(stores, settings=stores.settings.model_copy(update={"limits": limits}))
+    twin = Twin(stores, new_user(), tmp_path / "adapters")
+    twin.send("a.md", "One note.")
+    twin.send("b.md", "Two notes.")
+    archive = b"".join(open_export(stores, twin.user_id).pieces())
+    assert refusal(tight, new_user(), archive) == "document_limit"
+
+
+def test_an_archive_that_is_locked_is_foreign(stores: Stores, user_id: str, parts: Parts) -> None:
+    sound = bytearray(packed(parts))
+    place = sound.index(b"PK\x01\x02")
+    sound[place + 8] |= 1
+    assert refusal(stores, user_id, bytes(sound)) == "archive_foreign"
