@@ -143,7 +143,10 @@ def _of_stream(text: str) -> tuple[int, dict[str, Any]]:
         if fields.get("event") == "start":
             start = data
         elif fields.get("event") == "done":
-            return 200, {**start, **data}
+            # the end says which places it rests on, and the start what stands there
+            places = {(place["document_sha256"], place["byte_start"]) for place in data["citations"]}
+            told = [line for line in start["citations"] if (line["document_sha256"], line["byte_start"]) in places]
+            return 200, {**start, **data, "citations": told}
         elif fields.get("event") == "error":
             return 503, data
     return 0, {"code": "no_end"}

@@ -14,7 +14,7 @@ from lpm_kernel.stores.releases import ServedModel
 from lpm_kernel.wiki import as_html, as_markdown, make_wiki, section_markdown
 from tests.samples import make_citation
 
-EMPTY = Mind(User("ada", "Ada"), (), None, ServedModel(None, False), (), (), None, None, ())
+EMPTY = Mind(User("ada", "Ada"), (), frozenset(), None, ServedModel(None, False), (), (), None, None, ())
 NASTY = '<script>alert("1")</script> [click](javascript:x) **bold** `code` http://evil.example/ & | # -'
 
 
@@ -25,7 +25,9 @@ def mind_of(text: str) -> Mind:
     topic = Topic("t", text, (text, "two"), ("x",), (1.0,))
     item = Preference("p", text, text, "attitude", "for", 1.0, place)
     biography = Biography("ada", (line,), None, (line,), "2025", None)
-    return Mind(User("ada", text), (), None, ServedModel(None, False), (topic,), (community,), biography, None, (item,))
+    return Mind(
+        User("ada", text), (), frozenset(), None, ServedModel(None, False), (topic,), (community,), biography, None, (item,)
+    )
 
 
 class Tags(HTMLParser):

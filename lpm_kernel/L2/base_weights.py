@@ -13,7 +13,8 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import ModuleSpec
@@ -102,6 +103,18 @@ def what_is_lacking(folder: Path) -> str | None:
     return f"there is no {', '.join(lacking[:3])}" if lacking else None
 
 
+@contextmanager
+def _hub_reachable() -> Iterator[None]:
+    """Processes of a home have the hub switched off, so that no library asks it by itself; this is asked for."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, False
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def _fetch(models: ModelSettings, cache_dir: Path, progress: Progress, environ: Mapping[str, str]) -> Path:
     """The snapshot, from the hub's own cache when it is there: then nothing is asked over the network."""
     import httpx2
@@ -135,7 +148,8 @@ def _fetch(models: ModelSettings, cache_dir: Path, progress: Progress, environ: 
     progress(0.0, f"fetching {repository} from the hub")
     passing = False
     try:
-        folder = snapshot(offline=False)
+        with _hub_reachable():
+            folder = snapshot(offline=False)
         lacking = what_is_lacking(folder)
         if lacking is None:
             return folder

@@ -35,7 +35,12 @@ def folder(tiny_qwen: BaseModel) -> Path:
     return (tiny_qwen.hf_dir / "model.safetensors").resolve().parent
 
 
-def test_a_base_of_the_hub_is_fetched_once_by_its_commit(models: ModelSettings, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_base_of_the_hub_is_fetched_once_by_its_commit(
+    models: ModelSettings, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    """Every process of a home has the hub switched off, and so the base of the hub could not be fetched in any of them."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     (folder / "README.md").write_text("not fetched")
     with ModelHub(REPOSITORY, models.base_revision, folder) as hub:
         environ = {"HF_ENDPOINT": hub.url}

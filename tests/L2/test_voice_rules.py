@@ -82,8 +82,8 @@ def test_real_features_have_every_name_that_a_rule_reads() -> None:
 
 def test_rules_stand_in_the_system_message_and_change_nothing_else() -> None:
     plain = twin_messages(NORA, "Lunch?", (), [Message("user", "Hello")])
-    assert twin_messages(NORA, "Lunch?", (), [Message("user", "Hello")], ()) == plain
-    ruled = twin_messages(NORA, "Lunch?", (), [Message("user", "Hello")], ("Use no exclamation mark.",))
+    assert twin_messages(NORA, "Lunch?", (), [Message("user", "Hello")], rules=()) == plain
+    ruled = twin_messages(NORA, "Lunch?", (), [Message("user", "Hello")], rules=("Use no exclamation mark.",))
     assert ruled[1:] == plain[1:]
     assert ruled[0].content == f"{plain[0].content} Use no exclamation mark."
 
@@ -100,7 +100,7 @@ def test_the_prompt_that_adapters_were_trained_on_is_to_the_character_what_it_wa
 def test_rules_count_for_the_room_and_stay() -> None:
     llm = FakeLlm()
     rules = ("Use no exclamation mark.",)
-    llm.context_tokens = llm.prompt_tokens(twin_messages(NORA, "Lunch?", (), (), rules)) + 8
+    llm.context_tokens = llm.prompt_tokens(twin_messages(NORA, "Lunch?", rules=rules)) + 8
     messages, _ = fit_messages(NORA, "Lunch?", (), [Message("user", "Hello " * 20)], llm, 8, rules=rules)
     assert [message.role for message in messages] == ["system", "user"]
     assert messages[0].content.endswith(rules[0])

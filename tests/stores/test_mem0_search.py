@@ -94,7 +94,7 @@ def test_a_search_reads_the_index_and_only_the_rows_it_gives(stores: Stores, use
         connection.execute(text(_BY_INDEX))
         plan = "\n".join(connection.execute(text(asked), values).scalars())
     # which of them serves best is for the planner to say, by the figures that it has of the table by then
-    assert any(f"using {name} on memory" in plan for name in ("memory_search", "memory_until")), plan
+    assert any(f"using {name} on memory" in plan for name in ("memory_search", "memory_until", "memory_page")), plan
     assert "Seq Scan" not in plan
 
 
@@ -112,7 +112,7 @@ def test_what_a_chat_asks_of_memory_each_time_has_an_index(stores: Stores, user_
         connection.execute(text(_BY_INDEX))
         plan = "\n".join(connection.execute(text(f"explain {query}")).scalars())
     # which of them serves best is for the planner to say, by the figures that it has of the table by then
-    assert any(f"using {name} on memory" in plan for name in (index, "memory_until", "memory_search"))
+    assert any(f"using {name} on memory" in plan for name in (index, "memory_until", "memory_search", "memory_page"))
     assert "Seq Scan" not in plan
 
 

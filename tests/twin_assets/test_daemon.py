@@ -118,12 +118,12 @@ def test_an_upload_becomes_a_live_release_by_itself_and_a_backfill_of_two_users_
     """
     service.upload("ada")
     assert service.instance.get_dynamic_partitions("users") == []
-    service.wait_for("a live release", lambda: service.is_live("ada"), 200)
+    service.wait_for("a live release", lambda: service.is_live("ada"), 480)
     service.wait_for("the end of its run", lambda: all(run.dagster_run.is_finished for run in service.runs("ada")), 60)
     assert service.instance.get_dynamic_partitions("users") == ["ada"]
 
     service.upload("bo")
-    service.wait_for("bo's partition", lambda: "bo" in service.instance.get_dynamic_partitions("users"), 30)
+    service.wait_for("bo's partition", lambda: "bo" in service.instance.get_dynamic_partitions("users"), 90)
     said: list[str] = []
     assert run_backfill(service.settings, service.home, "ada,bo", said.append), said
     assert said[-1].endswith("ada: success, bo: success")

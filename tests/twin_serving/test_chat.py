@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.fakes import FakeLlm
 from tests.test_reply import steps
 from tests.twin_serving.conftest import NOTES, OpenStores
 from tests.twin_serving.event_stream import read_events
+from twin_serving import deps
 from twin_serving.app import create_app
 from twin_serving.deps import Services
 
@@ -195,18 +197,23 @@ def test_an_engine_that_cannot_be_opened_leaves_the_best_line_and_uploads_alone(
     assert "Pilchard" in body["answer"]
     assert steps(body["degraded"]) == ("adapter", "base")
     assert (greeted.status_code, code_of(greeted)) == (503, "answer_unavailable")
-    assert "base_unreadable" in greeted.text, "why is told"
+    assert "model_unavailable" in greeted.text, "why is told"
 
 
 def test_an_engine_that_is_not_there_yet_is_asked_for_again_and_nothing_is_stored(
-    stores: Stores, twin: str, tmp_path: Path
+    stores: Stores, twin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(deps, "MODEL_WAIT_S", 0.01)
+    asked = threading.Event()
+
     def loading() -> FakeLlm:
-        raise LlmError("model_loading", "the language model is being loaded; ask again in a moment")
+        asked.wait(60)
+        return FakeLlm()
 
     services = Services(OpenStores(stores), loading, tmp_path)  # type: ignore[arg-type]
     with TestClient(create_app(lambda: services)) as client:
         response = client.post(f"/twin/{twin}/chat", json={"question": "What is your cat called?", "session_id": "s"})
+        asked.set()
     assert (response.status_code, code_of(response)) == (503, "model_loading")
     assert "retry-after" in response.headers
     with stores.tables.transaction(twin) as connection:

@@ -43,10 +43,10 @@ def test_a_reply_is_rated_and_edited_and_the_newest_word_stands(client: TestClie
     ("body", "status", "code"),
     [
         ({"message_id": "nope", "truth": 1}, 404, "message_unknown"),
-        ({"message_id": "a\u0000", "truth": 1}, 404, "message_unknown"),
+        ({"message_id": "a\u0000", "truth": 1}, 422, "text_invalid"),
         ({"message_id": "nope"}, 422, "feedback_empty"),
         ({"message_id": "nope", "truth": 9}, 422, "rating_invalid"),
-        ({"message_id": "nope", "edited": "\u0000"}, 422, "edit_invalid"),
+        ({"message_id": "nope", "edited": "\u0000"}, 422, "text_invalid"),
         ({"truth": 1}, 422, "request_invalid"),
     ],
 )
@@ -94,8 +94,8 @@ def test_a_calibration_shows_pairs_blind_and_counts_what_is_picked(
     [
         ("post", "calibration", None, 409, "calibration_no_questions"),
         ("post", "calibration/p", {"pick": "first"}, 404, "pair_unknown"),
-        ("post", "calibration/a%00", {"pick": "first"}, 404, "pair_unknown"),
-        ("put", "documents/a%00/scope", {"scope": "private"}, 404, "document_unknown"),
+        ("post", "calibration/a%00", {"pick": "first"}, 400, "request_malformed"),
+        ("put", "documents/a%00/scope", {"scope": "private"}, 400, "request_malformed"),
         ("post", "calibration/p", {"pick": "third"}, 422, "request_invalid"),
         ("put", "documents/d/scope", {"scope": "private"}, 404, "document_unknown"),
         ("put", "documents/d/scope", {"scope": "secret"}, 422, "request_invalid"),

@@ -189,7 +189,7 @@ def test_what_is_no_answer_of_this_twin_is_404_and_no_event_of_it_422(
         assert ask(twin, "0" * 32) == (404, "message_unknown")
         assert ask(new_user(), answer) == (404, "message_unknown"), "another's"
         assert ask(twin, question.message_id) == (404, "message_unknown"), "what the person said is no answer"
-        assert ask(twin, "%00") == (404, "message_unknown")
+        assert ask(twin, "%00") == (400, "request_malformed")
         assert ask("UPPER", answer) == (422, "user_id_invalid")
         assert ask(twin, answer, f"{answer}:999") == (422, "event_id_invalid")
         assert ask(twin, answer, f"{'0' * 32}:1") == (422, "event_id_invalid")

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from lpm_kernel.errors import LlmError, TrainingError
+from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeLlm
@@ -19,6 +20,8 @@ from twin_serving.deps import Services
 
 
 class NoStores:
+    settings = load_settings()
+
     def warm(self) -> None:
         pass
 
@@ -57,8 +60,8 @@ def test_a_model_that_is_being_loaded_is_waited_for_by_a_thread_and_loaded_once(
     held.warm()
     assert held.model_state == "loading"
     threading.Timer(0.2, opening.may_open.set).start()
-    assert held.llm is opening.model
-    assert held.llm is opening.model
+    assert held.llm._llm is opening.model
+    assert held.llm._llm is opening.model
     assert (held.model_state, opening.tries) == ("ok", 1)
 
 
@@ -98,7 +101,7 @@ def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_again_after_a_while
     assert raised.value.code == "model_unavailable"
     assert len(outcomes) == 1, "not tried again at once"
     monkeypatch.setattr(held, "_again_at", 0.0)
-    assert held.llm is model
+    assert held.llm._llm is model
 
 
 def test_a_model_that_is_loaded_after_the_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

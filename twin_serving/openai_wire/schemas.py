@@ -132,6 +132,40 @@ def refuse_unsupported(request: ChatCompletionRequest) -> None:
         raise RequestRefused("request_invalid", "stream_options: only where stream is true", "stream_options")
 
 
+class AnswerMessage(BaseModel):
+    role: Literal["assistant"]
+    content: str
+    refusal: None = None
+
+
+class CompletionChoice(BaseModel):
+    index: int
+    message: AnswerMessage
+    logprobs: None = None
+    finish_reason: Literal["stop", "length"]
+
+
+class CompletionUsage(BaseModel):
+    """Tokens of the model's own tokenizer; the prompt as it was rendered, notes and all."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatCompletion(BaseModel):
+    """`twin`: where the turn is stored and what it rests on, as `/twin/{user_id}/chat` says it."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: CompletionUsage
+    twin: dict[str, Any]
+
+
 class EmbeddingRequest(WireForm):
     """Vectors of the model that this server's stores use."""
 

@@ -42,6 +42,7 @@ async def healthz() -> HealthAnswer:
 @router.get(
     "/readyz",
     summary="Whether twins can answer",
+    response_model=ReadyAnswer,
     responses={503: {"model": ReadyAnswer, "description": "Send nobody here yet, or any more"}},
 )
 def readyz(request: Request, services: ServicesDep) -> Response:

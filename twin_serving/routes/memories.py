@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 
 from lpm_kernel.corrections import MAX_QUERY_CHARACTERS, correct_memory, forget_memory, list_memories, search_memories
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.paging import PAGE_ITEMS
+from twin_serving.auth import PrincipalDep
 from twin_serving.data_schemas import CorrectionRequest, ForgottenAnswer, MemoriesAnswer, MemoryOut, memory_out
 from twin_serving.deps import ServicesDep
 from twin_serving.routes.sessions import Cursor, Limit
@@ -43,11 +44,11 @@ def memories(
 
 
 @router.patch("/twin/{user_id}/memories/{memory_id}")
-def correct(user_id: str, memory_id: str, correction: CorrectionRequest, services: ServicesDep, request: Request) -> MemoryOut:
+def correct(
+    user_id: str, memory_id: str, correction: CorrectionRequest, services: ServicesDep, principal: PrincipalDep
+) -> MemoryOut:
     """The memory that holds from now on in place of this one, which stays in its history. Who asked is on record."""
-    principal = getattr(request.state, "principal", None)
-    by = getattr(principal, "user_id", None)
-    return memory_out(correct_memory(services.stores, user_id, memory_id, correction.text, by=by))
+    return memory_out(correct_memory(services.stores, user_id, memory_id, correction.text, by=principal.user_id))
 
 
 @router.delete("/twin/{user_id}/memories/{memory_id}")

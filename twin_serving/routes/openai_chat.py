@@ -19,18 +19,23 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from lpm_kernel.errors import TwinError
 from twin_serving.auth import PrincipalDep
 from twin_serving.deps import Services, ServicesDep
-from twin_serving.errors import UNFORESEEN, log, openai_error_body
+from twin_serving.errors import UNFORESEEN, log, openai_error_body, problems
 from twin_serving.openai_wire.conversation import SESSION_HEADER, named_session
 from twin_serving.openai_wire.errors import OpenAiRoute, wire_error
 from twin_serving.openai_wire.models import user_of
-from twin_serving.openai_wire.schemas import ChatCompletionRequest
+from twin_serving.openai_wire.schemas import ChatCompletion, ChatCompletionRequest
 from twin_serving.openai_wire.turns import WireTurn, begin_wire_turn, chunk, first_chunk, last_chunks, whole_answer
 
 router = APIRouter(route_class=OpenAiRoute, tags=["OpenAI"])
 HEARTBEAT_S = 15
 
 
-@router.post("/v1/chat/completions")
+@router.post(
+    "/v1/chat/completions",
+    summary="Ask a twin as a model",
+    response_model=ChatCompletion,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **problems(404, 409)},
+)
 async def chat_completions(
     request: ChatCompletionRequest,
     services: ServicesDep,
