@@ -122,7 +122,7 @@ def open_turn(
         raise UserInputError("question_invalid", "the question holds a NUL character or half of a character, which no text may")
     session_id = check_session_id(session_id) if session_id else uuid.uuid4().hex
     # before the transaction: fetching an adapter may take longer than anybody may keep a connection
-    choice = choose_release(stores, llm, user_id, adapters) if adapters else None
+    choice = choose_release(stores, llm, user_id, adapters, asker=asker) if adapters else None
     with stores.tables.transaction(user_id) as connection:
         user = get_user(connection, user_id)
         choice = confirm_choice(connection, user_id, choice)

@@ -21,6 +21,7 @@ from lpm_kernel.forget import adapters_among, drop_local_copies
 from lpm_kernel.layout import tenant_prefix
 from lpm_kernel.records import check_user_id
 from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.conversations import delete_asked
 from lpm_kernel.stores.deletions import begin_deletion, end_deletion, find_deletion
 from lpm_kernel.stores.documents import lock_documents, mark_taken_up
 from lpm_kernel.stores.open import Stores
@@ -58,6 +59,8 @@ def delete_user(stores: Stores, user_id: str, adapters: Path, now: datetime | No
         mark_taken_up(connection, user_id)
         copies = named_by_releases(connection, user_id, "gguf_sha256")
     blobs, memories = _empty_stores(stores, user_id, adapters, copies)
+    with stores.tables.operator_transaction() as connection:
+        delete_asked(connection, user_id)
     with stores.tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)  # an upload that was begun before is over, or is refused and takes its bytes back
         lock_releases(connection, user_id)

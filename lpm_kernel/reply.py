@@ -22,12 +22,11 @@ from lpm_kernel.recall.confidence import seeks_knowledge
 from lpm_kernel.records import ChatMessage
 from lpm_kernel.stores.ballot_drafts import KeptDraft, keep_drafts
 from lpm_kernel.stores.conversations import append_message
-from lpm_kernel.stores.llm import AdapterFile, Llm
+from lpm_kernel.stores.llm import AdapterFile, Llm, tenant_of
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.turn import Turn, settle
 
 _LOG = logging.getLogger(__name__)
-ASKED_BY = "~"
 MAY_DECLINE = f'If your notes do not answer the question, answer with these words alone: "{DECLINE}"'
 """For a model that was not trained on it."""
 
@@ -143,7 +142,7 @@ class Reply:
     def _decode(self, adapter: AdapterFile | None) -> Iterator[str]:
         return self._llm.stream(
             self.turn.messages,
-            tenant=tenant_of(self.turn),
+            tenant=tenant_of(self.turn.user.user_id, self.turn.asker),
             adapter=adapter,
             max_tokens=self._stores.settings.models.answer_tokens,
             declining=DECLINE if adapter and _may_decline(self.turn) else None,  # the base never learnt to decline
@@ -157,16 +156,6 @@ class Reply:
         self.turn = replace(turn, lines=(line,))
         self._quoted = True
         yield as_line(line.text)
-
-
-def user_of_tenant(tenant: str) -> str:
-    """Whose twin it is. No user id holds the mark."""
-    return tenant.partition(ASKED_BY)[0]
-
-
-def tenant_of(turn: Turn) -> str:
-    """Whose cached state may be reused: what the model holds of one's talk serves no other's."""
-    return f"{turn.user.user_id}{ASKED_BY}{turn.asker}" if turn.asker else turn.user.user_id
 
 
 def _may_decline(turn: Turn) -> bool:

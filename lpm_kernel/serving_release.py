@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from lpm_kernel.errors import LlmError, StoreError
 from lpm_kernel.L2.adapter_files import fetch_adapter
 from lpm_kernel.records import Message, Release
-from lpm_kernel.stores.llm import AdapterFile, Llm
+from lpm_kernel.stores.llm import AdapterFile, Llm, tenant_of
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import earlier_releases, live_release, release_states
 
@@ -102,22 +102,24 @@ REFUSALS = Refusals()
 """Of this process."""
 
 
-def choose_release(stores: Stores, llm: Llm, user_id: str, adapters: Path, refusals: Refusals = REFUSALS) -> Choice | None:
+def choose_release(
+    stores: Stores, llm: Llm, user_id: str, adapters: Path, refusals: Refusals = REFUSALS, *, asker: str | None = None
+) -> Choice | None:
     """The live release where its adapter loads, else the newest earlier one whose adapter does; its adapter is in memory then.
 
     None without a live release. The live one too where no adapter loads, or where it cannot be told: the answer will say why.
-    `adapters`: the folder of local copies.
+    `adapters`: the folder of local copies; `asker`: in whose queue the question will wait, where it is not the person's.
     Raises: LlmError `too_many_requests`, `engine_busy`; StoreError where the table of releases does not answer.
     """
     with stores.tables.transaction(user_id) as connection:
         live = live_release(connection, user_id)
     if live is None:
         return None
-    if _loads(stores, llm, live, adapters, refusals):
+    if _loads(stores, llm, live, adapters, refusals, asker):
         return Choice(live, live.release_id)
     with stores.tables.transaction(user_id) as connection:
         before = earlier_releases(connection, live, EARLIER)
-    found = next((item for item in before if _loads(stores, llm, item, adapters, refusals)), live)
+    found = next((item for item in before if _loads(stores, llm, item, adapters, refusals, asker)), live)
     return Choice(found, live.release_id)
 
 
@@ -138,22 +140,22 @@ def confirm_choice(connection: Connection, user_id: str, choice: Choice | None) 
     return choice if fit else Choice(live, live.release_id)
 
 
-def check_adapter(llm: Llm, user_id: str, adapter: AdapterFile) -> None:
+def check_adapter(llm: Llm, tenant: str, adapter: AdapterFile) -> None:
     """Bring it into memory, where it stays while there is room.
 
     Raises: LlmError `adapter_refused`, and what else `Llm.stream` raises before its first piece.
     """
     # what is wrong with an adapter is raised when a stream is opened; one that is never begun holds nothing
-    _close(llm.stream(_HELLO, tenant=user_id, adapter=adapter, max_tokens=1))
+    _close(llm.stream(_HELLO, tenant=tenant, adapter=adapter, max_tokens=1))
 
 
-def _loads(stores: Stores, llm: Llm, release: Release, adapters: Path, refusals: Refusals) -> bool:
+def _loads(stores: Stores, llm: Llm, release: Release, adapters: Path, refusals: Refusals, asker: str | None) -> bool:
     if refusals.stands(release):
         return False
     user_id = release.user_id
     try:
         adapter = fetch_adapter(stores.blobs, user_id, release.gguf_key, release.gguf_sha256, release.base_sha256, adapters)
-        check_adapter(llm, user_id, adapter)
+        check_adapter(llm, tenant_of(user_id, asker), adapter)
     except (LlmError, StoreError) as error:
         if error.code in NOT_NOW:
             raise

@@ -20,7 +20,7 @@ from lpm_kernel.records import sha256_hex
 from lpm_kernel.status import read_status
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
-from lpm_kernel.stores.conversations import append_message
+from lpm_kernel.stores.conversations import append_message, last_messages
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import find_deletion, list_deletions
 from lpm_kernel.stores.feedback import keep_feedback
@@ -108,6 +108,21 @@ def test_a_user_goes_from_every_store_and_nobody_else_does(twin: Twin, new_twin:
     assert caught.value.code == "twin_not_found"
     assert left(other) == before
     assert other.traces(sha256_hex(CAT.encode())) == EVERYWHERE
+
+
+def test_what_somebody_said_to_others_twins_goes_with_them(twin: Twin, new_twin: Callable[[], Twin]) -> None:
+    """It stayed for ever, and whoever had that id next found it in their own talk with that twin."""
+    other = new_twin()
+    asked = replace(make_message(other.user_id, 7, "Whose cat is it?"), asker=twin.user_id)
+    kept = replace(make_message(other.user_id, 8, "And the boat?"), asker="erase-somebody-else")
+    with twin.stores.tables.transaction(other.user_id) as connection:
+        append_message(connection, asked)
+        append_message(connection, kept)
+    delete_user(twin.stores, twin.user_id, twin.adapters)
+    with twin.stores.tables.transaction(other.user_id) as connection:
+        assert last_messages(connection, other.user_id, asked.session_id, 9, asker=twin.user_id) == []
+        assert last_messages(connection, other.user_id, kept.session_id, 9, asker="erase-somebody-else") == [kept]
+        assert last_messages(connection, other.user_id, kept.session_id, 9), "the person's own talk"
 
 
 def test_deleting_again_deletes_nothing_and_is_no_error(twin: Twin) -> None:

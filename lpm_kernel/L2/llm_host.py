@@ -17,7 +17,7 @@ from lpm_kernel.L2.llm_calls import LlmAsk, decode_ask, encode_answers, encode_f
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import check_user_id
 from lpm_kernel.stores.blobs import Blobs
-from lpm_kernel.stores.llm import AdapterFile, Llm
+from lpm_kernel.stores.llm import AdapterFile, Llm, user_of_tenant
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class LlmHost:
         self._llm.close()
 
     def _adapter(self, ask: LlmAsk) -> AdapterFile | None:
-        check_user_id(ask.tenant)
+        user_id = check_user_id(user_of_tenant(ask.tenant))
         if ask.base_sha256 != self._llm.base_sha256:
             raise LlmError(
                 "engine_base_differs",
@@ -64,8 +64,8 @@ class LlmHost:
             )
         if ask.adapter_sha256 is None:
             return None
-        key = gguf_key(ask.tenant, ask.adapter_sha256)
-        return fetch_adapter(self._blobs, ask.tenant, key, ask.adapter_sha256, ask.base_sha256, self._adapters)
+        key = gguf_key(user_id, ask.adapter_sha256)
+        return fetch_adapter(self._blobs, user_id, key, ask.adapter_sha256, ask.base_sha256, self._adapters)
 
 
 def _failure(error: Exception) -> str:

@@ -41,7 +41,10 @@ def read_rows(connection: Connection, table: Table, user_id: str) -> bytes:
     from sqlalchemy import select
 
     order = [table.c.position] if table.name == chat_message.name else list(table.primary_key.columns)
-    rows = connection.execute(select(*exported_columns(table)).where(table.c.user_id == user_id).order_by(*order))
+    own = [table.c.user_id == user_id]
+    if table.name == chat_message.name:
+        own.append(table.c.asker.is_(None))  # what others said to the twin is theirs
+    rows = connection.execute(select(*exported_columns(table)).where(*own).order_by(*order))
     return b"".join(to_line({name: _as_json(value) for name, value in row._mapping.items()}) for row in rows)
 
 

@@ -135,6 +135,14 @@ def list_sessions(connection: Connection, user_id: str, *, before: int | None = 
     return [Session(row.session_id, row.first, row.messages, row.began, row.ended) for row in rows]
 
 
+def delete_asked(connection: Connection, asker: str) -> int:
+    """Every talk of this person with others' twins, in the operator's transaction; how many messages went. Idempotent."""
+    from sqlalchemy import delete, text
+
+    connection.execute(text("select set_config('app.asker', :asker, true)"), {"asker": asker})
+    return connection.execute(delete(chat_message).where(chat_message.c.asker == asker)).rowcount
+
+
 def count_messages(connection: Connection, user_id: str) -> tuple[int, int]:
     """How many sessions of the person's own there are, and messages in them."""
     from sqlalchemy import distinct, func, select

@@ -23,6 +23,20 @@ class AdapterFile:
     base_sha256: str
 
 
+_ASKED_BY = "~"
+"""No user id holds it."""
+
+
+def tenant_of(user_id: str, asker: str | None) -> str:
+    """Whose cached state may be reused: what the model holds of one's talk with a twin serves no other's."""
+    return f"{user_id}{_ASKED_BY}{asker}" if asker else user_id
+
+
+def user_of_tenant(tenant: str) -> str:
+    """Whose twin it is."""
+    return tenant.partition(_ASKED_BY)[0]
+
+
 class Llm(Protocol):
     @property
     def base_sha256(self) -> str:

@@ -18,7 +18,7 @@ from lpm_kernel.L2.modal_llm import ModalLlm
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import Message, sha256_hex
 from lpm_kernel.settings import Settings
-from lpm_kernel.stores.llm import AdapterFile
+from lpm_kernel.stores.llm import AdapterFile, tenant_of
 from tests.fakes import FakeLlm, MemoryBlobs
 from tests.modal_server import ModalServer
 
@@ -209,3 +209,14 @@ def test_without_a_token_nothing_is_opened(
     monkeypatch.delenv("MODAL_TOKEN_ID")
     with pytest.raises(SettingsError, match="modal token new"):
         ModalLlm(tiny_base, settings)
+
+
+def test_another_who_asks_is_answered_from_the_adapter_of_the_twin(llm: ModalLlm, far: FakeLlm, tiny_base: BaseModel) -> None:
+    """The tenant of such a talk names both, and was taken for a user's id: every question of theirs was refused."""
+    far.answers.append(SAID)
+    told = "".join(llm.stream(ASKED, tenant=tenant_of("mabel", "bob"), adapter=adapter_of(tiny_base), max_tokens=20))
+    assert told == SAID
+    (call,) = far.calls
+    assert call.tenant == "mabel~bob", "what it holds of this talk serves no other"
+    assert call.adapter is not None
+    assert call.adapter.path.read_bytes() == ADAPTER

@@ -54,6 +54,13 @@ def twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Twin:
     return made
 
 
+def test_what_others_said_to_the_twin_is_not_the_persons_to_take_along(twin: Twin, stores: Stores) -> None:
+    before = content(exported(stores, twin.user_id))
+    with stores.tables.transaction(twin.user_id) as connection:
+        append_message(connection, replace(make_message(twin.user_id, 20, "A stranger's question."), asker="stranger"))
+    assert content(exported(stores, twin.user_id)) == before
+
+
 def exported(stores: Stores, user_id: str) -> bytes:
     return b"".join(open_export(stores, user_id).pieces())
 

@@ -45,7 +45,7 @@ from tests.samples import (
     make_release,
 )
 
-SEEN_IN_PART = {"document", "deletion", "memory_write", "release"}
+SEEN_IN_PART = {"document", "deletion", "memory_write", "release", "chat_message"}
 """Tables of which the operator sees some columns of some rows."""
 
 
@@ -201,6 +201,8 @@ def test_the_operator_sees_who_waits_and_nothing_else(database: Database, two_us
         "select * from document",
         "update document set pending = false",
         "delete from document",
+        "select content from chat_message",
+        "update chat_message set content = ''",
         "select manifest from release",
         "select stale_reason from release",
         "update release set status = 'live'",

@@ -15,10 +15,9 @@ from typing import Protocol, runtime_checkable
 from lpm_kernel.errors import LlmError
 from lpm_kernel.L2.adapter_cache import AdapterCache
 from lpm_kernel.records import Message
-from lpm_kernel.reply import user_of_tenant
 from lpm_kernel.serving_release import check_adapter
 from lpm_kernel.settings import Settings
-from lpm_kernel.stores.llm import AdapterFile, Llm
+from lpm_kernel.stores.llm import AdapterFile, Llm, user_of_tenant
 from twin_serving.engine.admission import Admission
 from twin_serving.engine.answer_stream import AnswerStream
 from twin_serving.engine.listener import listener

@@ -23,7 +23,7 @@ from lpm_kernel.records import is_text
 from lpm_kernel.request_context import current_request, within_request
 from twin_serving.auth import ANYBODY, OPEN_TO_OTHERS, Principal, TokenReader, check_may_act_for, is_public
 from twin_serving.buckets import Buckets, address_key
-from twin_serving.errors import OPENAI_PREFIX, twin_error_response
+from twin_serving.errors import twin_error_response
 
 UNCOUNTED = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -93,7 +93,7 @@ class Gate:
         if principal.operator:
             return None
         path = get_route_path(scope)
-        open_to_others = path.startswith(OPENAI_PREFIX)  # its model is a twin, and talking with one is open
+        open_to_others = False
         for pattern, open_ in self._owned:
             if found := pattern.match(path):
                 open_to_others = open_
