@@ -7,6 +7,12 @@ Does not belong here: tokens themselves, and what an asker may hear (`lpm_kernel
 from __future__ import annotations
 
 from lpm_kernel.errors import UserInputError
+from twin_serving.auth import Principal
+
+
+def may_hear(principal: Principal, user_id: str, asker: str | None) -> bool:
+    """Whether an answer is to be heard again by who asks for it: it is whose talk it was, or may act for everyone."""
+    return principal.operator or principal.user_id == (asker or user_id)
 
 
 def asker_of(principal_user_id: str | None, user_id: str, named: str | None) -> str | None:

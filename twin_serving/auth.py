@@ -23,8 +23,8 @@ from twin_serving.jwks import ALGORITHM, SigningKeys
 
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/hooks/release"})
 """Answered without a token; what comes to a hook is signed. `/metrics` is too, where the settings say so."""
-OPEN_TO_OTHERS = frozenset({"/twin/{user_id}/chat"})
-"""Routes with a user in their path that anybody who is known may use: one may talk with another's twin."""
+OPEN_TO_OTHERS = frozenset({"/twin/{user_id}/chat", "/twin/{user_id}/chat/{message_id}/events"})
+"""Routes with a user in their path that anybody who is known may use: one may talk with another's twin, and hear that talk."""
 MAX_TOKEN_CHARACTERS = 16_000
 _DERIVED_ID = re.compile(r"u-[0-9a-f]{40}")
 

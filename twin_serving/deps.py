@@ -16,7 +16,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from lpm_kernel.answering import may_step_down
 from lpm_kernel.errors import LlmError, TwinError
+from lpm_kernel.L2.away import AwayLlm
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
 from twin_serving.engine.engine import ServingEngine
@@ -82,6 +84,18 @@ class Services:
                 reason = f"the language model cannot be loaded: {self._failure}"
                 raise LlmError("model_unavailable", reason) from self._failure
             raise LlmError("model_loading", "the language model is being loaded; ask again in a moment")
+
+    def llm_or_away(self) -> Llm:
+        """`llm` for a turn. One that cannot be opened is a reason to go on without it, as one that fails later is; one that is
+        only not there yet is none, unless another model answers first. Raises: LlmError `model_loading`.
+        """
+        try:
+            return self.llm
+        except LlmError as error:
+            if self.stores.answerer is None and not may_step_down(error):
+                raise
+            log.warning("the engine cannot be opened: %s", error)
+            return AwayLlm(error, self.stores.settings.models.context_tokens)
 
     def _load(self) -> None:
         began = time.monotonic()

@@ -41,6 +41,8 @@ class LiveTurn:
 
     def __init__(self, user_id: str, message_id: str, serving: ServingSettings, clock: Callable[[], float]) -> None:
         self.user_id, self.message_id = user_id, message_id
+        self.asker: str | None = None
+        """Who asked, where it is not the person."""
         self.error: Exception | None = None
         """Why it failed, once it did."""
         self.result: Any = None
@@ -198,9 +200,10 @@ class LiveTurns:
         self._turns: OrderedDict[tuple[str, str], tuple[LiveTurn, threading.Thread]] = OrderedDict()
         self._closed = False
 
-    def begin(self, user_id: str, message_id: str, work: Callable[[LiveTurn], None]) -> LiveTurn:
+    def begin(self, user_id: str, message_id: str, work: Callable[[LiveTurn], None], asker: str | None = None) -> LiveTurn:
         """Begin a turn. Raises: LlmError `turns_busy` (retryable) when there are too many, or all is closing."""
         turn = LiveTurn(user_id, message_id, self.serving, self._clock)
+        turn.asker = asker
         # in the request's context: its id stands in what the turn writes, and nobody else's rows are open to it
         thread = threading.Thread(target=copy_context().run, args=(work, turn), name=f"turn-{message_id[:8]}", daemon=True)
         with self._lock:

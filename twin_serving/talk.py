@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lpm_kernel.answering import may_step_down
 from lpm_kernel.errors import LlmError, TwinError
-from lpm_kernel.L2.away import AwayLlm
 from lpm_kernel.L2.prompt import declines
 from lpm_kernel.records import ChatMessage, is_text
 from lpm_kernel.stores.ballot_drafts import KeptDraft, list_drafts
 from lpm_kernel.stores.conversations import find_message
-from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
 from twin_serving.agent.graph import Work, run_turn
 from twin_serving.deps import Services
@@ -33,7 +30,7 @@ def hold_turn(services: Services, question: str, session_id: str | None, asker: 
             reply = run_turn(
                 Work(
                     services.stores,
-                    _engine(services),
+                    services.llm_or_away(),
                     services.adapters,
                     live.user_id,
                     question,
@@ -55,18 +52,6 @@ def hold_turn(services: Services, question: str, session_id: str | None, asker: 
         # the status may have been sent: without this event the stream would only break off
         log.error("a turn failed", exc_info=error)
         live.fail(error, problem_of(error))
-
-
-def _engine(services: Services) -> Llm:
-    """One that cannot be opened is a reason to go on without it, as one that fails later is; one that is only not there yet
-    is none, unless another model answers first."""
-    try:
-        return services.llm
-    except LlmError as error:
-        if services.stores.answerer is None and not may_step_down(error):
-            raise
-        log.warning("the engine cannot be opened: %s", error)
-        return AwayLlm(error, services.stores.settings.models.context_tokens)
 
 
 def done_content(message: ChatMessage, drafts: Sequence[KeptDraft]) -> dict[str, Any]:

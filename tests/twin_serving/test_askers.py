@@ -26,6 +26,7 @@ from lpm_kernel.stores.users import add_user
 from tests.fakes import FakeLlm, LlmCall, no_progress
 from tests.samples import make_document, make_items, make_memory_of, make_release
 from tests.twin_serving.conftest import OpenStores
+from tests.twin_serving.issuer import Issuer
 from twin_serving.app import create_app
 from twin_serving.deps import Services
 
@@ -239,3 +240,18 @@ def test_a_new_version_of_a_private_file_is_private_from_the_start(stores: Store
         put_document(connection, make_document(user_id, "diary.md", b"four"))
         assert private_documents(connection, user_id) == set(), "shared with all its versions"
         assert not set_private(connection, user_id, "f" * 64, True)
+
+
+def test_a_talk_is_heard_again_by_whose_it_was_and_nobody_else(
+    guarded: Callable[..., TestClient], issuer: Issuer, twin: str, llm: FakeLlm
+) -> None:
+    """The answer told an asker where to come back to, and there they were refused; by its id the person could read theirs."""
+    client = guarded(resume_s=0.0)  # what has ended is read out of the stored answer
+    talks = {}
+    for who in ("bob", twin):
+        llm.answers.append("My cat is called Pilchard.")
+        asked = client.post(f"/twin/{twin}/chat", json={"question": "What is your cat called?"}, headers=issuer.bearer(who))
+        talks[who] = asked.json()["message_id"]
+    for asks, statuses in {"bob": (200, 404), twin: (404, 200), "mallory": (404, 404)}.items():
+        found = [client.get(f"/twin/{twin}/chat/{talk}/events", headers=issuer.bearer(asks)) for talk in talks.values()]
+        assert tuple(answer.status_code for answer in found) == statuses, asks

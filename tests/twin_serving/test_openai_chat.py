@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -19,8 +20,10 @@ from lpm_kernel.stores.conversations import last_messages
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeLlm
 from tests.twin_serving.api_server import serve
-from tests.twin_serving.conftest import NOTES
+from tests.twin_serving.conftest import NOTES, OpenStores
+from twin_serving.app import create_app
 from twin_serving.auth import Principal, principal_of
+from twin_serving.deps import Services
 
 CAT = "What is your cat called?"
 
@@ -325,3 +328,16 @@ def test_an_error_that_will_not_pass_is_not_asked_again(url: str, twin: str, llm
     with OpenAI(base_url=url, api_key="none", max_retries=2) as client:
         assert refused(client, twin).code == "answer_empty"
     assert len(llm.calls) == 1
+
+
+def test_where_no_engine_can_be_opened_the_best_line_is_said_as_in_a_chat(stores: Stores, twin: str, tmp_path: Path) -> None:
+    """A chat went on without the engine, and the same question asked on this wire was refused."""
+
+    def unreadable() -> FakeLlm:
+        raise LlmError("base_unreadable", "the weights are damaged", retryable=False)
+
+    services = Services(OpenStores(stores), unreadable, tmp_path)  # type: ignore[arg-type]
+    with serve(create_app(lambda: services)) as address, OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as sdk:
+        reply = ask(sdk, twin)
+    assert "Pilchard" in reply.choices[0].message.content
+    assert {"adapter", "base"} <= set(reply.twin["degraded"])

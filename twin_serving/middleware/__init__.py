@@ -34,7 +34,7 @@ def install_middleware(app: FastAPI, settings: Settings, buckets: Buckets, reade
             allow_origins=serving.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
-            expose_headers=["Retry-After", "X-Request-ID"],
+            expose_headers=["Content-Location", "Retry-After", "X-Request-ID"],
         )
     app.add_middleware(SecurityHeaders, serving=serving)
     app.add_middleware(RequestIds)

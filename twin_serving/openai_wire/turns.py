@@ -73,7 +73,7 @@ def begin_wire_turn(
     refuse_unsupported(request)
     talk = read_talk(request.messages)
     longest = request.max_completion_tokens or request.max_tokens
-    llm = AskedLlm(services.llm, longest, request.stops())
+    llm = AskedLlm(services.llm_or_away(), longest, request.stops())
     brought = Brought(latest(talk.history, llm, services.stores.settings.serving.openai_history_messages), talk.instructions)
     session_id = session_id or session_of(talk, user_id, caller, request.user)
     stores = services.stores

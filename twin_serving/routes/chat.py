@@ -17,7 +17,7 @@ from lpm_kernel.chat import new_answer_id
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.records import check_user_id
 from lpm_kernel.reply import Reply
-from twin_serving.asking import asker_of
+from twin_serving.asking import asker_of, may_hear
 from twin_serving.auth import PrincipalDep
 from twin_serving.deps import ServicesDep
 from twin_serving.errors import problems
@@ -55,7 +55,7 @@ async def chat(
     # who may act for the person speaks as them
     asker = asker_of(None if principal.operator else principal.user_id, user_id, request.asker)
     hold = partial(hold_turn, services, request.question, request.session_id, asker)
-    live = services.turns.begin(user_id, new_answer_id(), hold)
+    live = services.turns.begin(user_id, new_answer_id(), hold, asker)
     wants_events = "text/event-stream" in accept
     with live.heard():
         ready = partial(getattr, live, "has_begun" if wants_events else "has_ended")
@@ -78,24 +78,32 @@ async def chat(
     responses={**STREAM, 204: {"description": "every event has been seen"}, **problems(404)},
 )
 async def events(
-    user_id: str, message_id: str, services: ServicesDep, last_event_id: Annotated[str | None, Header()] = None
+    user_id: str,
+    message_id: str,
+    services: ServicesDep,
+    principal: PrincipalDep,
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The events of an answer, after `Last-Event-ID` where it is given: of a turn that is under way or ended a moment ago as
     they came, later out of the stored answer (the words that are missing, and `done`). 204 when there is none left.
 
-    `message_id` is that of the `start` event. What nobody comes back for in time is cut off, and `done` says so.
+    `message_id` is that of the `start` event; only whose talk it was may hear it again. What nobody comes back for in time is
+    cut off, and `done` says so.
     """
     check_user_id(user_id)
+    unknown = UserInputError("message_unknown", f"the twin {user_id!r} has given no such answer")
     live = services.turns.get(user_id, message_id)
     if live is not None:
+        if not may_hear(principal, user_id, live.asker):
+            raise unknown
         number = number_after(message_id, last_event_id)
         check_number(number, live.last_number)
         if live.has_ended and number == live.last_number:
             return Response(status_code=204)
         return _stream(live, number)
     stored = await to_thread.run_sync(stored_answer, services.stores, user_id, message_id)
-    if stored is None:
-        raise UserInputError("message_unknown", f"the twin {user_id!r} has given no such answer")
+    if stored is None or not may_hear(principal, user_id, stored[0].asker):
+        raise unknown
     message, drafts = stored
     number = number_after(message_id, last_event_id)
     last = len(message.content) + 1
