@@ -16,7 +16,7 @@ test: setup       ## all tests; they start the engines they need
 		--ignore=tests/embedded --ignore=tests/twin_serving/test_outage.py
 	@$(BIN)/python -m pytest tests/embedded tests/twin_serving/test_outage.py  # they kill engines, and want no others beside them
 
-check: setup      ## format, lint, types, definitions, house rules; under a minute
+check: setup      ## format, lint, types, definitions, house rules; about two minutes
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
