@@ -329,6 +329,9 @@ class ModalServer:
         await self._end.wait()
         server.close()
         await server.wait_closed()
+        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]  # the server leaves them to their clients
+            transport.abort()
+        await asyncio.sleep(0.01)  # each closes its socket in a turn of the loop
 
     def __exit__(self, *_: object) -> None:
         self.silent.clear()

@@ -11,11 +11,14 @@ Does not belong here: the deployed side (`L2/llm_host.py`) and what a letter say
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from lpm_kernel.errors import LlmError, SettingsError, TwinError
+from lpm_kernel.errors import LlmError, TwinError
+from lpm_kernel.L2.context_pool import engine_closed
 from lpm_kernel.L2.llm_calls import LlmAsk, decode_line, encode_ask
 from lpm_kernel.records import Message
 from lpm_kernel.settings import Settings
@@ -47,6 +50,10 @@ class ModalLlm:
         self._loop = BackgroundLoop("modal-llm")
         self._breaker = Breaker(BREAKER_FAILURES, BREAKER_S)
         self._engine: Any = None
+        self._lock = threading.Lock()
+        self._waiting: set[queue.SimpleQueue[Any]] = set()
+        """Of answers under way."""
+        self._closed = False
 
     @property
     def base_sha256(self) -> str:
@@ -70,8 +77,11 @@ class ModalLlm:
         max_tokens: int,
         declining: str | None = None,
     ) -> Iterator[str]:
-        """Raises: as `Llm.stream`, and LlmError `engine_unreachable` (retryable); SettingsError `modal_refused`,
-        `modal_not_deployed`. Closing the iterator early lets the call there go."""
+        """Raises: as `Llm.stream`, and LlmError `engine_unreachable` (retryable), `modal_refused`, `modal_not_deployed`.
+
+        Closing the iterator early lets the call there go.
+        """
+        self._check_open()
         letter = self._letter([messages], tenant, adapter, max_tokens, declining)
         return self._lines(letter)
 
@@ -86,6 +96,7 @@ class ModalLlm:
     ) -> list[str]:
         if not conversations:
             return []
+        self._check_open()
         letter = self._letter(conversations, tenant, adapter, max_tokens, declining)
         self._check_breaker()
         try:
@@ -96,7 +107,17 @@ class ModalLlm:
         return decode_line(line, "answers")
 
     def close(self) -> None:
+        """Answers under way end with `engine_closed`: nothing more would ever come of them."""
+        with self._lock:
+            self._closed, waiting = True, list(self._waiting)
+        for lines in waiting:
+            lines.put(engine_closed())
         self._loop.close()
+
+    def _check_open(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise engine_closed()
 
     def _letter(
         self,
@@ -133,7 +154,11 @@ class ModalLlm:
             except Exception as error:
                 lines.put(error)
 
-        future = self._loop.submit(bring())
+        with self._lock:
+            if self._closed:
+                raise engine_closed()
+            self._waiting.add(lines)
+            future = self._loop.submit(bring())
         try:
             while True:
                 try:
@@ -147,7 +172,10 @@ class ModalLlm:
                     raise self._translated(line) from line
                 yield decode_line(line, "piece")
         finally:
-            future.cancel()  # nothing, when it has ended
+            with self._lock:
+                self._waiting.discard(lines)
+            with suppress(RuntimeError):  # its loop has ended with the model
+                future.cancel()  # nothing, when it has ended
 
     async def _stream(self, letter: str) -> AsyncIterator[str]:
         engine = await self._opened()
@@ -178,10 +206,12 @@ class ModalLlm:
         if isinstance(error, TwinError):
             return error
         if isinstance(error, found.AuthError | found.PermissionDeniedError):
-            return SettingsError("modal_refused", f"Modal does not let this token in to {app}: `modal token new`")
+            return LlmError("modal_refused", f"Modal does not let this token in to {app}: `modal token new`", retryable=False)
         if isinstance(error, found.NotFoundError):
-            return SettingsError(
-                "modal_not_deployed", f"Modal has no class {CLASS} of {app}: modal deploy -m twin_serving.modal_app"
+            return LlmError(
+                "modal_not_deployed",
+                f"Modal has no class {CLASS} of {app}: modal deploy -m twin_serving.modal_app",
+                retryable=False,
             )
         self._breaker.failed()
         self._engine = None  # it may have been deployed anew

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from grpclib import GRPCError, Status
 
+from lpm_kernel.answering import may_step_down
 from lpm_kernel.errors import LlmError, SettingsError, TwinError
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.llm_calls import encode_piece
@@ -171,7 +172,7 @@ def iter_slowly() -> Iterator[str]:
 
 def test_an_engine_that_is_not_deployed_is_named(modal_server: ModalServer, tiny_base: BaseModel, settings: Settings) -> None:
     llm = ModalLlm(tiny_base, settings)
-    with pytest.raises(SettingsError, match=r"modal deploy -m twin_serving\.modal_app") as raised:
+    with pytest.raises(LlmError, match=r"modal deploy -m twin_serving\.modal_app") as raised:
         list(llm.stream(ASKED, tenant="mabel", max_tokens=10))
     assert raised.value.code == "modal_not_deployed"
     llm.close()
@@ -196,11 +197,30 @@ def test_a_modal_that_is_silent_is_left_alone_after_three_tries_and_found_again(
     llm.close()
 
 
-def test_a_token_that_modal_refuses_is_a_matter_of_settings(llm: ModalLlm, modal_server: ModalServer) -> None:
+def test_a_token_that_modal_refuses_is_a_failure_of_the_model_that_a_turn_goes_on_without(
+    llm: ModalLlm, modal_server: ModalServer
+) -> None:
+    """It was an error of the settings, which no turn steps down from: 500, and not even the best line was said."""
     modal_server.faults["ClassGet"] = [GRPCError(Status.PERMISSION_DENIED, "no")]
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises(LlmError) as raised:
         list(llm.stream(ASKED, tenant="mabel", max_tokens=10))
     assert raised.value.code == "modal_refused"
+    assert may_step_down(raised.value)
+
+
+def test_closing_ends_the_answers_under_way_at_once(llm: ModalLlm, modal_server: ModalServer, settings: Settings) -> None:
+    """They waited for a loop that no longer ran, until their time was over."""
+    modal_server.serve_class(settings.serving.modal_app, "Engine", {"stream": lambda letter: iter_slowly()})
+    pieces = llm.stream(ASKED, tenant="mabel", max_tokens=10)
+    assert next(pieces) == "word "
+    began = time.monotonic()
+    llm.close()
+    with pytest.raises(LlmError) as raised:
+        list(pieces)
+    assert raised.value.code == "engine_closed"
+    with pytest.raises(LlmError, match="closed"):
+        llm.stream(ASKED, tenant="mabel", max_tokens=10)
+    assert time.monotonic() - began < 5
 
 
 def test_without_a_token_nothing_is_opened(

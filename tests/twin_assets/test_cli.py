@@ -63,7 +63,10 @@ def test_after_a_reboot_a_command_says_what_to_start(tmp_path: Path, free_port: 
 
 
 STOP_WHEN_TOLD = """
-import os, sys, time
+import os, signal, sys, time
+for heard in (signal.SIGHUP, signal.SIGTERM):  # whoever starts the tests with nohup has them ignore one
+    signal.signal(heard, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from twin_assets import cli
 
 @cli.cli.command("work")
