@@ -37,6 +37,11 @@ def user_of_tenant(tenant: str) -> str:
     return tenant.partition(_ASKED_BY)[0]
 
 
+def asker_of_tenant(tenant: str) -> str:
+    """Who asks it: somebody else, or the person."""
+    return tenant.partition(_ASKED_BY)[2] or tenant
+
+
 class Llm(Protocol):
     @property
     def base_sha256(self) -> str:

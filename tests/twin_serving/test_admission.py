@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpm_kernel.errors import LlmError
+from lpm_kernel.stores.llm import tenant_of
 from twin_serving.engine.admission import Admission, Ticket
 
 
@@ -65,6 +66,17 @@ def test_a_full_queue_is_refused_with_a_time_to_come_back_that_follows_from_how_
     for user_id in ("ravi", "ines"):
         admission.ask(user_id)
     assert refusal(admission, "mabel").retry_after_s == pytest.approx(18.0, rel=0.05), "and one of each who waits beside her"
+
+
+def test_who_asks_many_twins_waits_in_one_queue_of_all_of_them() -> None:
+    """They alone could fill everybody's, four questions a twin."""
+    admission = admission_of(waiting=6)
+    for number in range(6):
+        admission.ask(tenant_of(f"twin{number}", "mallory"))
+    assert refusal(admission, tenant_of("twin7", "mallory")).code == "too_many_requests"
+    admission.ask("mabel")
+    admission.ask(tenant_of("twin1", "ravi"))
+    assert admission.waiting() == 6
 
 
 def test_when_too_many_wait_in_all_the_next_is_told_that_the_engine_is_busy() -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lpm_kernel.errors import LlmError
+from lpm_kernel.stores.llm import asker_of_tenant
 
 USERS_REMEMBERED = 10_000
 """Of whom it is known when they had their last turn; older turns are as good as none."""
@@ -47,7 +48,11 @@ class Ticket:
 
 
 class Admission:
-    """At most `places` turns at work, `per_user` of one user; `waiting_per_user` of one user wait, `waiting` of all."""
+    """At most `places` turns at work, `per_user` of one user; `waiting_per_user` of whoever asks wait, `waiting` of all.
+
+    A user is a tenant: a twin and who asks it. Whoever asks many twins waits in many queues, which are counted as one: else
+    they alone could fill everybody's.
+    """
 
     def __init__(
         self,
@@ -164,11 +169,13 @@ class Admission:
         free = sum(self._at_work.values()) < self._places and self._at_work.get(user_id, 0) < self._per_user
         if free and not mine:
             return
-        if mine >= self._waiting_per_user:
+        asker = asker_of_tenant(user_id)
+        asked = sum(len(queue) for each, queue in self._queues.items() if asker_of_tenant(each) == asker)
+        if asked >= self._waiting_per_user:
             # a place in this queue is free again once this user has had a turn: one of each user who waits comes before
             raise LlmError(
                 "too_many_requests",
-                f"{self._at_work.get(user_id, 0)} answers are being written for this twin and {mine} questions wait",
+                f"{self._at_work.get(user_id, 0)} answers are being written for this twin and {asked} questions wait",
                 retry_after_s=self._drain_s(max(1, len(self._queues))),
             )
         if everybody >= self._most_waiting:
