@@ -48,10 +48,11 @@ def configuration(state: State, module: Path) -> str:
         f"port {state.ports['redis']}",
         f"requirepass {state.secrets['redis']}",
         "dir ./",
-        # a write is in the log, and the log with the kernel, before the client has its answer: a killed server loses nothing.
-        # The disk is told once a second, so a power cut may lose that second.
         "appendonly yes",
-        "appendfsync everysec",
+        # a write is on the disk before the client has its answer, for a millisecond or two. `everysec` is no middle way: while
+        # the disk is busy with one second's writes, those of the next wait up to two seconds in memory, their clients have
+        # their answers, and a kill lost them
+        "appendfsync always",
         "auto-aof-rewrite-percentage 100",
         # early: the log is replayed at the next start, a graph write in 0.1 ms, and a rewritten log loads at once
         "auto-aof-rewrite-min-size 1mb",
