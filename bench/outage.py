@@ -244,7 +244,7 @@ def run(stores: Stores, *, chats: int = 100) -> None:
             with own.tables.transaction("1") as connection:
                 read = [document for document in list_documents(connection, "1") if document.status == "read"]
             notes = "".join(own.blobs.get(text_key("1", document.sha256)).decode() for document in read)
-            with running_api(Path(name), environment) as api:
+            with running_api(Path(name), environment, requests_per_minute=0) as api:  # all come from one address
                 print(f"  {chats} questions at least while each engine is away; tries {PATIENCE_S:.0f} s at most")
                 print(
                     f"  {'engine':12} {'questions':>10} {'whole':>6} {'poorer':>7} {'503':>5}",

@@ -87,7 +87,10 @@ def talking(home: EngineHome, tmp_path_factory: pytest.TempPathFactory) -> Itera
         user_id = make_twin(looking, "nora", FakeLlm().base_sha256)
         # what is heard of preferences is no matter here, and the real head is fitted for ten seconds
         head = NoPreferences(looking.embedder)
-        stores = replace(open_stores(home.settings, home.environment, prompt=True), preference_head=head)
+        # people who are refused at once ask again at once, more often than one address may
+        serving = home.settings.serving.model_copy(update={"requests_per_minute": 0})
+        settings = home.settings.model_copy(update={"serving": serving})
+        stores = replace(open_stores(settings, home.environment, prompt=True), preference_head=head)
         stores.warm()
         with served(stores, tmp_path_factory.mktemp("adapters")) as url:
             seconds_to_recover(url, user_id, QUESTIONS[0])
