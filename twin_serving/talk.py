@@ -20,11 +20,13 @@ from twin_serving.deps import Services
 from twin_serving.engine.listener import listened_to
 from twin_serving.errors import log, problem_of
 from twin_serving.live_turns import LiveTurn
+from twin_serving.niceness import step_back
 from twin_serving.schemas import DoneOut, draft_out, place_out, turn_out
 
 
 def hold_turn(services: Services, question: str, session_id: str | None, asker: str | None, live: LiveTurn) -> None:
     """One turn from its question to its last word; whatever happens, `live` comes to an end."""
+    step_back()  # the thread is this turn's alone
     try:
         with listened_to(live.is_left):
             reply = run_turn(

@@ -1,0 +1,22 @@
+"""Which threads come first where cores are few: who writes an answer for seconds lets go before who looks something up.
+
+Belongs here: one thread's place in the kernel's queue.
+Does not belong here: whose turn it is to be answered (`engine/admission.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import suppress
+
+NICE = 10
+
+
+def step_back() -> None:
+    """This thread, and those that it starts from now on, come after the others of the machine; with nobody else they lose
+    nothing. Where the system knows niceness of whole processes only, nothing changes."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
