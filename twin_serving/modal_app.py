@@ -10,8 +10,9 @@ files and fetches nothing: a container's own start, some seconds, and the load o
 
 Knobs of cost, all under `serving`: `modal_cpu` and `modal_memory_mb` (by the second, also while idle), `modal_idle_s` (how long
 a container is paid for after its last answer), `modal_min_containers` (0: nothing is paid at night, and the first question of
-the morning waits), `modal_max_containers` (bounds the bill an hour). One container streams `models.slots` answers at once; more
-than that, up to twice as many, wait in it before another is started. There is no GPU: the wheel of llama.cpp is built for the
+the morning waits), `modal_max_containers` (bounds the bill an hour). One container streams `models.slots` answers at once, and
+the API asks for as many as all containers together stream: what comes beyond the slots of those that run waits in one of them,
+where there is room for twice as many, while another is started. There is no GPU: the wheel of llama.cpp is built for the
 processor, and the small base decodes faster there than a GPU's start is worth.
 
 Belongs here: image, volume, secret and limits, and a class that passes letters to the kernel.
