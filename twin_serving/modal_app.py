@@ -5,8 +5,9 @@
     modal deploy -m twin_serving.modal_app                            again after a change of code, pins, `models` or `serving`
 
 Prompts go there and pieces of answers come back; adapters come from the S3 server, which Modal must reach; nothing else of a
-person does. The volume `compute.volume` keeps the prepared base and every adapter that was fetched, so that a cold start reads
-files and fetches nothing: a container's own start, some seconds, and the load of the base, one.
+person does. The volume `compute.volume` keeps the prepared base, so that a cold start reads it: a container's own start, some
+seconds, and the load of the base, one. An adapter is fetched once a container and ends with it, or an hour after its last use:
+on a volume it would outlive the deletion of its person.
 
 Knobs of cost, all under `serving`: `modal_cpu` and `modal_memory_mb` (by the second, also while idle), `modal_idle_s` (how long
 a container is paid for after its last answer), `modal_min_containers` (0: nothing is paid at night, and the first question of
@@ -31,6 +32,7 @@ from lpm_kernel.settings import SETTINGS_FILE, load_settings, settings_path
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path("/models")
+ADAPTERS = Path("/tmp/adapters")
 PINS = "/build/constraints.txt"
 LLAMA_FLAGS = "-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF"
 """Not for the processor of the machine that builds: a container may start on an older one."""
@@ -92,8 +94,11 @@ class Engine:
 
 
 def open_host() -> LlmHost:
-    """The base from the volume, which TWIN_CACHE names, and beside it the adapters. Raises: SettingsError, TrainingError."""
-    from lpm_kernel.L2.engine import cache_folder, open_llm
+    """The base from the volume, which TWIN_CACHE names, and adapters on the container's own disk.
+
+    Raises: SettingsError, TrainingError.
+    """
+    from lpm_kernel.L2.engine import open_llm
     from lpm_kernel.L2.run_stage import open_blobs
 
-    return LlmHost(open_llm(settings, lambda share, words: None), open_blobs(), cache_folder() / "adapters")
+    return LlmHost(open_llm(settings, lambda share, words: None), open_blobs(), ADAPTERS)
