@@ -141,6 +141,8 @@ class ServingEngine:
     def warm(self, user_id: str, adapter: AdapterFile) -> None:
         """Load it beside what is at work. Raises: LlmError `adapter_refused`."""
         check_adapter(self._llm, user_id, adapter)
+        if self.adapters is not None:
+            self.adapters.settle(adapter.sha256)
 
     def users_served(self) -> dict[str, str]:
         """Who chatted last, the last of them at the end, and the sha256 of the adapter that answered."""
