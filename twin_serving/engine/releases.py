@@ -129,8 +129,9 @@ class ReleaseWatch:
         return True
 
     def _follow_apart(self, user_id: str, release_id: str | None) -> bool:
-        """`follow`, but what is wrong with one release keeps nobody from theirs; where that is for good, this one is not looked at
-        again. Raises: StoreError, when the table does not answer.
+        """`follow`, but what is wrong with one release keeps nobody else from theirs; one look is enough where it is for good.
+
+        Raises: StoreError, when the table does not answer.
         """
         try:
             return self.follow(user_id)
