@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.records import is_sha256
-from lpm_kernel.stores.schema import app_user, chat_message, document, metadata
+from lpm_kernel.stores.schema import app_user, chat_message, document, memory_write, metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Table
@@ -24,6 +24,7 @@ LEFT_OUT_COLUMNS = {
     chat_message.name: frozenset({"position"}),  # the order of the lines says it
     document.name: frozenset({"pending", "change_id"}),
     app_user.name: frozenset({"created_at"}),
+    memory_write.name: frozenset({"request_id"}),  # of this installation's logs
 }
 
 
