@@ -1,7 +1,7 @@
 """An adapter in the form llama.cpp loads onto the shared base: safetensors to GGUF.
 
 Belongs here: the names, row order and metadata of a LoRA in GGUF, and refusing what the format cannot say.
-Does not belong here: torch (nothing here needs it), the base's own files (`base_files.py`), reading an adapter (`gguf_adapter.py`).
+Does not belong here: torch (nothing here needs it), the base's own files (`base_files.py`), reading one (`gguf_adapter.py`).
 """
 
 from __future__ import annotations

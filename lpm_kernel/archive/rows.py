@@ -70,7 +70,10 @@ def to_line(record: Any) -> bytes:
 
 
 def checked_rows(table: Table, rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """Each row, when it was looked at. Raises: UserInputError `archive_foreign` for a column that this version does not know, `archive_damaged` for a value."""
+    """Each row, when it was looked at.
+
+    Raises: UserInputError `archive_foreign` for a column that this version does not know, `archive_damaged` for a value.
+    """
     known = {column.name for column in exported_columns(table)}
     for row in rows:
         if not isinstance(row, dict):

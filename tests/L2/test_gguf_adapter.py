@@ -1,4 +1,4 @@
-"""Files that pose as adapters: each is refused by its head, before llama.cpp sees it, for that ends the process at some of them."""
+"""Files that pose as adapters: each is refused by its head, before llama.cpp sees it, which ends the process at some."""
 
 from __future__ import annotations
 
