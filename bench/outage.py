@@ -12,9 +12,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lpm_kernel.embedded import engines
 from lpm_kernel.embedded.home import locate_home
 from lpm_kernel.embedded.state import read_state
 from lpm_kernel.embedded.supervisor import Supervisor
+from lpm_kernel.L2.prompt import as_line
 from lpm_kernel.layout import raw_key, text_key
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.settings import Settings
@@ -34,6 +36,8 @@ from lpm_kernel.stores.open import Stores
 PATIENCE_S = 15.0
 """Longer than this nobody may be kept waiting for an answer or a refusal that an outage is the reason of."""
 RECOVERY_S = 60.0
+PROBES = 6
+"""Questions whose answers must be after each outage what they were before it."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +119,18 @@ class Talk:
                 self._ended.wait(0.3)
 
 
-def ask(client: httpx.Client, user_id: str, question: str, session_id: str, streamed: bool = False) -> Told:
+def ask(
+    client: httpx.Client, user_id: str, question: str, session_id: str, streamed: bool = False, asker: str | None = None
+) -> Told:
     headers = {"Accept": "text/event-stream"} if streamed else {}
     began = time.perf_counter()
     body: dict[str, Any] = {}
     try:
-        asked = {"question": question, "session_id": session_id}
+        asked = {"question": question, "session_id": session_id, **({"asker": asker} if asker else {})}
         answer = client.post(f"/twin/{user_id}/chat", json=asked, headers=headers)
         status = answer.status_code
         if status == 200 and streamed:
-            status, body = _of_stream(answer.text)
+            status, body = read_stream(answer.text)
         else:
             body = answer.json()
     except (httpx.HTTPError, ValueError) as error:
@@ -134,7 +140,7 @@ def ask(client: httpx.Client, user_id: str, question: str, session_id: str, stre
     return Told(question, session_id, status, code, body, time.perf_counter() - began)
 
 
-def _of_stream(text: str) -> tuple[int, dict[str, Any]]:
+def read_stream(text: str) -> tuple[int, dict[str, Any]]:
     """The answer that a stream adds up to; an `error` event is its refusal, and without an end there was none."""
     start: dict[str, Any] = {}
     for block in text.replace("\r\n", "\n").split("\n\n"):
@@ -148,7 +154,7 @@ def _of_stream(text: str) -> tuple[int, dict[str, Any]]:
             told = [line for line in start["citations"] if (line["document_sha256"], line["byte_start"]) in places]
             return 200, {**start, **data, "citations": told}
         elif fields.get("event") == "error":
-            return 503, data
+            return int(data["status"]), data
     return 0, {"code": "no_end"}
 
 
@@ -172,6 +178,35 @@ def wrongs(told: Sequence[Told], notes: str, answers: Callable[[Told], bool], pa
         if not answers(one):
             found.append(f"{about} says {one.body['answer'][:80]!r}")
     return found
+
+
+def stands_in(notes: str, told: Told) -> bool:
+    """Whether an answer is one: a model's is some words, and where no model answered it is a line that somebody wrote."""
+    answer = " ".join(told.body["answer"].split())
+    if "base" not in told.body["degraded"] or not told.body["answerable"]:
+        return bool(answer)
+    return bool(answer) and answer in as_line(notes)
+
+
+def whole_answers(url: str, user_id: str, questions: Sequence[str]) -> dict[str, str]:
+    """What the twin says to somebody else, whose prompts hold nothing of earlier talks: equal questions have equal prompts."""
+    found: dict[str, str] = {}
+    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+        for question in questions:
+            told = ask(client, user_id, question, f"whole-{time.monotonic_ns()}", asker="somebody-else")
+            if told.status != 200 or told.body["degraded"]:
+                raise RuntimeError(f"no whole answer without an outage: {told.status} {told.code} {told.body.get('degraded')}")
+            found[question] = told.body["answer"]
+    return found
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """Answers are greedy, so that after an outage they are what they were."""
+    return [
+        f"{question!r} has another answer than before the outage"
+        for question, said in before.items()
+        if after[question] != said
+    ]
 
 
 def lost(stores: Stores, talk: Talk) -> list[str]:
@@ -258,6 +293,7 @@ def run(stores: Stores, *, chats: int = 100) -> None:
 
 
 def _show(stores: Stores, url: str, home: Path, engine: str, questions: Sequence[str], chats: int, notes: str) -> None:
+    before = whole_answers(url, "1", questions[:PROBES])
     talk = Talk(url, "1", questions)
     with talk.going_on():
         talk.wait_for_more(4)
@@ -265,8 +301,8 @@ def _show(stores: Stores, url: str, home: Path, engine: str, questions: Sequence
             talk.wait_for_more(chats, 3600)
         back_s = seconds_to_recover(url, "1", questions[0])
         talk.wait_for_more(4)
-    wrong = wrongs(talk.told, notes, lambda told: bool(told.body["answer"].strip()))
-    wrong += lost(stores, talk)
+    wrong = wrongs(talk.told, notes, partial(stands_in, notes))
+    wrong += lost(stores, talk) + changed(before, whole_answers(url, "1", questions[:PROBES]))
     whole = sum(told.status == 200 and not told.body["degraded"] for told in talk.told)
     poorer = sum(told.status == 200 and bool(told.body["degraded"]) for told in talk.told)
     refused = Counter(told.code for told in talk.told if told.status == 503)

@@ -123,7 +123,8 @@ def trace_figures(base: BaseModel, adapter: tuple[Path, str], folder: Path, sett
         for name, trace in _traces(tenants).items():
             before, in_plain, count, began = llm.adapters.figures(), 0, 0, time.perf_counter()
             for tenant in trace:
-                _take(llm, file_of(tenant))
+                with llm.adapters.borrow(file_of(tenant)):
+                    pass
                 in_plain += _longest_unused_first(plain, tenant, budget // size)
                 count += 1
             after = llm.adapters.figures()

@@ -68,12 +68,14 @@ class Raw:
 
         import llama_cpp
 
-        from lpm_kernel.L2.llama_native import Weights
+        from lpm_kernel.L2.llama_native import READ_TOKENS, Weights
 
         self._weights = Weights(Path(about["base"]))
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = CONTEXT_TOKENS, 512, 512
         params.n_threads = params.n_threads_batch = about["threads"]
+        if about.get("as_ours"):
+            params.n_ubatch, params.flash_attn_type = READ_TOKENS, llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = llama_cpp.llama_init_from_model(self._weights.pointer, params)
         self._memory = llama_cpp.llama_get_memory(self._context)
         adapter = llama_cpp.llama_adapter_lora_init(self._weights.pointer, about["adapters"][0][0].encode())
@@ -112,12 +114,17 @@ class Server:
     def __init__(self, about: dict[str, Any]) -> None:
         import xllamacpp
 
+        from lpm_kernel.L2.llama_native import READ_TOKENS
+
         params = xllamacpp.CommonParams()
         params.model.path = about["base"]
         params.n_parallel = len(about["adapters"])
         params.n_ctx = CONTEXT_TOKENS * params.n_parallel
         params.n_batch = params.n_ubatch = 512
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = about["threads"]
+        if about.get("as_ours"):
+            params.n_ubatch = READ_TOKENS
+            params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path, _ in about["adapters"]]
         if ngram := about.get("ngram"):
             params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]

@@ -34,6 +34,7 @@ class AccessSettings(BaseModel):
     requests_per_minute: int = Field(ge=0)
     body_mb: int = Field(ge=1)
     body_timeout_s: float = Field(gt=0)
+    uploads_at_once: int = Field(ge=1)
     cors_origins: tuple[Origin, ...]
     hsts_s: int = Field(ge=0)
     docs: bool

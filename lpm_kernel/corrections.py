@@ -12,7 +12,9 @@ from typing import get_args
 
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.paging import Page, make_cursor, read_cursor, take_page
+from lpm_kernel.recall.session_summaries import drop_summary
 from lpm_kernel.records import Memory, MemoryKind, check_user_id, is_text
+from lpm_kernel.stores.memories import check_memory_id, is_forgotten
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.users import get_user
 
@@ -72,9 +74,20 @@ def correct_memory(
 
 
 def forget_memory(stores: Stores, user_id: str, memory_id: str) -> int:
-    """How many versions of it went. Raises: UserInputError as `Memories.forget`; StoreError."""
+    """How many versions of it went. With a turn the summary of its session goes, which may say it too.
+
+    Raises: UserInputError as `Memories.forget`; StoreError.
+    """
     _check_user(stores, user_id)
-    return stores.memories.forget(user_id, memory_id)
+    versions = stores.memories.history(user_id, check_memory_id(user_id, memory_id))
+    turns = [version for version in versions if version.kind == "turn" and not is_forgotten(version)]
+    sessions = {version.session_id for version in turns if version.session_id}
+    for session_id in sessions:  # first: what breaks off is finished by asking again
+        drop_summary(stores, user_id, session_id)
+    gone = stores.memories.forget(user_id, memory_id)
+    for session_id in sessions:  # and one that was made meanwhile
+        drop_summary(stores, user_id, session_id)
+    return gone
 
 
 def _check_user(stores: Stores, user_id: str) -> None:

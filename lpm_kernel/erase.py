@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.forget import adapters_among, drop_local_copies
+from lpm_kernel.forget import adapters_among
+from lpm_kernel.L2.adapter_files import drop_local_copies
 from lpm_kernel.layout import tenant_prefix
 from lpm_kernel.records import check_user_id
 from lpm_kernel.stores.blobs import TenantBlobs

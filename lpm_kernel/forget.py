@@ -20,6 +20,7 @@ from lpm_kernel.artefacts import decode_record, read_previous
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L0.intake import check_filename
 from lpm_kernel.L1.document_memories import FOR_EVER
+from lpm_kernel.L2.adapter_files import drop_local_copies
 from lpm_kernel.L2.records import Adapter, GgufAdapter
 from lpm_kernel.layout import (
     asked_for_keys,
@@ -219,11 +220,6 @@ def remove_what_is_stale(
         lock_documents(connection, user_id)
         drop_deleted(connection, user_id, deleted & deleted_documents(connection, user_id, taken_up=True))
     return Removal(len(deleted), len(removed))
-
-
-def drop_local_copies(adapters: Path, sha256s: Collection[str]) -> None:
-    for sha256 in sha256s:
-        (adapters / f"{sha256}.gguf").unlink(missing_ok=True)
 
 
 def _present_hashes(blobs: Blobs, user_id: str) -> set[str]:

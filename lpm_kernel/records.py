@@ -50,6 +50,11 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def is_sha256(word: object) -> bool:
+    """Whether it has the form of one: whatever else becomes part of a file's name leads anywhere."""
+    return isinstance(word, str) and re.fullmatch(r"[0-9a-f]{64}", word) is not None
+
+
 def content_id(*parts: str | int) -> str:
     """Hex sha256 over the parts, each one delimited, so that ("ab", "c") and ("a", "bc") differ."""
     return sha256_hex("\x1f".join(str(part) for part in parts).encode())

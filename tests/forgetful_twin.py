@@ -34,6 +34,7 @@ from lpm_kernel.stores.releases import live_release
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.users import add_user
 from tests.fakes import FakeLlm, no_progress
+from tests.gguf_adapters import adapter_bytes
 from tests.samples import NOON, make_memory_of, make_release
 
 CAT, BOAT = "My cat is called Pilchard. He has one eye.", "My brother sails a red boat from Halifax."
@@ -68,10 +69,11 @@ class Twin:
         stores.vectors.sync(user_id, generation_of(table), vector_entries(items, table), table.fingerprint)
         for document in documents:
             self._remember(document)
-        lora, gguf = sha256_hex(b"lora %d" % self.number), sha256_hex(b"gguf %d" % self.number)
+        weights = adapter_bytes(self.number)
+        lora, gguf = sha256_hex(b"lora %d" % self.number), sha256_hex(weights)
         self.own.put(lora_key(user_id, lora), b"lora %d" % self.number)
         self.own.put(lora_config_key(user_id, lora), b"{}")
-        self.own.put(gguf_key(user_id, gguf), b"gguf %d" % self.number)
+        self.own.put(gguf_key(user_id, gguf), weights)
         adapter = Adapter(lora, lora_key(user_id, lora), lora_config_key(user_id, lora), 1, "b", "r", 4, 8, (), 1, 7, (), 1, 1)
         self.own.put(lora_recipe_key(user_id, f"of-{self.number}"), encode_record(adapter))
         self.own.put(asset_key(user_id, "lora_adapter", "json"), encode_record(adapter))

@@ -27,8 +27,8 @@ class PacedLlm:
         self.piece_s = piece_s
         self.gate = threading.Event()
         self.gate.set()
-        self.refuses: set[str] = set()
-        """Adapters."""
+        self.refuses: set[str | None] = set()
+        """Adapters; None is the bare base."""
         self.checked: Counter[str | None] = Counter()
         """How often each adapter was brought into memory."""
         self.answered: list[tuple[str, str | None]] = []

@@ -24,6 +24,7 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import served_model
 from tests.fakes import no_progress
 from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, FAILED, NOWHERE, Twin, UnreachableVectors
+from tests.gguf_adapters import adapter_bytes
 from tests.samples import NOON
 
 
@@ -79,7 +80,7 @@ def test_a_deletion_that_broke_off_is_finished_by_its_hash(twin: Twin) -> None:
 
 
 def test_weights_that_learned_it_are_removed_once_another_twin_serves_and_not_before(twin: Twin) -> None:
-    lost = [sha256_hex(b"%s 1" % kind) for kind in (b"lora", b"gguf")]
+    lost = [sha256_hex(data) for data in (b"lora 1", adapter_bytes(1))]
     twin.own.put(f"{twin.own.prefix}checkpoints/run-1/step-8.safetensors", b"weights of a run that broke off")
     for number in (1, 2):
         twin.own.put(f"{twin.own.prefix}merged/{sha256_hex(b'lora %d' % number)}/base.gguf", b"weights")
@@ -97,12 +98,12 @@ def test_weights_that_learned_it_are_removed_once_another_twin_serves_and_not_be
     left = twin.keys("lora")
     assert not [key for key in left if lost[0] in key or lost[1] in key or "of-1" in key]
     assert len([key for key in left if sha256_hex(b"lora 2") in key]) == 2
-    assert {f"{sha256_hex(b'gguf 2')}.gguf", "recipe-of-2.json"} <= left
+    assert {f"{sha256_hex(adapter_bytes(2))}.gguf", "recipe-of-2.json"} <= left
     assert twin.keys("checkpoints") == set()
     assert [key for key in twin.own.list_keys(f"{twin.own.prefix}merged/") if sha256_hex(b"lora 2") not in key] == []
     assert twin.keys("merged") == {"base.gguf"}
     assert not (twin.adapters / f"{lost[1]}.gguf").exists()
-    assert (twin.adapters / f"{sha256_hex(b'gguf 2')}.gguf").exists()
+    assert (twin.adapters / f"{sha256_hex(adapter_bytes(2))}.gguf").exists()
     with twin.stores.tables.transaction(twin.user_id) as connection:
         assert deleted_documents(connection, twin.user_id) == frozenset()
     assert twin.clean().documents == 0
@@ -124,7 +125,7 @@ def test_the_local_copy_of_an_adapter_that_was_never_released_goes_too(twin: Twi
     twin.delete("cats.md")
     twin.build()
     twin.clean()
-    assert {path.stem for path in twin.adapters.iterdir()} == {sha256_hex(b"gguf 2")}
+    assert {path.stem for path in twin.adapters.iterdir()} == {sha256_hex(adapter_bytes(2))}
 
 
 def test_a_twin_without_it_that_may_not_serve_is_enough_for_what_learned_it_to_go(twin: Twin) -> None:

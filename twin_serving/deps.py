@@ -19,9 +19,10 @@ from fastapi import Depends, Request
 from lpm_kernel.answering import may_step_down
 from lpm_kernel.errors import LlmError, TwinError
 from lpm_kernel.L2.away import AwayLlm
-from lpm_kernel.stores.llm import Llm
+from lpm_kernel.stores.llm import Llm, tenant_of
 from lpm_kernel.stores.open import Stores
-from twin_serving.engine.engine import ServingEngine
+from twin_serving.engine.booking import Booking
+from twin_serving.engine.engine import ServingEngine, open_admission
 from twin_serving.engine.releases import ReleaseWatch
 from twin_serving.live_turns import LiveTurns
 from twin_serving.memory_worker import MemoryWorker
@@ -43,6 +44,7 @@ class Services:
         self.adapters = adapters
         self.turns = LiveTurns(stores.settings.serving)
         self.memory_worker = MemoryWorker(stores)
+        self.admission = open_admission(stores.settings)
         self._open_model = open_model
         self._engine: ServingEngine | None = None
         self._releases: ReleaseWatch | None = None
@@ -85,6 +87,18 @@ class Services:
                 raise LlmError("model_unavailable", reason) from self._failure
             raise LlmError("model_loading", "the language model is being loaded; ask again in a moment")
 
+    def book(self, user_id: str, asker: str | None = None) -> Booking:
+        """A place for a turn that begins now, whoever will answer it; to be left when it is over.
+
+        Raises: LlmError `too_many_requests`, `engine_busy`: before anything is stored.
+        """
+        try:
+            return Booking(self.admission, tenant_of(user_id, asker))
+        except LlmError as error:
+            if self._engine is not None:
+                self._engine.metrics.refused(error.code)
+            raise
+
     def llm_or_away(self) -> Llm:
         """`llm` for a turn. One that cannot be opened is a reason to go on without it, as one that fails later is; one that is
         only not there yet is none, unless another model answers first. Raises: LlmError `model_loading`.
@@ -103,7 +117,7 @@ class Services:
         releases: ReleaseWatch | None = None
         failure: TwinError | None = None
         try:
-            engine = ServingEngine(self._open_model(), self.stores.settings)
+            engine = ServingEngine(self._open_model(), self.stores.settings, admission=self.admission)
             releases = ReleaseWatch(self.stores, engine, self.adapters)
         except TwinError as error:
             failure = error

@@ -36,6 +36,7 @@ STATUS_OF_CODE = {
     "body_too_slow": 408,
     "body_too_large": 413,
     "rate_limited": 429,
+    "uploads_busy": 429,
     "too_many_requests": 429,
     "signature_invalid": 401,
     "hook_unsigned": 403,

@@ -47,6 +47,8 @@ class LiveTurn:
         """Why it failed, once it did."""
         self.result: Any = None
         """What it ended with, for a listener who wants no events."""
+        self.dropped = False
+        """Whether its user is deleted: who comes for it is told of none."""
         self.serving = serving
         self._clock = clock
         self._lock = threading.Lock()
@@ -210,15 +212,29 @@ class LiveTurns:
             self._make_room()
             if self._closed or len(self._turns) >= self.serving.live_turns:
                 raise LlmError("turns_busy", f"{len(self._turns)} answers are under way: too many ask at once")
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no thread left
+                raise LlmError("turns_busy", "no thread can be had for this answer: too many ask at once") from error
             self._turns[user_id, message_id] = turn, thread
-            thread.start()
         return turn
 
     def get(self, user_id: str, message_id: str) -> LiveTurn | None:
         """The turn of this answer, of this user and nobody else."""
         with self._lock:
             found = self._turns.get((user_id, message_id))
-            return found[0] if found and not found[0].is_over() else None
+            return found[0] if found and not found[0].dropped and not found[0].is_over() else None
+
+    def drop(self, user_id: str) -> None:
+        """What was said to this user or by their twin is told nobody any more; turns under way end at their next piece."""
+        with self._lock:
+            theirs = [(key, turn) for key, (turn, _) in self._turns.items() if user_id in (turn.user_id, turn.asker)]
+            for key, turn in theirs:
+                turn.close()
+                if turn.has_ended:
+                    del self._turns[key]
+                else:
+                    turn.dropped = True  # it is waited for when all closes
 
     def __len__(self) -> int:
         """How many are under way."""

@@ -5,13 +5,15 @@
     modal deploy -m twin_serving.modal_app                            again after a change of code, pins, `models` or `serving`
 
 Prompts go there and pieces of answers come back; adapters come from the S3 server, which Modal must reach; nothing else of a
-person does. The volume `compute.volume` keeps the prepared base and every adapter that was fetched, so that a cold start reads
-files and fetches nothing: a container's own start, some seconds, and the load of the base, one.
+person does. The volume `compute.volume` keeps the prepared base, so that a cold start reads it: a container's own start, some
+seconds, and the load of the base, one. An adapter is fetched once a container and ends with it, or an hour after its last use:
+on a volume it would outlive the deletion of its person.
 
 Knobs of cost, all under `serving`: `modal_cpu` and `modal_memory_mb` (by the second, also while idle), `modal_idle_s` (how long
 a container is paid for after its last answer), `modal_min_containers` (0: nothing is paid at night, and the first question of
-the morning waits), `modal_max_containers` (bounds the bill an hour). One container streams `models.slots` answers at once; more
-than that, up to twice as many, wait in it before another is started. There is no GPU: the wheel of llama.cpp is built for the
+the morning waits), `modal_max_containers` (bounds the bill an hour). One container streams `models.slots` answers at once, and
+the API asks for as many as all containers together stream: what comes beyond the slots of those that run waits in one of them,
+where there is room for twice as many, while another is started. There is no GPU: the wheel of llama.cpp is built for the
 processor, and the small base decodes faster there than a GPU's start is worth.
 
 Belongs here: image, volume, secret and limits, and a class that passes letters to the kernel.
@@ -30,6 +32,7 @@ from lpm_kernel.settings import SETTINGS_FILE, load_settings, settings_path
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path("/models")
+ADAPTERS = Path("/tmp/adapters")
 PINS = "/build/constraints.txt"
 LLAMA_FLAGS = "-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DGGML_OPENMP=OFF"
 """Not for the processor of the machine that builds: a container may start on an older one."""
@@ -91,8 +94,11 @@ class Engine:
 
 
 def open_host() -> LlmHost:
-    """The base from the volume, which TWIN_CACHE names, and beside it the adapters. Raises: SettingsError, TrainingError."""
-    from lpm_kernel.L2.engine import cache_folder, open_llm
+    """The base from the volume, which TWIN_CACHE names, and adapters on the container's own disk.
+
+    Raises: SettingsError, TrainingError.
+    """
+    from lpm_kernel.L2.engine import open_llm
     from lpm_kernel.L2.run_stage import open_blobs
 
-    return LlmHost(open_llm(settings, lambda share, words: None), open_blobs(), cache_folder() / "adapters")
+    return LlmHost(open_llm(settings, lambda share, words: None), open_blobs(), ADAPTERS)

@@ -31,6 +31,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._grace_s = grace_s
+        app.state.crowd.count = lambda: len(self.server_state.connections)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.stop.begin(self._grace_s)
@@ -54,7 +55,6 @@ def build_server(app: FastAPI, settings: Settings, *, port: int | None = None) -
         access_log=False,
         server_header=False,
         timeout_keep_alive=serving.keep_alive_s,
-        limit_concurrency=serving.max_connections,
         backlog=serving.backlog,
         timeout_graceful_shutdown=round(serving.stop_grace_s + CUT_S),
     )

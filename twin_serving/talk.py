@@ -17,6 +17,7 @@ from lpm_kernel.stores.conversations import find_message
 from lpm_kernel.stores.open import Stores
 from twin_serving.agent.graph import Work, run_turn
 from twin_serving.deps import Services
+from twin_serving.engine.booking import Booking
 from twin_serving.engine.listener import listened_to
 from twin_serving.errors import log, problem_of
 from twin_serving.live_turns import LiveTurn
@@ -24,15 +25,17 @@ from twin_serving.niceness import step_back
 from twin_serving.schemas import DoneOut, draft_out, place_out, turn_out
 
 
-def hold_turn(services: Services, question: str, session_id: str | None, asker: str | None, live: LiveTurn) -> None:
-    """One turn from its question to its last word; whatever happens, `live` comes to an end."""
+def hold_turn(
+    services: Services, booking: Booking, question: str, session_id: str | None, asker: str | None, live: LiveTurn
+) -> None:
+    """One turn from its question to its last word; whatever happens, `live` comes to an end and the booking is left."""
     step_back()  # the thread is this turn's alone
     try:
-        with listened_to(live.is_left):
+        with booking, listened_to(live.is_left):
             reply = run_turn(
                 Work(
-                    services.stores,
-                    services.llm_or_away(),
+                    booking.stores(services.stores),
+                    booking.llm(services.llm_or_away()),
                     services.adapters,
                     live.user_id,
                     question,

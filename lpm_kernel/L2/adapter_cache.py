@@ -13,10 +13,11 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from lpm_kernel.errors import LlmError
 from lpm_kernel.L2.cache_policy import CachePolicy
@@ -31,9 +32,13 @@ GIVE_BACK_BYTES = 64 * 2**20
 """So much is freed before the system is given it back: that takes milliseconds, and no chat shall pay for each eviction."""
 
 
+Found = Literal["hits", "joined", "misses"]
+
+
 @dataclass(frozen=True, slots=True)
 class CacheFigures:
-    """Since the start. `joined`: asked for an adapter that another caller was loading, and waited for that."""
+    """Since the start, and of answers: each is one of `hits` (its adapter was in memory when it was first asked for), `joined`
+    (another caller was loading it, and it waited for that) and `misses`."""
 
     hits: int
     joined: int
@@ -55,6 +60,8 @@ class _Entry:
     pointer: Any = None
     size_bytes: int = 0
     refusal: LlmError | None = None
+    owed: list[Found] = field(default_factory=list)
+    """How it was found for answers that have not begun yet, where they had to wait for it."""
 
 
 class AdapterCache:
@@ -74,15 +81,17 @@ class AdapterCache:
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
         self._library_lock = threading.Lock()
-        self._hits = self._joined = self._misses = self._refusals = self._evictions = 0
+        self._answers: Counter[Found] = Counter()
+        self._refusals = self._evictions = 0
         self._load_seconds = 0.0
         self._loads = [0] * (len(LOAD_BOUNDS_S) + 1)
         self._freed_bytes = 0
 
     @contextmanager
-    def borrow(self, adapter: AdapterFile | None) -> Iterator[Any | None]:
+    def borrow(self, adapter: AdapterFile | None, *, answers: bool = True) -> Iterator[Any | None]:
         """The loaded adapter, safe from being freed until given back; None for none.
 
+        `answers`: whether one is decoded with it; a look at it before is no answer, and is counted with the answer it is for.
         Raises: LlmError `adapter_refused` (permanent): of another base, missing, damaged, or of another shape.
         """
         if adapter is None:
@@ -92,7 +101,7 @@ class AdapterCache:
             with self._lock:
                 self._refusals += 1
             raise refused(adapter, f"it is recorded for base {adapter.base_sha256[:12]}, loaded is {self._base_sha256[:12]}")
-        entry = self._take(adapter)
+        entry = self._take(adapter, answers)
         try:
             yield entry.pointer
         finally:
@@ -115,12 +124,18 @@ class AdapterCache:
             freed = self._evict()
         self._free(freed)
 
+    def settle(self, sha256: str) -> None:
+        """It was loaded ahead of any question: no answer has waited for that."""
+        with self._lock:
+            if entry := self._entries.get(sha256):
+                entry.owed.clear()
+
     def figures(self) -> CacheFigures:
         with self._lock:
             return CacheFigures(
-                hits=self._hits,
-                joined=self._joined,
-                misses=self._misses,
+                hits=self._answers["hits"],
+                joined=self._answers["joined"],
+                misses=self._answers["misses"],
                 refusals=self._refusals,
                 evictions=self._evictions,
                 load_seconds=self._load_seconds,
@@ -142,7 +157,7 @@ class AdapterCache:
             freed = [self._entries.pop(key) for key in self._policy.take_idle()]
         self._free(freed, at_end=True)
 
-    def _take(self, adapter: AdapterFile) -> _Entry:
+    def _take(self, adapter: AdapterFile, answers: bool) -> _Entry:
         """Its entry, loaded and held."""
         while True:
             with self._lock:
@@ -150,11 +165,9 @@ class AdapterCache:
                 first = entry is None
                 if entry is None:
                     entry = self._entries[adapter.sha256] = _Entry(adapter)
-                    self._misses += 1
-                elif entry.ready.is_set():
-                    self._hits += 1
+                    self._count(entry, "misses", answers)
                 else:
-                    self._joined += 1
+                    self._count(entry, "hits" if entry.ready.is_set() else "joined", answers)
                 self._policy.touch(adapter.sha256)
                 self._policy.hold(adapter.sha256)
             if first:
@@ -168,6 +181,13 @@ class AdapterCache:
             if entry.refusal is not None and entry.adapter == adapter:
                 raise LlmError(entry.refusal.code, entry.refusal.message, retryable=False)
             # who loaded was broken off, or had another file by this name: this caller sees for itself
+
+    def _count(self, entry: _Entry, found: Found, answers: bool) -> None:
+        """Under `_lock`."""
+        if answers:
+            self._answers[entry.owed.pop(0) if found == "hits" and entry.owed else found] += 1
+        elif found != "hits":
+            entry.owed.append(found)
 
     def _fill(self, entry: _Entry) -> None:
         adapter = entry.adapter

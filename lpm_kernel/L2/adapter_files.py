@@ -10,11 +10,13 @@ import hashlib
 import os
 import threading
 import uuid
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from lpm_kernel.errors import StoreError
+from lpm_kernel.records import is_sha256
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.llm import AdapterFile
 
@@ -24,14 +26,27 @@ def fetch_adapter(blobs: Blobs, user_id: str, key: str, sha256: str, base_sha256
 
     Idempotent, and fetched once however many threads ask; a local copy of another content, as a power failure may leave it,
     is fetched anew.
-    Raises: StoreError `adapter_damaged` when the stored bytes have another hash.
+    Raises: StoreError `adapter_damaged` when the stored bytes have another hash, or what is asked for is none.
     """
-    path = folder / f"{sha256}.gguf"
+    path = local_copy(folder, sha256)
     if known_sha256(path) != sha256:
         with _fetching(path):
             if known_sha256(path) != sha256:  # nobody fetched it meanwhile
                 _fetch(TenantBlobs(blobs, user_id), key, sha256, path)
     return AdapterFile(path, sha256, base_sha256)
+
+
+def local_copy(folder: Path, sha256: str) -> Path:
+    """Where it lies, if it does. Raises: StoreError `adapter_damaged` for what is no sha256, and may lead out of the folder."""
+    if not is_sha256(sha256):
+        raise StoreError("adapter_damaged", "the adapter is named by what is no sha256", retryable=False)
+    return folder / f"{sha256}.gguf"
+
+
+def drop_local_copies(folder: Path, sha256s: Collection[str]) -> None:
+    """Of what is no sha256 there is none."""
+    for sha256 in filter(is_sha256, sha256s):
+        local_copy(folder, sha256).unlink(missing_ok=True)
 
 
 def _fetch(own: TenantBlobs, key: str, sha256: str, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""An adapter in the form llama.cpp loads onto the shared base: safetensors to GGUF, and whose base a GGUF belongs to.
+"""An adapter in the form llama.cpp loads onto the shared base: safetensors to GGUF.
 
 Belongs here: the names, row order and metadata of a LoRA in GGUF, and refusing what the format cannot say.
-Does not belong here: torch (nothing here needs it), the base's own files (`base_files.py`), loading (`adapter_cache.py`).
+Does not belong here: torch (nothing here needs it), the base's own files (`base_files.py`), reading one (`gguf_adapter.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.base_files import BASE_SHA256_KEY, halves_to_interleaved
 from lpm_kernel.L2.base_model import BaseModel
-from lpm_kernel.L2.gguf_header import read_gguf_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,21 +96,6 @@ def read_lora(adapter_path: Path, config_path: Path, base: BaseModel) -> LoraMat
     # llama.cpp scales by alpha / rank and knows no other rule.
     alpha = float(config["lora_alpha"]) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
     return LoraMatrices(weights, rank, alpha / rank)
-
-
-def read_adapter_base(path: Path) -> str:
-    """The sha256 of the base this GGUF adapter was trained on, from its metadata.
-
-    Raises: TrainingError `adapter_unreadable` when there is no such file, it is no GGUF adapter, or it names no base.
-    """
-    try:
-        header = read_gguf_header(path)
-    except (OSError, ValueError) as error:
-        raise TrainingError("adapter_unreadable", f"cannot read adapter {path.name}: {error}; convert it again") from error
-    sha256 = header.text(BASE_SHA256_KEY)
-    if header.text("general.type") != "adapter" or not sha256:
-        raise TrainingError("adapter_unreadable", f"{path.name} is no adapter that names its base; convert it again")
-    return sha256
 
 
 def _refuse_unsayable(config: dict[str, Any]) -> None:

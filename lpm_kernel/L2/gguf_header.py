@@ -16,6 +16,7 @@ from typing import Any
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+UINT32, FLOAT32 = 4, 6
 DEFAULT_ALIGNMENT = 32
 
 
@@ -64,6 +65,14 @@ def read_gguf_header(path: Path) -> GgufHeader:
                 raise ValueError(f"{path.name} is not a whole GGUF file") from error
 
 
+def _alignment(found: HeaderValue | None) -> int:
+    if found is None:
+        return DEFAULT_ALIGNMENT
+    if found.type != UINT32 or found.value.bit_count() != 1:
+        raise ValueError("its alignment is no power of two")
+    return found.value
+
+
 class _Cursor:
     def __init__(self, content: mmap.mmap) -> None:
         self.content = content
@@ -79,8 +88,7 @@ class _Cursor:
         tensor_count, value_count = self.scalar("Q"), self.scalar("Q")
         values = {self.string(): self.value(self.scalar("I")) for _ in range(value_count)}
         entries = [self.tensor() for _ in range(tensor_count)]
-        found = values.get("general.alignment")
-        alignment = found.value if found else DEFAULT_ALIGNMENT
+        alignment = _alignment(values.get("general.alignment"))
         data_start = -(-self.at // alignment) * alignment
         places = tuple(TensorPlace(name, shape, kind, data_start + offset) for name, shape, kind, offset in entries)
         return GgufHeader(values, places)

@@ -113,7 +113,7 @@ class LlamaCpp:
         early gives its place to the next caller.
         Raises: LlmError `prompt_too_long`, `adapter_refused`, `engine_closed`; `decode_failed` and `engine_busy` (retryable).
         """
-        with self._in_use(), self._adapters.borrow(adapter):
+        with self._in_use(), self._adapters.borrow(adapter, answers=False):
             ids = self._prompt(messages, max_tokens)
         return self._pieces(ids, tenant, adapter, max_tokens, self._declining(declining))
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from lpm_kernel.errors import LlmError, TrainingError
 from lpm_kernel.L2.adapter_files import known_sha256
-from lpm_kernel.L2.gguf import read_adapter_base
+from lpm_kernel.L2.gguf_adapter import read_adapter
+from lpm_kernel.L2.gguf_header import read_gguf_header
 from lpm_kernel.L2.llama_native import Weights
 from lpm_kernel.stores.llm import AdapterFile
 
@@ -34,20 +35,24 @@ class LlamaAdapters:
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
+        self._base = read_gguf_header(weights.path)
 
     def check(self, adapter: AdapterFile, base_sha256: str) -> int:
         try:
             found = known_sha256(adapter.path)
             if found is None:
                 raise refused(adapter, "its file is gone")
-            trained_on = read_adapter_base(adapter.path)
+            head = read_adapter(adapter.path)
             size_bytes = adapter.path.stat().st_size
         except (OSError, TrainingError) as error:
             raise refused(adapter, f"its file cannot be read: {error}") from error
         if found != adapter.sha256:
             raise refused(adapter, f"its file has sha256 {found[:12]}")
-        if trained_on != base_sha256:
-            raise refused(adapter, f"its file is made for base {trained_on[:12]}, loaded is {base_sha256[:12]}")
+        if head.base_sha256 != base_sha256:
+            raise refused(adapter, f"its file is made for base {head.base_sha256[:12]}, loaded is {base_sha256[:12]}")
+        misfit = head.misfit(self._base)
+        if misfit is not None:
+            raise refused(adapter, f"its matrices for {misfit[:80]} fit nothing of this base")
         return size_bytes
 
     def load(self, adapter: AdapterFile) -> Any:

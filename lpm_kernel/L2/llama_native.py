@@ -88,6 +88,7 @@ class Weights:
                 f"llama.cpp cannot load the base {path.name}; delete its folder in the cache and prepare it again",
                 retryable=False,
             )
+        self.path = path
         self.pointer: Any = loaded
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(loaded)
         self.vocabulary_size = llama_cpp.llama_vocab_n_tokens(self._vocabulary)

@@ -7,12 +7,14 @@ Does not belong here: the machine (`twin_serving/modal_app.py`) and what a lette
 from __future__ import annotations
 
 import logging
+import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lpm_kernel.errors import LlmError, TwinError
-from lpm_kernel.L2.adapter_files import fetch_adapter
+from lpm_kernel.L2.adapter_files import drop_local_copies, fetch_adapter
 from lpm_kernel.L2.llm_calls import LlmAsk, decode_ask, encode_answers, encode_failure, encode_piece
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import check_user_id
@@ -21,14 +23,24 @@ from lpm_kernel.stores.llm import AdapterFile, Llm, user_of_tenant
 
 logger = logging.getLogger(__name__)
 
+KEPT_S = 3600.0
+"""How long a copy of an adapter that nobody asks for is kept."""
+
 
 class LlmHost:
-    """One model for many callers. `adapters` keeps what was fetched: on a volume it outlives the machine."""
+    """One model for many callers. `adapters`: the folder of copies, which is to end with the machine.
 
-    def __init__(self, llm: Llm, blobs: Blobs, adapters: Path) -> None:
+    No deletion is told here: a person's adapter is gone within KEPT_S of its last use, or with the machine.
+    """
+
+    def __init__(self, llm: Llm, blobs: Blobs, adapters: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._llm = llm
         self._blobs = blobs
         self._adapters = adapters
+        self._clock = clock
+        self._asked_at: dict[str, float] = {}
+        """When each adapter that has a copy was last asked for."""
+        self._lock = threading.Lock()
 
     def stream(self, letter: str) -> Iterator[str]:
         """A line a piece. An error is the last line, and never raised: raised it would travel as a pickle, with its words."""
@@ -56,6 +68,7 @@ class LlmHost:
 
     def _adapter(self, ask: LlmAsk) -> AdapterFile | None:
         user_id = check_user_id(user_of_tenant(ask.tenant))
+        self._drop_unused(ask.adapter_sha256)
         if ask.base_sha256 != self._llm.base_sha256:
             raise LlmError(
                 "engine_base_differs",
@@ -66,6 +79,16 @@ class LlmHost:
             return None
         key = gguf_key(user_id, ask.adapter_sha256)
         return fetch_adapter(self._blobs, user_id, key, ask.adapter_sha256, ask.base_sha256, self._adapters)
+
+    def _drop_unused(self, asked_for: str | None) -> None:
+        with self._lock:
+            now = self._clock()
+            if asked_for is not None:
+                self._asked_at[asked_for] = now
+            unused = [sha256 for sha256, asked_at in self._asked_at.items() if now - asked_at > KEPT_S]
+            for sha256 in unused:
+                del self._asked_at[sha256]
+            drop_local_copies(self._adapters, unused)
 
 
 def _failure(error: Exception) -> str:

@@ -23,7 +23,7 @@ from lpm_kernel.L2.adapter_cache import AdapterCache
 from lpm_kernel.L2.adapter_files import file_sha256
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.freed_memory import give_back_freed_memory
-from lpm_kernel.L2.gguf import read_adapter_base
+from lpm_kernel.L2.gguf_adapter import read_adapter
 from lpm_kernel.L2.llama_adapters import LlamaAdapters
 from lpm_kernel.L2.llama_native import Context, Weights
 from lpm_kernel.L2.torch_model import load_torch_base, load_with_adapter, torch_threads
@@ -127,7 +127,7 @@ def _llama_answers(
         asked = [weights.tokenize(prompt) for prompt in prompts]
         adapter = None
         if gguf_path:
-            adapter = AdapterFile(gguf_path, file_sha256(gguf_path), read_adapter_base(gguf_path))
+            adapter = AdapterFile(gguf_path, file_sha256(gguf_path), read_adapter(gguf_path).base_sha256)
         context = Context(weights, len(asked), max(map(len, asked)) + max_tokens)
         with adapters.borrow(adapter) as attached:
             context.attach(attached)

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from lpm_kernel.archive.form import (
@@ -34,7 +35,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_ENTRIES = 100_000
-MAX_MANIFEST_BYTES = 64 << 20
+MAX_MANIFEST_BYTES = 32 << 20
+MAX_RECORD_BYTES = 16 << 20
+"""Of a part that is one record: it is read whole, and takes many times that in memory."""
+MAX_LINES = 1_000_000
+MAX_LINE_BYTES = 4 << 20
+"""Of a part that is records line by line; no more than one of them is held at a time."""
 MAX_PACKING = 200
 """Times smaller that a whole archive may be than what is in it. Ours are 3 to 10."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -58,21 +64,27 @@ class Archive:
             yield part
 
     def read(self, path: str) -> bytes:
+        return b"".join(self.pieces(path))
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Lines, where it has lines."""
         with self.open(path) as part:
-            return part.read()
+            yield from _pieces(part, path)
 
-    def records(self, path: str, record_type: type[T]) -> list[T]:
+    def records(self, path: str, record_type: type[T]) -> Iterator[T]:
         """Raises: UserInputError `archive_damaged`."""
-        from lpm_kernel.artefacts import decode_records
+        from lpm_kernel.artefacts import decode_record
 
-        try:
-            return decode_records(self.read(path), record_type)
-        except TwinError:
-            raise _damaged(f"{path} holds something else than {record_type.__name__} records") from None
+        for line in self.pieces(path):
+            try:
+                record = decode_record(line, record_type)
+            except TwinError:
+                raise _damaged(f"{path} holds something else than {record_type.__name__} records") from None
+            yield record
 
-    def lines(self, path: str) -> list[Any]:
+    def lines(self, path: str) -> Iterator[Any]:
         """Raises: UserInputError `archive_damaged`."""
-        return parse_lines(self.read(path), path)
+        return (parse_line(line, path) for line in self.pieces(path))
 
 
 def open_archive(file: BinaryIO, max_mb: int) -> Archive:
@@ -94,11 +106,11 @@ def open_archive(file: BinaryIO, max_mb: int) -> Archive:
     return Archive(manifest, sign, packed)
 
 
-def parse_lines(data: bytes, path: str) -> list[Any]:
+def parse_line(line: bytes, path: str) -> Any:
     import json
 
     try:
-        return [json.loads(line) for line in data.splitlines() if line]
+        return json.loads(line)
     except (ValueError, RecursionError):
         raise _damaged(f"{path} has a line that is no JSON") from None
 
@@ -131,6 +143,8 @@ def _check_sizes(infos: list[zipfile.ZipInfo], max_mb: int, packed_bytes: int) -
             raise UserInputError("archive_foreign", "a part of it is packed or locked in a way that no export is")
         if info.filename == MANIFEST and info.file_size > MAX_MANIFEST_BYTES:
             raise UserInputError("archive_too_large", "its manifest is larger than any is")
+        if info.filename.endswith(".json") and info.filename != MANIFEST and info.file_size > MAX_RECORD_BYTES:
+            raise UserInputError("archive_too_large", f"{info.filename} is larger than a record may be")
 
 
 def _read_manifest(packed: zipfile.ZipFile) -> tuple[Manifest, str]:
@@ -157,10 +171,23 @@ def _check_against(manifest: Manifest, infos: list[zipfile.ZipInfo]) -> None:
 def _check_content(packed: zipfile.ZipFile, entry: Entry) -> None:
     digest = hashlib.sha256()
     with packed.open(entry.path) as part:
-        while piece := part.read(PIECE_BYTES):
+        for piece in _pieces(part, entry.path):
             digest.update(piece)
     if digest.hexdigest() != entry.sha256 or sha256_in_name(entry.path) not in (None, entry.sha256):
         raise _damaged("a part of it has other bytes than it says")
+
+
+def _pieces(part: IO[bytes], path: str) -> Iterator[bytes]:
+    """Raises: UserInputError `archive_too_large`, where it has more or longer lines than it may."""
+    if not path.endswith(".jsonl"):
+        yield from iter(partial(part.read, PIECE_BYTES), b"")
+        return
+    for number, line in enumerate(iter(partial(part.readline, MAX_LINE_BYTES + 1), b"")):
+        if number == MAX_LINES or len(line) > MAX_LINE_BYTES:
+            raise UserInputError(
+                "archive_too_large", f"{path} has more than {MAX_LINES} lines, or one of more than {MAX_LINE_BYTES >> 20} MiB"
+            )
+        yield line
 
 
 def _size_of(file: BinaryIO) -> int:

@@ -14,18 +14,18 @@ Bytes come first and rows last, so that an import that broke off has made nothin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from lpm_kernel.archive.check import Archive, open_archive, parse_lines
+from lpm_kernel.archive.check import Archive, open_archive, parse_line
 from lpm_kernel.archive.form import (
     FACTS,
     MEMORIES,
-    PIECE_BYTES,
     Entry,
     holds_records,
     is_exported,
@@ -33,12 +33,13 @@ from lpm_kernel.archive.form import (
     readdress,
     rows_path,
 )
-from lpm_kernel.archive.rows import check_rows, exported_tables, write_rows
+from lpm_kernel.archive.rows import checked_rows, exported_tables, write_rows
 from lpm_kernel.artefacts import decode_records, decode_table, read_previous
-from lpm_kernel.errors import StoreError, UserInputError
+from lpm_kernel.errors import StoreError, TrainingError, UserInputError
 from lpm_kernel.L0.embed import chunk_texts, generation_of, vector_entries
 from lpm_kernel.L0.intake import check_filename
 from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L2.gguf_adapter import read_adapter
 from lpm_kernel.layout import import_mark_key, tenant_prefix
 from lpm_kernel.records import Chunk, Fact, GraphEntity, Memory, Release, User, check_user_id
 from lpm_kernel.stores.blobs import TenantBlobs
@@ -46,13 +47,18 @@ from lpm_kernel.stores.documents import list_documents, lock_documents, mark_wai
 from lpm_kernel.stores.memories import check_memory, check_memory_id
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, retire_live
+from lpm_kernel.stores.schema import document
 from lpm_kernel.stores.users import add_user
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
+T = TypeVar("T")
 SMALL_BYTES = 8 << 20
-MEMORIES_AT_ONCE = 200
+AT_ONCE = 200
+"""Rows, memories or facts that are held and written together."""
+MOST_OVERLAP = 4
+"""Times longer that all chunks together may be than the texts that they are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +73,25 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What of an archive is rows and records, checked, as the new user's."""
+    """What of an archive is rows and records, as the new user's: looked at anew each time, one by one, since a small archive
+    may hold more of them than there is memory."""
 
-    rows: dict[str, list[dict[str, Any]]]
-    memories: list[Memory]
-    facts: list[Fact]
+    archive: Archive
+    user_id: str
+
+    def rows(self, table: Table) -> Iterator[dict[str, Any]]:
+        path, old = rows_path(table.name), self.archive.manifest.user_id
+        if any(entry.path == path for entry in self.archive.manifest.entries):  # a table may be newer than the archive
+            for row in checked_rows(table, self.archive.lines(path)):
+                yield readdress(row, old, self.user_id)
+
+    def memories(self) -> Iterator[Memory]:
+        old = self.archive.manifest.user_id
+        return (_as_own(memory, old, self.user_id) for memory in self.archive.records(MEMORIES, Memory))
+
+    def facts(self) -> Iterator[Fact]:
+        old = self.archive.manifest.user_id
+        return (_fact_of(fact, old, self.user_id) for fact in self.archive.records(FACTS, Fact))
 
 
 def import_user(stores: Stores, user_id: str, file: BinaryIO) -> Restored:
@@ -83,8 +103,9 @@ def import_user(stores: Stores, user_id: str, file: BinaryIO) -> Restored:
     """
     check_user_id(user_id)
     archive = open_archive(file, stores.settings.serving.archive_mb)
-    content = _read_content(archive, user_id)
-    _check_documents(stores, archive, content.rows["document"])
+    content = _look_through(archive, user_id)
+    _check_documents(stores, archive, content.rows(document))
+    _check_adapters(archive)
     own = TenantBlobs(stores.blobs, user_id)
     _check_empty(stores, own, user_id, archive.sign)
     own.put(import_mark_key(user_id), archive.sign.encode())
@@ -92,16 +113,18 @@ def import_user(stores: Stores, user_id: str, file: BinaryIO) -> Restored:
         add_user(connection, User(user_id))
     for entry in archive.blobs:
         _put_blob(own, archive, entry, user_id)
-    for first in range(0, len(content.memories), MEMORIES_AT_ONCE):
-        stores.memories.add_batch(user_id, content.memories[first : first + MEMORIES_AT_ONCE])
-    stores.graph.write_facts(user_id, content.facts)
+    for memories in _batches(content.memories()):
+        stores.memories.add_batch(user_id, memories)
+    for facts in _batches(content.facts()):
+        stores.graph.write_facts(user_id, facts)
     generation = _restore_vectors(stores, user_id)
     with _rows_fit(), stores.tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
         if list_documents(connection, user_id):
             raise _not_empty(user_id)
         for table in exported_tables():
-            write_rows(connection, table, user_id, content.rows[table.name])
+            for rows in _batches(content.rows(table)):
+                write_rows(connection, table, user_id, rows)
         _check_releases(connection, user_id)
         live = live_release(connection, user_id)
         if live is not None and live.memory_generation != generation:
@@ -112,25 +135,23 @@ def import_user(stores: Stores, user_id: str, file: BinaryIO) -> Restored:
     return Restored(user_id, archive.manifest.user_id, archive.manifest.counts, serves)
 
 
-def _read_content(archive: Archive, user_id: str) -> _Content:
-    old = archive.manifest.user_id
+def _look_through(archive: Archive, user_id: str) -> _Content:
     there = {entry.path for entry in archive.manifest.entries}
-    tables = {table.name: table for table in exported_tables()}
-    foreign = {path for path in there if path.startswith("rows/")} - {rows_path(name) for name in tables}
+    tables = exported_tables()
+    foreign = {path for path in there if path.startswith("rows/")} - {rows_path(table.name) for table in tables}
     if foreign or MEMORIES not in there or FACTS not in there or not {rows_path(n) for n in ("app_user", "document")} <= there:
         raise UserInputError("archive_foreign", "it holds other tables than this version has: upgrade it first")
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for name, table in tables.items():
-        rows[name] = (
-            archive.lines(rows_path(name)) if rows_path(name) in there else []
-        )  # a table that is newer than the archive
-        check_rows(table, rows[name])
-        rows[name] = [readdress(row, old, user_id) for row in rows[name]]
-    memories = [_as_own(memory, old, user_id) for memory in archive.records(MEMORIES, Memory)]
-    facts = [_fact_of(fact, old, user_id) for fact in archive.records(FACTS, Fact)]
-    if len(rows["app_user"]) != 1:
+    content = _Content(archive, user_id)
+    counts = {table.name: sum(1 for _ in content.rows(table)) for table in tables}
+    for _ in chain(content.memories(), content.facts()):
+        pass  # each was looked at on the way
+    if counts["app_user"] != 1:
         raise UserInputError("archive_damaged", "the archive is damaged: it is of no one person; export it again")
-    return _Content(rows, memories, facts)
+    return content
+
+
+def _batches(items: Iterator[T]) -> Iterator[list[T]]:
+    return iter(lambda: list(islice(items, AT_ONCE)), [])
 
 
 def _as_own(memory: Memory, old: str, user_id: str) -> Memory:
@@ -151,13 +172,14 @@ def _fact_of(fact: Fact, old: str, user_id: str) -> Fact:
     return replace(fact, user_id=user_id, subject=renamed(fact.subject), object=renamed(fact.object))
 
 
-def _check_documents(stores: Stores, archive: Archive, rows: list[dict[str, Any]]) -> None:
+def _check_documents(stores: Stores, archive: Archive, rows: Iterable[dict[str, Any]]) -> None:
     """The bounds that the door holds every file to, and that each document that is to be there is."""
     limits = stores.settings.limits
-    kept = [row for row in rows if row.get("status") in ("received", "read")]
+    documents = (row for row in rows if row.get("status") in ("received", "read"))
+    kept = list(islice(documents, limits.documents_per_user + 1))
     if len(kept) > limits.documents_per_user:
         raise UserInputError(
-            "document_limit", f"it has {len(kept)} documents, and {limits.documents_per_user} are allowed here"
+            "document_limit", f"it has more documents than the {limits.documents_per_user} that are allowed here"
         )
     sizes = {entry.path: entry.size_bytes for entry in archive.manifest.entries}
     for row in kept:
@@ -199,31 +221,48 @@ def _not_empty(user_id: str) -> UserInputError:
     return UserInputError("user_not_empty", f"user {user_id} has something already: import into a new user, or delete this one")
 
 
+def _check_adapters(archive: Archive) -> None:
+    """Raises: UserInputError `archive_damaged` for one that no engine would be given."""
+    for entry in archive.blobs:
+        if entry.path.startswith("blobs/lora/") and entry.path.endswith(".gguf"):
+            with _written_to_disk(archive.pieces(entry.path)) as path:
+                try:
+                    read_adapter(path)
+                except TrainingError:
+                    raise UserInputError(
+                        "archive_damaged", "the archive is damaged: an adapter in it is none that may be; export it again"
+                    ) from None
+
+
 def _put_blob(own: TenantBlobs, archive: Archive, entry: Entry, user_id: str) -> None:
     key, old = key_of(user_id, entry.path), archive.manifest.user_id
+    pieces = archive.pieces(entry.path)
     if holds_records(entry.path):
-        own.put(key, _readdressed(archive.read(entry.path), entry.path, old, user_id))
-    elif entry.size_bytes <= SMALL_BYTES:
-        own.put(key, archive.read(entry.path))
+        if entry.path.endswith(".json"):
+            pieces = iter([b"".join(pieces)])
+        pieces = (_readdressed(record, entry.path, old, user_id) for record in pieces)
+    if entry.size_bytes <= SMALL_BYTES:
+        own.put(key, b"".join(pieces))
     else:
-        with TemporaryDirectory(prefix="twin-import-") as folder, archive.open(entry.path) as part:
-            path = Path(folder) / "part"
-            with path.open("wb") as copy:
-                while piece := part.read(PIECE_BYTES):
-                    copy.write(piece)
+        with _written_to_disk(pieces) as path:
             own.put_file(key, path)
 
 
-def _readdressed(data: bytes, path: str, old: str, new: str) -> bytes:
-    """As it is where it names nobody else: equal users give equal archives."""
-    if old == new or (tenant_prefix(old).encode() not in data and f'"{old}"'.encode() not in data):
-        return data
-    try:
-        if path.endswith(".jsonl"):
-            return b"".join(_compact(readdress(line, old, new)) + b"\n" for line in parse_lines(data, path))
-        return json.dumps(readdress(json.loads(data), old, new), ensure_ascii=False, indent=1).encode()
-    except (ValueError, RecursionError):
-        raise UserInputError("archive_damaged", "the archive is damaged: a record in it is no JSON; export it again") from None
+@contextmanager
+def _written_to_disk(pieces: Iterable[bytes]) -> Iterator[Path]:
+    with TemporaryDirectory(prefix="twin-import-") as folder:
+        path = Path(folder) / "part"
+        with path.open("wb") as copy:
+            copy.writelines(pieces)
+        yield path
+
+
+def _readdressed(record: bytes, path: str, old: str, new: str) -> bytes:
+    """One record, as it is where it names nobody else: equal users give equal archives."""
+    if old == new or (tenant_prefix(old).encode() not in record and f'"{old}"'.encode() not in record):
+        return record
+    told = readdress(parse_line(record, path), old, new)
+    return _compact(told) + b"\n" if path.endswith(".jsonl") else json.dumps(told, ensure_ascii=False, indent=1).encode()
 
 
 def _compact(record: Any) -> bytes:
@@ -240,7 +279,10 @@ def _restore_vectors(stores: Stores, user_id: str) -> str | None:
     if any(chunk.user_id != user_id or not chunk.text_key.startswith(tenant_prefix(user_id)) for chunk in chunks):
         return None
     try:
-        items = chunk_texts(chunks, fetch_texts(chunks, blobs))
+        texts = fetch_texts(chunks, blobs)
+        if sum(chunk.byte_end - chunk.byte_start for chunk in chunks) > MOST_OVERLAP * sum(map(len, texts.values())):
+            return None
+        items = chunk_texts(chunks, texts)
     except (StoreError, UnicodeDecodeError) as error:
         if isinstance(error, StoreError) and error.code != "blob_not_found":
             raise

@@ -7,12 +7,13 @@ Does not belong here: what a row means. A new table with a `user_id` is exported
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import UserInputError
-from lpm_kernel.stores.schema import app_user, chat_message, document, metadata
+from lpm_kernel.records import is_sha256
+from lpm_kernel.stores.schema import app_user, chat_message, document, memory_write, metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Table
@@ -23,6 +24,7 @@ LEFT_OUT_COLUMNS = {
     chat_message.name: frozenset({"position"}),  # the order of the lines says it
     document.name: frozenset({"pending", "change_id"}),
     app_user.name: frozenset({"created_at"}),
+    memory_write.name: frozenset({"request_id"}),  # of this installation's logs
 }
 
 
@@ -67,8 +69,11 @@ def to_line(record: Any) -> bytes:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode() + b"\n"
 
 
-def check_rows(table: Table, rows: Sequence[Any]) -> None:
-    """Raises: UserInputError `archive_foreign` for a column that this version does not know, `archive_damaged` for a value."""
+def checked_rows(table: Table, rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Each row, when it was looked at.
+
+    Raises: UserInputError `archive_foreign` for a column that this version does not know, `archive_damaged` for a value.
+    """
     known = {column.name for column in exported_columns(table)}
     for row in rows:
         if not isinstance(row, dict):
@@ -81,7 +86,18 @@ def check_rows(table: Table, rows: Sequence[Any]) -> None:
             to_line(row)
         except (ValueError, RecursionError):  # half of a character, which no text may hold
             raise UserInputError("archive_damaged", f"a row of {table.name} holds what is no text") from None
+        if not _hashes_are_hashes(row) or not all(_hashes_are_hashes(value) for value in row.values()):
+            raise UserInputError("archive_damaged", f"a row of {table.name} names something by what is no sha256")
         _as_values(table, row)
+        yield row
+
+
+def _hashes_are_hashes(record: Any) -> bool:
+    """Of a row, and of a manifest in one."""
+    if not isinstance(record, dict):
+        return True
+    named = [value for name, value in record.items() if name == "sha256" or name.endswith("_sha256")]
+    return all(value is None or is_sha256(value) for value in named)
 
 
 def _as_json(value: Any) -> Any:

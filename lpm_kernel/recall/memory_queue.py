@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 
 from lpm_kernel.errors import RetrievalError, StoreError, TwinError
@@ -19,6 +20,7 @@ from lpm_kernel.recall.plan import recall_lines
 from lpm_kernel.recall.turn_preferences import preference_memories
 from lpm_kernel.recall.write_gate import remember_turn, write_memories
 from lpm_kernel.records import ChatMessage
+from lpm_kernel.request_context import RequestContext, within_request
 from lpm_kernel.stores.conversations import find_message, messages_before
 from lpm_kernel.stores.documents import deleted_documents
 from lpm_kernel.stores.memory_writes import (
@@ -77,8 +79,16 @@ def write_memories_of(
         if write is None:
             break
         tried += 1
-        _try(stores, write, clock)
+        with _within_its_request(write):
+            _try(stores, write, clock)
     return tried
+
+
+def _within_its_request(write: MemoryWrite) -> AbstractContextManager[None]:
+    """So that logs and stores name the request that what is written came with."""
+    if write.request_id is None:
+        return nullcontext()
+    return within_request(RequestContext(write.request_id, frozenset({write.user_id})))
 
 
 def _try(stores: Stores, write: MemoryWrite, clock: Callable[[], datetime]) -> None:

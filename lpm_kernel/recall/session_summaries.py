@@ -27,9 +27,9 @@ from lpm_kernel.records import ChatMessage, Memory
 from lpm_kernel.settings import GateSettings
 from lpm_kernel.stores.conversations import last_messages
 from lpm_kernel.stores.embedder import Embedder
-from lpm_kernel.stores.memories import make_memory
+from lpm_kernel.stores.memories import is_forgotten, make_memory
 from lpm_kernel.stores.open import Stores
-from lpm_kernel.stores.session_summaries import DueSession, list_due, mark_summed
+from lpm_kernel.stores.session_summaries import DueSession, list_due, mark_summed, unmark_summed
 from lpm_kernel.stores.text_index import asks
 from lpm_kernel.stores.writer import Writer
 from lpm_kernel.support import find_flaw, read_claims
@@ -115,7 +115,7 @@ def summarise_session(stores: Stores, user_id: str, session_id: str, now: dateti
     if not own:
         return None
     gate = stores.settings.gate
-    chosen = choose_sentences(messages, stores.embedder, gate)
+    chosen = choose_sentences(messages, stores.embedder, gate, unsaid=_forgotten(stores, user_id, session_id, own))
     memory = None
     if chosen:
         memory = make_memory(
@@ -128,7 +128,7 @@ def summarise_session(stores: Stores, user_id: str, session_id: str, now: dateti
             created_at=own[-1].ts,
             session_id=session_id,
             turn=len(own),
-            key=f"session:{session_id}",
+            key=key_of(session_id),
             message_ids=tuple(dict.fromkeys(sentence.message_id for sentence in chosen)),
         )
         decision = write_memories(stores.memories, user_id, [memory], [], gate)[0]
@@ -142,13 +142,45 @@ def summarise_session(stores: Stores, user_id: str, session_id: str, now: dateti
     return memory
 
 
-def choose_sentences(messages: Sequence[ChatMessage], embedder: Embedder, gate: GateSettings) -> list[SaidSentence]:
+def key_of(session_id: str) -> str:
+    """Of the memory that a session comes to."""
+    return f"session:{session_id}"
+
+
+def drop_summary(stores: Stores, user_id: str, session_id: str) -> None:
+    """Of a session of which something was forgotten: it is due again, for a summary that does not say that. One that the person
+    has put into words of their own stays. Idempotent. Raises: StoreError."""
+    made = [
+        memory.memory_id
+        for memory in stores.memories.every(user_id)
+        if memory.key == key_of(session_id) and not memory.written_by
+    ]
+    if made:
+        stores.memories.delete(user_id, made)
+    with stores.tables.transaction(user_id) as connection:
+        unmark_summed(connection, user_id, session_id)
+
+
+def _forgotten(stores: Stores, user_id: str, session_id: str, own: Sequence[ChatMessage]) -> list[str]:
+    """What the person said in this session and had memory forget."""
+    blanks = {
+        memory.created_at
+        for memory in stores.memories.every(user_id)
+        if memory.session_id == session_id and is_forgotten(memory)
+    }
+    return [message.content for message in own if message.ts in blanks]
+
+
+def choose_sentences(
+    messages: Sequence[ChatMessage], embedder: Embedder, gate: GateSettings, unsaid: Sequence[str] = ()
+) -> list[SaidSentence]:
     """At most SENTENCES of what the person stated, in the order it was said: of themself before of others, with names and
-    numbers before without, and near to what the session was about. Nothing the twin had said before, and nothing twice.
+    numbers before without, and near to what the session was about. Nothing the twin had said before, nothing twice, and nothing
+    that stands in what is to be `unsaid`.
 
     Deterministic. Raises: LlmError `embedder_unavailable`.
     """
-    said = _statements(messages, gate)
+    said = _statements(messages, gate, unsaid)
     if not said:
         return []
     vectors = embedder.embed([sentence.text for sentence in said])
@@ -193,10 +225,10 @@ def is_borne_out(sentence: str, sources: Sequence[str]) -> bool:
     )
 
 
-def _statements(messages: Sequence[ChatMessage], gate: GateSettings) -> list[SaidSentence]:
+def _statements(messages: Sequence[ChatMessage], gate: GateSettings, unsaid: Sequence[str]) -> list[SaidSentence]:
     """What the person stated, sentence by sentence; what the twin had said before it is an echo."""
     found: list[SaidSentence] = []
-    heard: list[str] = []
+    heard = list(unsaid)
     place = 0
     for message in messages:
         if message.sender != "user":

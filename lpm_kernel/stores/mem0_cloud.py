@@ -37,6 +37,7 @@ from lpm_kernel.stores.memories import (
     is_forgotten,
     lock_memories,
     outlives,
+    stays_on_record,
     to_payload,
     write_all,
 )
@@ -209,7 +210,7 @@ class Mem0CloudMemories:
             check_forgettable([row.memory for row in versions], user_id)
             blank = {row.memory.memory_id for row in rows if is_forgotten(row.memory)}
             for row in versions:
-                if row.memory.citation and row.memory.memory_id not in blank:
+                if stays_on_record(row.memory) and row.memory.memory_id not in blank:
                     self._add(forgotten(row.memory))
             return self._drop([row for row in versions if not is_forgotten(row.memory)])
 

@@ -37,6 +37,7 @@ from lpm_kernel.stores.memories import (
     from_payload,
     lock_memories,
     outlives,
+    stays_on_record,
     to_payload,
     write_all,
 )
@@ -207,7 +208,7 @@ class Mem0Memories:
             versions = self._versions(connection, memory.key) if memory and memory.key else [memory] if memory else []
             check_forgettable(versions, user_id)
             connection.execute(text(_DELETE), {"ids": [version.memory_id for version in versions]})
-            left = [forgotten(version) for version in versions if version.citation]
+            left = [forgotten(version) for version in versions if stays_on_record(version)]
             if left:
                 vector = self._embedder.embed([left[0].text])[0].tolist()  # not that of the words that are gone
                 payloads = [to_payload(version, self._embedder.fingerprint) for version in left]

@@ -140,7 +140,8 @@ class Memories(Protocol):
     def forget(self, user_id: str, memory_id: str) -> int:
         """Remove every version of what this memory tells; how many.
 
-        Of what a document says, the place stays on record without a word, so that the next run does not remember it again.
+        Of what a document says, and of a turn of a session, the place stays on record without a word, so that the next run, or
+        the next summary of that session, does not say it again.
         Raises: UserInputError `memory_unknown`, `memory_derived`; StoreError.
         """
         ...
@@ -262,9 +263,15 @@ def corrected(old: Memory | None, text: str, by: str, at: datetime, user_id: str
     return replace(old, key=key, superseded_by=new.memory_id, superseded_at=at), new
 
 
+def stays_on_record(memory: Memory) -> bool:
+    """Whether it would be said again, once forgotten, by who reads where it comes from."""
+    return memory.citation is not None or (memory.kind == "turn" and memory.session_id is not None)
+
+
 def forgotten(memory: Memory) -> Memory:
-    """What stays of what a document says: the place, and that it is not to be remembered. It holds at no time."""
-    return replace(memory, text=FORGOTTEN, superseded_by=None, superseded_at=memory.created_at, key=None)
+    """What stays of it: the place, and that it is not to be remembered. It holds at no time, and is kept for good."""
+    blank = replace(memory, text=FORGOTTEN, superseded_by=None, superseded_at=memory.created_at)
+    return replace(blank, key=None, expiration_date=None)
 
 
 def is_forgotten(memory: Memory) -> bool:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from lpm_kernel.records import ChatMessage
+from lpm_kernel.request_context import request_id
 from lpm_kernel.stores.schema import memory_write
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MemoryWrite:
-    """`turn`: of the message in its session, from 1. `code` and `reason` of the last try that failed, without its text."""
+    """`turn`: of the message in its session, from 1. `code` and `reason` of the last try that failed, without its text.
+    `request_id`: of the request that the message came with, if it came with one.
+    """
 
     user_id: str
     message_id: str
@@ -30,13 +33,14 @@ class MemoryWrite:
     code: str | None
     reason: str | None
     created_at: datetime
+    request_id: str | None
 
 
 def put_memory_write(connection: Connection, message: ChatMessage, turn: int) -> None:
     """Belongs into the transaction that stores the message: then neither is there without the other. Idempotent."""
     from sqlalchemy.dialects.postgresql import insert
 
-    values = {"state": "waiting", "attempts": 0, "due_at": message.ts, "created_at": message.ts}
+    values = {"state": "waiting", "attempts": 0, "due_at": message.ts, "created_at": message.ts, "request_id": request_id()}
     statement = insert(memory_write).values(user_id=message.user_id, message_id=message.message_id, turn=turn, **values)
     connection.execute(statement.on_conflict_do_nothing())
 

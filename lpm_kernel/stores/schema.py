@@ -229,6 +229,7 @@ memory_write = Table(
     Column("code", Text),
     Column("reason", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("request_id", Text),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
     Index("memory_write_due", "due_at", postgresql_where=text("state = 'waiting'")),

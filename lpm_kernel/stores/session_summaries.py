@@ -66,3 +66,11 @@ def mark_summed(connection: Connection, user_id: str, session_id: str, messages:
             },
         )
     )
+
+
+def unmark_summed(connection: Connection, user_id: str, session_id: str) -> None:
+    """As if it had never been summed up. Idempotent."""
+    from sqlalchemy import delete
+
+    this = (session_summary.c.user_id == user_id, session_summary.c.session_id == session_id)
+    connection.execute(delete(session_summary).where(*this))

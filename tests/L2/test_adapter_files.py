@@ -11,7 +11,7 @@ import pytest
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.L2 import adapter_files
-from lpm_kernel.L2.adapter_files import fetch_adapter
+from lpm_kernel.L2.adapter_files import drop_local_copies, fetch_adapter
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.llm import AdapterFile
@@ -116,3 +116,25 @@ def test_an_adapter_that_is_not_stored_is_named(blobs: CountingBlobs, tmp_path: 
         fetch(blobs, tmp_path)
     assert caught.value.code == "blob_not_found"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("named", ["../cache/base", "A" * 64, "", f"{SHA256}\n"])
+def test_what_is_no_hash_leads_to_no_file(blobs: CountingBlobs, tmp_path: Path, named: str) -> None:
+    """A release could name its adapter `../cache/base`, and forgetting it removed the base that everybody is served with."""
+    adapters, base = tmp_path / "adapters", tmp_path / "cache" / "base.gguf"
+    adapters.mkdir()
+    base.parent.mkdir()
+    base.write_bytes(DATA)
+    (adapters / f"{named.strip()}.gguf").touch() if "/" not in named else None
+    with pytest.raises(StoreError) as caught:
+        fetch_adapter(blobs, "1", KEY, named, BASE, adapters)
+    assert (caught.value.code, caught.value.retryable) == ("adapter_damaged", False)
+    before = sorted(tmp_path.rglob("*"))
+    drop_local_copies(adapters, [named])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_local_copy_is_dropped_by_its_hash(blobs: CountingBlobs, tmp_path: Path) -> None:
+    path = fetch(blobs, tmp_path).path
+    drop_local_copies(tmp_path, [SHA256, "f" * 64])
+    assert not path.exists()

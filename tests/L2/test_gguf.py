@@ -9,7 +9,8 @@ import pytest
 
 from lpm_kernel.errors import TrainingError
 from lpm_kernel.L2.base_files import BASE_SHA256_KEY, halves_to_interleaved
-from lpm_kernel.L2.gguf import convert_adapter, read_adapter_base
+from lpm_kernel.L2.gguf import convert_adapter
+from lpm_kernel.L2.gguf_adapter import read_adapter
 from lpm_kernel.L2.gguf_header import read_gguf_header
 
 from .conftest import lora_weights
@@ -52,7 +53,7 @@ def tensors_of(path: Path) -> dict[str, np.ndarray]:
 
 def test_an_adapter_knows_its_base_and_its_scale(tiny_base: BaseModel, shape: dict, tmp_path: Path) -> None:
     out = convert(tiny_base, tmp_path, lora_weights(4, shape))
-    assert read_adapter_base(out) == tiny_base.sha256
+    assert read_adapter(out).base_sha256 == tiny_base.sha256
     values = read_gguf_header(out).values
     assert (values["adapter.type"].value, values["adapter.lora.alpha"].value) == ("lora", 8.0)
 
@@ -143,8 +144,8 @@ def test_a_file_that_names_no_base_is_no_adapter(tiny_base: BaseModel, shape: di
         path = tmp_path / f"{number}.gguf"
         path.write_bytes(content)
         with pytest.raises(TrainingError) as caught:
-            read_adapter_base(path)
+            read_adapter(path)
         assert caught.value.code == "adapter_unreadable"
     for path in (tmp_path / "absent.gguf", tiny_base.gguf_path):
         with pytest.raises(TrainingError, match="convert it again"):
-            read_adapter_base(path)
+            read_adapter(path)

@@ -93,7 +93,7 @@ def test_foreign_damaged_and_missing_adapters_are_refused_and_the_engine_still_a
 
 
 def test_an_adapter_that_fits_no_base_of_this_shape_is_refused(tiny_base: BaseModel, mabel: Chain, tmp_path: Path) -> None:
-    """The hash says it belongs, its matrices do not: only the library can see that, and it must not crash on it."""
+    """The hash says it belongs, its matrices do not: one bad file must not end the process."""
     content = mabel.gguf.path.read_bytes().replace(mabel.gguf.base_sha256.encode(), tiny_base.sha256.encode())
     (tmp_path / "posing.gguf").write_bytes(content)
     engine = LlamaCpp(tiny_base, slots=1, context_tokens=256)

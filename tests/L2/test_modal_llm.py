@@ -13,8 +13,8 @@ from grpclib import GRPCError, Status
 from lpm_kernel.answering import may_step_down
 from lpm_kernel.errors import LlmError, SettingsError, TwinError
 from lpm_kernel.L2.base_model import BaseModel
-from lpm_kernel.L2.llm_calls import encode_piece
-from lpm_kernel.L2.llm_host import LlmHost
+from lpm_kernel.L2.llm_calls import LlmAsk, decode_line, encode_ask, encode_piece
+from lpm_kernel.L2.llm_host import KEPT_S, LlmHost
 from lpm_kernel.L2.modal_llm import ModalLlm
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import Message, sha256_hex
@@ -71,6 +71,26 @@ def test_an_answer_comes_back_piece_by_piece_from_the_adapter_of_the_blobs(
     assert call.adapter is not None
     assert call.adapter.path.read_bytes() == ADAPTER
     assert call.adapter.path.parent == tmp_path / "volume"
+
+
+def test_a_copy_that_nobody_asks_for_does_not_stay(blobs: MemoryBlobs, tiny_base: BaseModel, tmp_path: Path) -> None:
+    """Every adapter that was ever fetched stayed on the volume, those of people who were deleted too."""
+    now = 0.0
+    another = b"adapter of ravi"
+    blobs.put(gguf_key("ravi", sha256_hex(another)), another)
+    host = LlmHost(FakeLlm(["."] * 3, base_sha256=tiny_base.sha256), blobs, tmp_path / "copies", clock=lambda: now)
+
+    def ask(tenant: str, sha256: str) -> set[bytes]:
+        letter = encode_ask(LlmAsk((ASKED,), tenant, tiny_base.sha256, sha256, 5, None))
+        assert [decode_line(line, "piece") for line in host.stream(letter)]
+        return {path.read_bytes() for path in (tmp_path / "copies").iterdir()}
+
+    ask("mabel", SHA256)
+    now = KEPT_S
+    assert ask("ravi", sha256_hex(another)) == {ADAPTER, another}
+    blobs.delete(gguf_key("mabel", SHA256))
+    now = KEPT_S + 1
+    assert ask("ravi", sha256_hex(another)) == {another}
 
 
 def test_pieces_come_while_the_far_side_still_speaks(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import random
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from lpm_kernel.archive.check import open_archive
+from lpm_kernel.archive.check import MAX_LINE_BYTES, MAX_RECORD_BYTES, open_archive
 from lpm_kernel.archive.restore import import_user
 from lpm_kernel.archive.write import open_export
 from lpm_kernel.errors import UserInputError
@@ -20,10 +23,15 @@ from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.conversations import append_message
 from lpm_kernel.stores.open import Stores
 from tests.forgetful_twin import CAT, Twin
+from tests.gguf_adapters import matrices, write_adapter
 from tests.samples import make_message
 
 Parts = dict[str, bytes]
 VICTIM = "somebody-else"
+
+
+def random_bytes(size: int) -> bytes:
+    return random.Random(7).randbytes(size)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +204,63 @@ def test_a_release_that_leads_to_the_files_of_another_is_refused(stores: Stores,
     assert caught.value.code == "archive_damaged"
 
 
+LEADS_AWAY = "../cache/base"
+
+
+@pytest.mark.parametrize("field", ["gguf_sha256", "adapter_sha256", "communities_sha256"])
+@pytest.mark.parametrize("named", [LEADS_AWAY, "A" * 64, "", 7, ["0" * 64]], ids=str)
+def test_a_release_that_names_files_by_what_is_no_hash_is_refused(
+    stores: Stores, user_id: str, parts: Parts, field: str, named: Any
+) -> None:
+    """A copy is looked for, and removed, under that name in the folder of all copies: `../cache/base` was everybody's base."""
+    manifest = json.loads(parts["rows/release.jsonl"].splitlines()[0])["manifest"]
+    strange = change_row(parts, "release", manifest={**manifest, field: named})
+    assert refusal(stores, user_id, packed(strange)) == "archive_damaged"
+
+
+def test_a_document_of_no_hash_is_refused(stores: Stores, user_id: str, parts: Parts) -> None:
+    strange = change_row(parts, "document", sha256=LEADS_AWAY, status="refused")
+    assert refusal(stores, user_id, packed(strange)) == "archive_damaged"
+
+
+def with_adapter(parts: Parts, data: bytes) -> Parts:
+    """With these bytes in place of the adapter, under their own hash."""
+    old = next(name for name in parts if name.endswith(".gguf"))
+    return {**{name: part for name, part in parts.items() if name != old}, f"blobs/lora/{sha256_hex(data)}.gguf": data}
+
+
+def test_an_adapter_that_no_engine_would_be_given_is_refused(
+    stores: Stores, user_id: str, parts: Parts, tmp_path: Path
+) -> None:
+    whole_numbers = write_adapter(tmp_path / "a.gguf", matrices(kind=np.int32)).read_bytes()
+    for data in (b"no adapter at all", whole_numbers):
+        assert refusal(stores, user_id, packed(with_adapter(parts, data))) == "archive_damaged"
+
+
+def test_parts_with_more_or_longer_lines_than_any_export_has_are_refused(
+    stores: Stores, user_id: str, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lpm_kernel.archive.check.MAX_LINES", 50)
+    for name in ("rows/memory_write.jsonl", "memories.jsonl", "blobs/assets/chunks.jsonl"):
+        assert refusal(stores, user_id, packed({**parts, name: parts.get(name, b"") + b"{}\n" * 60})) == "archive_too_large"
+    long = b'"' + random_bytes(2 * MAX_LINE_BYTES).replace(b"\n", b"") + b'"\n'
+    assert refusal(stores, user_id, packed({**parts, "facts.jsonl": long})) == "archive_too_large"
+    record = {**parts, "blobs/assets/report.json": random_bytes(MAX_RECORD_BYTES + 1)}
+    assert refusal(stores, user_id, packed(record)) == "archive_too_large"
+
+
+def test_a_small_archive_of_very_many_rows_takes_little_memory(stores: Stores, user_id: str, parts: Parts) -> None:
+    """All rows were held at once: 70 kB sent took 400 MB, and ten such ended the process."""
+    many = packed({**parts, "rows/memory_write.jsonl": b"{}\n" * 40_000 + b"[]\n"})
+    tracemalloc.start()
+    try:
+        code = refusal(stores, user_id, many)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (code, most < 2_000_000) == ("archive_damaged", True), most
+
+
 def test_memories_and_facts_of_another_are_refused(stores: Stores, user_id: str, parts: Parts) -> None:
     for name in ("memories.jsonl", "facts.jsonl"):
         rows = [{**json.loads(line), "user_id": VICTIM} for line in parts[name].splitlines()]
@@ -211,12 +276,6 @@ def test_an_archive_that_is_larger_than_it_looks_is_refused_unread(parts: Parts)
     with pytest.raises(UserInputError) as caught:
         open_archive(io.BytesIO(packed({**parts, "blobs/lora/x": random_bytes(2_000_000)})), max_mb=1)
     assert caught.value.code == "archive_too_large"
-
-
-def random_bytes(size: int) -> bytes:
-    import random
-
-    return random.Random(7).randbytes(size)
 
 
 def test_more_documents_than_may_be_here_are_refused(

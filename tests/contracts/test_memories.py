@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -327,14 +328,25 @@ def test_a_memory_that_is_forgotten_takes_its_versions_along(memories: Memories,
     assert caught.value.code == "memory_unknown"
 
 
-def test_what_a_document_says_is_forgotten_without_a_word_and_not_remembered_again(memories: Memories, user_id: str) -> None:
-    said = make_memory_of(user_id, "I never drink coffee", kind="preference", citation="ab12:3-40")
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"kind": "preference", "citation": "ab12:3-40"},
+        {"kind": "turn", "session_id": "s", "turn": 3, "expiration_date": LATER.date()},
+    ],
+    ids=["of a document", "of a session"],
+)
+def test_what_is_said_somewhere_is_forgotten_without_a_word_and_not_remembered_again(
+    memories: Memories, user_id: str, where: dict[str, Any]
+) -> None:
+    said = make_memory_of(user_id, "I never drink coffee", **where)
     memories.add_batch(user_id, [said])
     assert memories.forget(user_id, said.memory_id) == 1
     assert memories.add_batch(user_id, [said])[0].outcome == "duplicate"
     [left] = memories.every(user_id)
     assert "coffee" not in str(left)
-    assert (left.citation, left.superseded_at) == (said.citation, said.created_at)
+    assert (left.citation, left.session_id, left.turn) == (said.citation, said.session_id, said.turn)
+    assert (left.superseded_at, left.expiration_date) == (said.created_at, None)
     for moment in (NOON, LATER):
         assert memories.current(user_id, as_of=moment) == []
     assert memories.search(user_id, "coffee", 5, as_of=LATER) == []

@@ -15,6 +15,7 @@ from lpm_kernel.errors import LlmError, StoreError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.recall.memory_queue import LEASE_S, pause_after, write_due_memories, write_memories_of
 from lpm_kernel.records import ChatMessage, Memory
+from lpm_kernel.request_context import RequestContext, request_id, within_request
 from lpm_kernel.stores.conversations import append_message
 from lpm_kernel.stores.memory_writes import (
     MemoryWrite,
@@ -69,6 +70,28 @@ class FailingMemories:
 
 def failing(stores: Stores, error: Exception, times: int = 1) -> Stores:
     return replace(stores, memories=FailingMemories(stores, error, times))  # type: ignore[arg-type]
+
+
+def test_what_is_written_later_names_the_request_that_it_came_with(stores: Stores, user_id: str) -> None:
+    """The id ended at the queue: what the worker wrote, and why it could not, belonged to no request."""
+    named: list[tuple[str | None, str | None]] = []
+
+    class Asking(FailingMemories):
+        def add_batch(self, *arguments, **told):
+            with stores.tables.transaction(user_id) as connection:
+                shown = connection.execute(text("select current_setting('app.request_id', true)")).scalar_one()
+            named.append((request_id(), shown or None))
+            return super().add_batch(*arguments, **told)
+
+    failing_once = replace(stores, memories=Asking(stores, StoreError("tables_unavailable", "told to"), 1))  # type: ignore[arg-type]
+    with within_request(RequestContext("asked-17", frozenset({user_id}))):
+        say(stores, user_id, "I never eat meat, it makes me ill.")
+    say(stores, user_id, "My dentist is in the High Street.", 2)
+    assert write_memories_of(failing_once, user_id, at(LATER)) == 2
+    assert write_memories_of(failing_once, user_id, at(LATER + timedelta(days=1))) == 1
+    assert (named[0], named[-1]) == (("asked-17", "asked-17"),) * 2
+    assert (None, None) in named, "of what came without a request none is named"
+    assert request_id() is None
 
 
 def test_what_was_said_is_written_with_its_preferences_and_leaves_the_queue(stores: Stores, user_id: str) -> None:

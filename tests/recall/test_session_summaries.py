@@ -12,7 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lpm_kernel.errors import LlmError
+from lpm_kernel.corrections import correct_memory, forget_memory
+from lpm_kernel.errors import LlmError, UserInputError
 from lpm_kernel.recall.plan import recall_lines
 from lpm_kernel.recall.session_summaries import (
     IMPORTANCE,
@@ -107,6 +108,48 @@ def test_the_same_session_gives_the_same_memory_and_a_longer_one_takes_its_place
     assert "Clara" in second.text
     assert stores.memories.history(user_id, second.memory_id) == summaries(stores, user_id) == [second]
     assert stores.memories.history(user_id, first.memory_id) == [], "the one before is gone for good"
+
+
+def test_what_the_person_had_forgotten_goes_from_the_summary_and_is_in_no_later_one(stores: Stores, user_id: str) -> None:
+    """The turn was gone, and the summary of its session, which has no end, went on saying it."""
+    said = [
+        ("user", "I moved to Porto in May."),
+        ("user", "My boat is called Kestrel."),
+        ("user", "Yes, I moved to Porto in May."),
+    ]
+    keep(stores, talk(user_id, said))
+    for number, message in enumerate(talk(user_id, said), start=1):
+        remember_turn(stores.memories, message, number, [], stores.settings.gate)
+    summarise_session(stores, user_id, "s", LATER)
+    turn = next(memory for memory in stores.memories.current(user_id, as_of=LATER, kinds=["turn"]) if "Porto" in memory.text)
+    assert "Porto" in summaries(stores, user_id)[0].text
+    assert forget_memory(stores, user_id, turn.memory_id) == 1
+    assert summaries(stores, user_id) == []
+    assert summarise_users(stores, [user_id], LATER).summed == {user_id: 1}, "it is due again"
+    assert [memory.text for memory in summaries(stores, user_id)] == ["My boat is called Kestrel."]
+    stores.memories.purge_expired(user_id, (NOON + timedelta(days=365)).date())
+    keep(stores, talk(user_id, [("user", "My daughter Clara was born on 9 July.")], first=9))
+    summarise_session(stores, user_id, "s", LATER)
+    assert [memory.text for memory in summaries(stores, user_id)] == [
+        "My boat is called Kestrel. My daughter Clara was born on 9 July."
+    ]
+    assert not [memory for memory in stores.memories.every(user_id) if "Porto" in memory.text and memory.kind == "summary"]
+    with pytest.raises(UserInputError) as caught:
+        forget_memory(stores, user_id, turn.memory_id)
+    assert (caught.value.code, len(summaries(stores, user_id))) == ("memory_unknown", 1)
+
+
+def test_a_summary_in_the_persons_own_words_stays_when_a_turn_is_forgotten(stores: Stores, user_id: str) -> None:
+    said = [("user", "I moved to Porto in May."), ("user", "My boat is called Kestrel.")]
+    keep(stores, talk(user_id, said))
+    for number, message in enumerate(talk(user_id, said), start=1):
+        remember_turn(stores.memories, message, number, [], stores.settings.gate)
+    made = summarise_session(stores, user_id, "s", LATER)
+    assert made is not None
+    own = correct_memory(stores, user_id, made.memory_id, "I have a boat.", by=None, now=LATER)
+    turn = next(memory for memory in stores.memories.current(user_id, as_of=LATER, kinds=["turn"]) if "Porto" in memory.text)
+    forget_memory(stores, user_id, turn.memory_id)
+    assert stores.memories.history(user_id, own.memory_id) == [own]
 
 
 def test_a_session_that_grows_is_summed_up_while_it_goes_on(stores: Stores, user_id: str) -> None:

@@ -106,6 +106,69 @@ def test_who_comes_first_does_not_keep_the_place_from_who_comes_later() -> None:
     assert not greedy[1].ready.is_set()
 
 
+def test_who_is_booked_is_counted_and_keeps_nobody_from_a_place() -> None:
+    """The early look took no ticket: of sixteen questions at once all were stored, and ten of them refused afterwards."""
+    admission = admission_of()
+    mine = [admission.book("mabel") for _ in range(6)]
+    assert refusal(admission, "mabel").code == "too_many_requests"
+    assert (admission.booked(), admission.waiting(), admission.at_work()) == (6, 0, 0)
+    other = admission.ask("ravi")
+    assert other.ready.is_set(), "no booking of hers asks for its place yet"
+    admission.wait(mine[0])
+    assert (admission.booked(), admission.at_work()) == (5, 2)
+    for ticket in mine:
+        admission.leave(ticket)
+    admission.leave(other)
+    assert (admission.booked(), admission.waiting(), admission.at_work()) == (0, 0, 0)
+
+
+def test_a_turn_that_rests_asks_for_its_next_place_without_being_refused() -> None:
+    admission = admission_of(places=1, waiting_per_user=0)
+    ticket = admission.book("mabel")
+    admission.wait(ticket)
+    admission.rest(ticket)
+    admission.rest(ticket)
+    assert (admission.booked(), admission.at_work()) == (1, 0)
+    assert refusal(admission, "mabel").code == "too_many_requests", "its place is its own meanwhile"
+    admission.wait(ticket)
+    assert admission.at_work() == 1
+    admission.leave(ticket)
+    admission.rest(ticket)
+    assert (admission.booked(), admission.at_work()) == (0, 0)
+
+
+def test_work_elsewhere_is_one_of_its_users_answers_and_takes_no_place() -> None:
+    admission = admission_of(places=1, wait_s=0.01)
+    away = [admission.book("mabel") for _ in range(3)]
+    for ticket in away[:2]:
+        admission.wait(ticket, elsewhere=True)
+    assert admission.ask("ravi").ready.is_set()
+    with pytest.raises(LlmError, match="engine_busy"):
+        admission.wait(away[2], elsewhere=True)
+    admission.wait(next_one := admission.book("ines"), elsewhere=True)
+    assert admission.at_work() == 4
+    admission.rest(away[0])
+    assert admission.booked() == 1, "who waited in vain is out"
+    for ticket in (*away, next_one):
+        admission.leave(ticket)
+    assert (admission.booked(), admission.at_work()) == (0, 1)
+
+
+def test_bookings_of_all_count_for_everybodys_queue() -> None:
+    admission = admission_of(places=2, waiting=3)
+    for number in range(5):
+        admission.book(f"user-{number}")
+    assert refusal(admission, "late").code == "engine_busy"
+
+
+def test_when_the_engine_closes_who_is_booked_gets_no_place() -> None:
+    admission = admission_of()
+    ticket = admission.book("mabel")
+    admission.close()
+    with pytest.raises(LlmError, match="engine_closed"):
+        admission.wait(ticket)
+
+
 USERS = st.sampled_from(["a", "b", "c", "d"])
 DEEDS = st.lists(st.one_of(st.tuples(st.just("ask"), USERS), st.tuples(st.sampled_from(["end", "quit"]), st.integers(0, 9))))
 

@@ -53,6 +53,17 @@ def test_a_question_is_answered_from_the_live_release_with_citations_to_exact_by
     assert first["filename"] == "notes.md"
 
 
+def test_an_answer_goes_with_its_twin(client: TestClient, twin: str, llm: FakeLlm) -> None:
+    """It was told from memory for as long as turns are kept for listeners, whatever had been deleted."""
+    llm.answers.append("My cat is called Pilchard.")
+    told = client.post(f"/twin/{twin}/chat", json={"question": "What is your cat called?"}).json()
+    where = f"/twin/{twin}/chat/{told['message_id']}/events"
+    assert "Pilchard" in client.get(where).text
+    client.delete(f"/twin/{twin}")
+    response = client.get(where)
+    assert (response.status_code, response.json()["code"]) == (404, "message_unknown")
+
+
 def test_both_turns_are_stored_and_the_next_question_sees_them(
     client: TestClient, twin: str, llm: FakeLlm, stores: Stores
 ) -> None:

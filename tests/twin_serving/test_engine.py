@@ -65,6 +65,22 @@ def test_no_more_are_at_work_than_there_are_places_and_no_more_than_two_of_one_u
     assert llm.most_of_one <= 2
 
 
+@pytest.mark.parametrize(("where", "places"), [("local", 2), ("modal", 6)])
+def test_on_modal_there_is_a_place_for_every_slot_of_all_containers(settings: Settings, where: str, places: int) -> None:
+    """Two answers ran in all, however many containers were paid for."""
+    llm = PacedLlm()
+    llm.gate.clear()
+    engine = engine_of(llm, settings, engine=where, modal_max_containers=3)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask, engine, f"user-{number}") for number in range(8)]
+        wait_until(lambda: engine.admission.waiting() == 8 - places)
+        assert engine.admission.at_work() == places
+        llm.gate.set()
+        for done in asked:
+            done.result()
+    assert llm.most_at_work == places
+
+
 def test_when_places_are_short_users_take_turns_however_many_questions_one_of_them_has(settings: Settings) -> None:
     llm = PacedLlm(piece_s=0.001)
     llm.gate.clear()

@@ -111,6 +111,25 @@ def test_no_route_can_open_the_rows_of_another_even_where_it_forgets_to_ask(
     assert client.get("/careless", params={"who": ada}).status_code == 401
 
 
+def test_who_talks_with_anothers_twin_opens_the_rows_of_that_twin_and_of_nobody_else(
+    guarded: Guarded, issuer: Issuer, new_user: Callable[[], str]
+) -> None:
+    """Where anybody may ask, the last fence stood open: a request that went astray could have read everyone's rows."""
+    client, ada, eve = guarded(), new_user(), new_user()
+    path = "/twin/{user_id}/chat/{message_id}/events"
+    assert path in OPEN_TO_OTHERS
+
+    @client.app.delete(path)  # type: ignore[attr-defined]
+    def careless(user_id: str, message_id: str, services: ServicesDep) -> str:
+        with services.stores.tables.transaction(message_id) as connection:
+            return get_user(connection, message_id).user_id
+
+    for who, status in ((ada, 200), (eve, 403)):
+        response = client.delete(f"/twin/{ada}/chat/{who}/events", headers=issuer.bearer("stranger"))
+        assert response.status_code == status
+    assert client.delete(f"/twin/{ada}/chat/{eve}/events", headers=issuer.bearer(eve)).status_code == 200
+
+
 def test_what_is_no_route_asks_for_a_token_too(guarded: Guarded, issuer: Issuer) -> None:
     client = guarded()
     assert client.get("/nothing/here").status_code == 401

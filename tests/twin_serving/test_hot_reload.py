@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from lpm_kernel.chat import answer
 from lpm_kernel.L2.adapter_cache import AdapterCache
@@ -201,6 +202,56 @@ def test_a_new_release_that_is_damaged_is_counted_and_the_old_one_goes_on(
     reply = answer(stores, engine, twin, QUESTION, tmp_path)
     assert (reply.turn.release.gguf_sha256, reply.turn.degraded[-1]) == (old, "release")
     assert b'twin_engine_release_failures_total{code="adapter_damaged"} 1.0' in engine.metrics.render()
+
+
+def test_a_release_that_cannot_be_read_keeps_nobody_else_from_theirs(
+    stores: Stores, new_user: Callable[[], str], engine: ServingEngine, llm: CachedLlm, watch: ReleaseWatch, tmp_path: Path
+) -> None:
+    """A manifest of an older form ended each look at all where it stood: who came after it was never followed."""
+    users = [new_user() for _ in range(3)]
+    for user_id in users:
+        put_release(stores, user_id, 1, remember(stores, user_id), llm.base_sha256)
+        answer(stores, engine, user_id, QUESTION, tmp_path)
+    watch.poll()
+    new = [next_release(stores, user_id, llm) for user_id in users]
+    with stores.tables.transaction(users[0]) as connection:
+        connection.execute(text("update release set manifest = '{}'::jsonb where status = 'live'"))
+    assert watch.poll() == 2
+    assert [sha256 in llm.adapters for sha256 in new] == [False, True, True]
+    assert watch.poll() == 0
+    assert b'twin_engine_release_failures_total{code="artefact_unreadable"} 1.0' in engine.metrics.render(), "looked at once"
+    assert next_release(stores, users[0], llm, 3) not in llm.adapters
+    assert watch.poll() == 1, "the next one is another matter"
+
+
+def test_messages_that_never_cease_keep_nobody_from_being_looked_at(
+    stores: Stores, new_user: Callable[[], str], engine: ServingEngine, llm: CachedLlm, twin: str, tmp_path: Path
+) -> None:
+    serving = stores.settings.serving.model_copy(update={"release_poll_s": 0.05})
+    watch = ReleaseWatch(replace(stores, settings=stores.settings.model_copy(update={"serving": serving})), engine, tmp_path)
+    told_of = new_user()
+    put_release(stores, told_of, 1, remember(stores, told_of), llm.base_sha256)
+    for user_id in (twin, told_of):
+        answer(stores, engine, user_id, QUESTION, tmp_path)
+    watch.poll()
+    new = next_release(stores, twin, llm)
+    ended = threading.Event()
+
+    def tell_on() -> None:
+        while not ended.wait(0.0002):
+            watch.tell(told_of)
+
+    for _ in range(200):
+        watch.tell(told_of)
+    teller = threading.Thread(target=tell_on)
+    teller.start()
+    watch.start()
+    try:
+        wait_until(lambda: new in llm.adapters)
+    finally:
+        ended.set()
+        teller.join()
+        watch.close()
 
 
 def test_the_local_copy_of_what_a_deletion_made_stale_goes_with_the_swap_and_any_other_stays(

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 import anyio
 import pytest
 from fastapi.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
+from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.addresses import read_addresses
 from tests.embedded.fixtures import EngineHome
 from tests.twin_serving.issuer import Issuer
 from twin_serving.app import create_app
+from twin_serving.auth import Principal
 from twin_serving.buckets import LocalBuckets, RedisBuckets, address_key
+from twin_serving.middleware.body_limit import BodyLimit
 
 Limited = Callable[..., TestClient]
 
@@ -47,6 +51,64 @@ def test_a_length_that_is_none_is_refused(limited: Limited, length: str) -> None
 def test_an_upload_may_be_larger(limited: Limited, user_id: str) -> None:
     response = limited().post("/upload", data={"user_id": user_id}, files=[("files", ("big.txt", b"word " * 400_000))])
     assert response.status_code == 202
+
+
+def test_an_archive_has_a_limit_of_its_own(limited: Limited) -> None:
+    """It was let in up to the size of all documents of a user, whatever `archive_mb` said."""
+    response = limited(archive_mb=1).post("/import", data={"user_id": "ada"}, files={"file": ("a.zip", bytes(2_100_000))})
+    assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
+class Coming:
+    """Bodies that are on their way into a `BodyLimit`, and never whole before they are let go."""
+
+    def __init__(self, uploads_at_once: int) -> None:
+        self.there = 0
+        settings = load_settings(overrides={"serving": {"uploads_at_once": uploads_at_once}})
+        self._limit = BodyLimit(self._app, settings)
+        self._go_on = anyio.Event()
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.there += 1
+        await self._go_on.wait()
+        await send({"type": "http.response.start", "status": 202, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def send(self, path: str, user_id: str | None, statuses: list[int]) -> None:
+        async def keep(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        async def nothing() -> Message:
+            return {"type": "http.request"}
+
+        scope = {"type": "http", "path": path, "headers": [], "state": {"principal": Principal(user_id)}}
+        await self._limit(scope, nothing, keep)
+
+    def let_go(self) -> None:
+        self._go_on.set()
+
+
+def test_so_many_files_come_side_by_side_and_the_next_are_told_to_come_back() -> None:
+    """Any number of uploads were written to disk at once, of two gigabytes each, before it was looked whose they were."""
+
+    async def many() -> tuple[list[int], list[int]]:
+        coming = Coming(uploads_at_once=4)
+        let_in, refused = list[int](), list[int]()
+        async with anyio.create_task_group() as tasks:
+            for path, user_id in (("/upload", "ada"), ("/import", "ada"), ("/upload", "ben"), ("/chat", "ada")):
+                tasks.start_soon(coming.send, path, user_id, let_in)
+            await anyio.wait_all_tasks_blocked()
+            await coming.send("/upload", "ada", refused)  # half of all are one user's
+            tasks.start_soon(coming.send, "/import", "cleo", let_in)
+            await anyio.wait_all_tasks_blocked()
+            await coming.send("/upload", "dora", refused)
+            assert coming.there == 5
+            coming.let_go()
+        await coming.send("/upload", "ada", let_in)  # the places are free again
+        return let_in, refused
+
+    assert anyio.run(many) == ([202] * 6, [429] * 2)
 
 
 def test_a_body_that_comes_too_slowly_is_given_up(limited: Limited) -> None:

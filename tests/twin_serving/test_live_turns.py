@@ -166,6 +166,24 @@ def test_there_are_so_many_turns_and_no_more(turns: LiveTurns) -> None:
     assert turns.get("1", "c") is begun[2], "the oldest first"
 
 
+def test_a_turn_that_gets_no_thread_holds_no_room(turns: LiveTurns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was on record before its thread was there, and nothing ever ended it."""
+
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        for name in "abc":
+            with pytest.raises(LlmError) as caught:
+                turns.begin("1", name, ending)
+            assert (caught.value.code, caught.value.retryable) == ("turns_busy", True)
+    assert len(turns) == 0
+    assert turns.get("1", "a") is None
+    begun = [turns.begin("1", name, ending) for name in "abc"]
+    eventually(lambda: all(turn.has_ended for turn in begun))
+
+
 def test_closing_ends_what_is_under_way_and_waits_for_it(turns: LiveTurns) -> None:
     kept = []
 
@@ -217,3 +235,23 @@ def test_waiting_ends_when_its_time_is_over(turn: LiveTurn) -> None:
         return await turn.wait(lambda: turn.has_ended, 0.02)
 
     assert anyio.run(wait) is False
+
+
+def test_what_a_deleted_user_was_told_is_told_nobody_and_turns_under_way_end(clock: Clock) -> None:
+    turns = LiveTurns(serving(live_turns=5), clock)
+    left = threading.Event()
+
+    def speak(turn: LiveTurn) -> None:
+        turn.start({})
+        while not turn.is_left():
+            left.wait(0.01)
+        turn.end({}, None)
+
+    begun = [turns.begin(user_id, "a" * 32, speak, asker) for user_id, asker in (("1", None), ("2", "1"), ("3", None))]
+    ended = turns.begin("1", "b" * 32, lambda turn: turn.end({}, None))
+    eventually(lambda: ended.has_ended)
+    turns.drop("1")
+    assert [turns.get(turn.user_id, turn.message_id) for turn in (*begun, ended)] == [None, None, begun[2], None]
+    eventually(lambda: begun[0].has_ended and begun[1].has_ended)
+    assert not begun[2].has_ended
+    turns.close()

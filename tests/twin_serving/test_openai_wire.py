@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -22,7 +23,7 @@ from twin_serving.openai_wire.decoding import AskedAnswerer, AskedLlm, until_sto
 from twin_serving.openai_wire.errors import param_of
 from twin_serving.openai_wire.schemas import ChatCompletionRequest
 from twin_serving.openai_wire.turns import begin_wire_turn
-from twin_serving.routes.openai_chat import completion_events
+from twin_serving.routes.openai_chat import CompletionStream, completion_events
 
 LETTERS = st.text(alphabet="ab c", max_size=8)
 
@@ -149,6 +150,25 @@ def test_a_listener_who_leaves_early_loses_nothing_that_was_said(
     with stores.tables.transaction(twin) as connection:
         kept = last_messages(connection, twin, "s1", 10)
     assert [(message.sender, message.content) for message in kept] == [("user", "Count, please."), ("twin", "one two")]
+
+
+def test_a_stream_whose_listener_left_before_it_began_gives_its_place_back(services: Services, llm: FakeLlm, twin: str) -> None:
+    """Nothing of the generator behind it runs then, not even what stands under `finally`."""
+    turn = begin_wire_turn(services, request_of({"role": "user", "content": "Count, please."}, stream=True), twin, None, None)
+    assert services.admission.booked() == 1
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: object) -> None:
+        raise OSError("the listener left")
+
+    async def answer_nobody() -> None:
+        with suppress(Exception):
+            await CompletionStream(turn)({"type": "http"}, receive, send)
+
+    anyio.run(answer_nobody)
+    assert services.admission.booked() == 0
 
 
 def test_a_failure_that_nobody_foresaw_ends_the_stream_with_an_error_in_openais_form(

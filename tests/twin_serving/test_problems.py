@@ -211,6 +211,23 @@ def test_pages_of_other_origins_are_let_in_by_name_alone(limited: Limited) -> No
     assert "access-control-allow-origin" not in other.headers
 
 
+def test_a_page_may_name_its_session_and_use_openais_client(limited: Limited) -> None:
+    """The browser asked whether it may send these headers, was told no, and never sent the question."""
+    from openai import OpenAI
+
+    client = OpenAI(api_key="none", max_retries=0)
+    sent = [*client.default_headers, "X-Stainless-Retry-Count", "X-Stainless-Read-Timeout", "X-Session-Id"]
+    ask = {
+        "Origin": "https://twin.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": ", ".join(sorted(name.lower() for name in sent)),
+    }
+    allowed = limited(cors_origins=["https://twin.example"]).options("/v1/chat/completions", headers=ask)
+    assert (allowed.status_code, allowed.text) == (200, "OK")
+    told = {name.strip().lower() for name in allowed.headers["access-control-allow-headers"].split(",")}
+    assert {name.lower() for name in sent} <= told
+
+
 def test_a_store_that_is_away_has_a_time_to_come_back_and_one_that_refuses_has_none(client: TestClient) -> None:
     @client.app.get("/away")  # type: ignore[attr-defined]
     def away() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import httpx
 
+from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.conversations import last_messages
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeLlm
+from tests.paced_llm import wait_until
 from tests.rules.sources import ROOT
 from tests.twin_serving.conftest import OpenStores
 from twin_serving.app import create_app
@@ -43,6 +46,12 @@ def serving(stores: Stores, folder: Path, llm: FakeLlm, grace_s: float) -> Itera
     app = create_app(lambda: Services(OpenStores(stores), lambda: llm, folder))  # type: ignore[arg-type]
     limits = stores.settings.serving.model_copy(update={"stop_grace_s": grace_s})
     server = build_server(app, stores.settings.model_copy(update={"serving": limits}), port=0)
+    with running(server) as (url, thread):
+        yield server, url, thread
+
+
+@contextmanager
+def running(server: Server) -> Iterator[tuple[str, threading.Thread]]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
@@ -50,7 +59,7 @@ def serving(stores: Stores, folder: Path, llm: FakeLlm, grace_s: float) -> Itera
         assert time.monotonic() < deadline
         time.sleep(0.01)
     try:
-        yield server, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", thread
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", thread
     finally:
         server.should_exit = True
         thread.join(20)
@@ -104,6 +113,26 @@ def test_a_process_that_ends_is_not_ready_any_more(stores: Stores, tmp_path: Pat
         server._app.state.stop.begun = True
         found = client.get(f"{url}/readyz")
     assert (found.status_code, found.json()["status"]) == (503, "stopping")
+
+
+def test_who_comes_when_all_connections_are_taken_is_told_so_in_the_form_of_every_error(stores: Stores, tmp_path: Path) -> None:
+    few = load_settings(overrides={"serving": {"max_connections": 8}})
+    app = create_app(lambda: Services(OpenStores(stores), FakeLlm, tmp_path), few)  # type: ignore[arg-type]
+    server = build_server(app, few, port=0)
+    with running(server) as (url, _), httpx.Client(trust_env=False, timeout=20) as client:
+        place = ("127.0.0.1", int(url.rpartition(":")[2]))
+        assert client.get(f"{url}/healthz").status_code == 200
+        idle = [socket.create_connection(place) for _ in range(8)]
+        wait_until(lambda: len(server.server_state.connections) == 9)
+        refused, of_openai = client.get(f"{url}/healthz"), httpx.get(f"{url}/v1/models", trust_env=False)
+        assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+        assert (refused.json()["code"], of_openai.json()["error"]["code"]) == ("server_full", "server_full")
+        assert refused.headers["retry-after"] == "2"
+        assert refused.headers["x-request-id"] == refused.json()["request_id"]
+        for connection in idle:
+            connection.close()
+        wait_until(lambda: len(server.server_state.connections) <= 1)
+        assert client.get(f"{url}/healthz").status_code == 200
 
 
 def test_the_api_starts_without_what_only_a_later_request_needs() -> None:

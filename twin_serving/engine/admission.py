@@ -6,14 +6,17 @@ Does not belong here: decoding, and what a turn is.
 Fair between users: a free place goes to the waiting user whose last turn is longest ago, so that nobody waits while another
 gets two turns in a row. Since each turn makes its user the last in that order, nobody waits for more than one turn of each
 other user.
+
+A turn is counted from its booking, before anything of it is stored, and asks for its place when it can use it. So whoever is
+let in is not refused later for there being too many, and recall keeps nobody from a place.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from lpm_kernel.errors import LlmError
@@ -36,7 +39,7 @@ LOOK_S = 0.2
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One turn of a user: it waits, is at work, or is over."""
+    """One turn of a user: it is booked, waits, is at work, or is over."""
 
     user_id: str
     number: int
@@ -44,6 +47,9 @@ class Ticket:
     ready: threading.Event = field(default_factory=threading.Event)
     begun_at: float | None = None
     """Set while it is at work."""
+    queued: bool = False
+    elsewhere: bool = False
+    """At work, or to be, where it takes none of the places."""
     over: bool = False
 
 
@@ -72,7 +78,11 @@ class Admission:
         self._clock = clock
         self._lock = threading.Lock()
         self._queues: dict[str, deque[Ticket]] = {}
-        self._at_work: dict[str, int] = {}
+        self._pending: Counter[str] = Counter()
+        """How many turns of each user are booked or wait."""
+        self._at_work: Counter[str] = Counter()
+        self._taken = 0
+        """Of the places."""
         self._turns: OrderedDict[str, int] = OrderedDict()
         """When each user last had a turn, counted in turns."""
         self._numbers = 0
@@ -85,24 +95,36 @@ class Admission:
         with self._lock:
             self._check(user_id)
 
+    def book(self, user_id: str) -> Ticket:
+        """A turn that is counted from now on, and asks for its place by `wait`. Every ticket is to be handed to `leave`.
+
+        Raises: as `ask`.
+        """
+        with self._lock:
+            return self._book(user_id)
+
     def ask(self, user_id: str) -> Ticket:
         """A place, or one in the queue; `wait` says when it is at work. Every ticket is to be handed to `leave`.
 
         Raises: LlmError `too_many_requests` (this user's queue is full), `engine_busy` (everybody's is), `engine_closed`.
         """
         with self._lock:
-            self._check(user_id)
-            self._numbers += 1
-            ticket = Ticket(user_id, self._numbers)
-            self._queues.setdefault(user_id, deque()).append(ticket)
-            self._grant()
+            ticket = self._book(user_id)
+            self._join(ticket)
             return ticket
 
-    def wait(self, ticket: Ticket, has_left: Callable[[], bool] | None = None) -> None:
+    def wait(self, ticket: Ticket, has_left: Callable[[], bool] | None = None, *, elsewhere: bool = False) -> None:
         """Until it is at work. `has_left`, where given, is asked every LOOK_S whether anybody still waits for it.
 
+        One that is booked joins the queue; `elsewhere`, for work that is one of its user's and takes none of the places.
         Raises: LlmError `engine_busy` after `wait_s`; `listener_left` when it has left; `engine_closed`.
         """
+        with self._lock:
+            if ticket.begun_at is None and not ticket.queued and not ticket.over:
+                if self._closed:
+                    raise _closed()
+                ticket.elsewhere = elsewhere
+                self._join(ticket)
         end = time.monotonic() + self._wait_s
         while (remaining_s := end - time.monotonic()) > 0:
             if ticket.ready.wait(min(LOOK_S, remaining_s) if has_left else remaining_s):
@@ -132,12 +154,17 @@ class Admission:
                 self._take_out(ticket)
                 return
             ticket.over = True
-            took_s, ticket.begun_at = self._clock() - ticket.begun_at, None
-            self._mean_s += NEWEST_SHARE * (took_s - self._mean_s)
-            self._at_work[ticket.user_id] -= 1
-            if not self._at_work[ticket.user_id]:
-                del self._at_work[ticket.user_id]
+            self._end_work(ticket)
             self._grant()
+
+    def rest(self, ticket: Ticket) -> None:
+        """Give back the place and stay booked: the turn goes on, and may ask for another. Nothing where it is not at work."""
+        with self._lock:
+            if ticket.begun_at is not None:
+                self._end_work(ticket)
+                ticket.ready.clear()
+                self._pending[ticket.user_id] += 1
+                self._grant()
 
     def quit_waiting(self, ticket: Ticket) -> None:
         """Quit the queue; whoever is at work goes on. From any thread."""
@@ -147,7 +174,12 @@ class Admission:
 
     def at_work(self) -> int:
         with self._lock:
-            return sum(self._at_work.values())
+            return self._at_work.total()
+
+    def booked(self) -> int:
+        """Turns that are counted and ask for no place now."""
+        with self._lock:
+            return self._pending.total() - self._count_waiting()
 
     def waiting(self) -> int:
         with self._lock:
@@ -164,49 +196,88 @@ class Admission:
     def _check(self, user_id: str) -> None:
         if self._closed:
             raise _closed()
-        mine = len(self._queues.get(user_id, ()))
-        everybody = self._count_waiting()
-        free = sum(self._at_work.values()) < self._places and self._at_work.get(user_id, 0) < self._per_user
-        if free and not mine:
+        at_work, free = self._at_work[user_id], self._places - self._taken
+        if self._pending[user_id] + at_work < self._per_user and self._able(self._pending) < free:
             return
         asker = asker_of_tenant(user_id)
-        asked = sum(len(queue) for each, queue in self._queues.items() if asker_of_tenant(each) == asker)
+        asked = self._beyond([each for each in self._pending if asker_of_tenant(each) == asker])
         if asked >= self._waiting_per_user:
             # a place in this queue is free again once this user has had a turn: one of each user who waits comes before
             raise LlmError(
                 "too_many_requests",
-                f"{self._at_work.get(user_id, 0)} answers are being written for this twin and {asked} questions wait",
-                retry_after_s=self._drain_s(max(1, len(self._queues))),
+                f"{at_work} answers are being written for this twin and {asked} questions wait",
+                retry_after_s=self._drain_s(max(1, len(self._pending))),
             )
+        everybody = self._beyond(self._pending)
         if everybody >= self._most_waiting:
             raise LlmError("engine_busy", f"{everybody} questions wait already", retry_after_s=self._drain_s(max(1, everybody)))
 
+    def _able(self, users: Iterable[str]) -> int:
+        """How many of their turns that are not at work could be, if there were places."""
+        return sum(min(self._pending[user_id], self._per_user - self._at_work[user_id]) for user_id in users)
+
+    def _beyond(self, users: Iterable[str]) -> int:
+        """How many of them would wait if all asked for their place now."""
+        users = list(users)
+        pending = sum(self._pending[user_id] for user_id in users)
+        return pending - min(self._able(users), self._places - self._taken)
+
+    def _book(self, user_id: str) -> Ticket:
+        self._check(user_id)
+        self._numbers += 1
+        self._pending[user_id] += 1
+        return Ticket(user_id, self._numbers)
+
+    def _join(self, ticket: Ticket) -> None:
+        ticket.queued = True
+        self._queues.setdefault(ticket.user_id, deque()).append(ticket)
+        self._grant()
+
     def _grant(self) -> None:
         """Give every free place to whose turn it is."""
-        while sum(self._at_work.values()) < self._places:
-            able = [user_id for user_id in self._queues if self._at_work.get(user_id, 0) < self._per_user]
+        while True:
+            able = [user_id for user_id, queue in self._queues.items() if self._may_begin(queue[0])]
             if not able:
                 return
             user_id = min(able, key=lambda user_id: (self._turns.get(user_id, 0), self._queues[user_id][0].number))
-            ticket = self._queues[user_id].popleft()
-            if not self._queues[user_id]:
-                del self._queues[user_id]
+            ticket = self._queues[user_id][0]
+            self._unqueue(ticket)
             self._granted += 1
             self._turns[user_id] = self._granted
             self._turns.move_to_end(user_id)
             if len(self._turns) > USERS_REMEMBERED:
                 self._turns.popitem(last=False)
-            self._at_work[user_id] = self._at_work.get(user_id, 0) + 1
+            self._at_work[user_id] += 1
+            self._taken += not ticket.elsewhere
             ticket.begun_at = self._clock()
             ticket.ready.set()
 
+    def _may_begin(self, ticket: Ticket) -> bool:
+        return self._at_work[ticket.user_id] < self._per_user and (ticket.elsewhere or self._taken < self._places)
+
+    def _end_work(self, ticket: Ticket) -> None:
+        assert ticket.begun_at is not None
+        took_s, ticket.begun_at = self._clock() - ticket.begun_at, None
+        self._mean_s += NEWEST_SHARE * (took_s - self._mean_s)
+        _take_one(self._at_work, ticket.user_id)
+        self._taken -= not ticket.elsewhere
+
     def _take_out(self, ticket: Ticket) -> None:
+        """One that is not at work."""
         ticket.over = True
         ticket.ready.set()
+        if ticket.queued:
+            self._unqueue(ticket)
+        else:
+            _take_one(self._pending, ticket.user_id)
+
+    def _unqueue(self, ticket: Ticket) -> None:
+        ticket.queued = False
         queue = self._queues[ticket.user_id]
         queue.remove(ticket)
         if not queue:
             del self._queues[ticket.user_id]
+        _take_one(self._pending, ticket.user_id)
 
     def _count_waiting(self) -> int:
         return sum(map(len, self._queues.values()))
@@ -218,3 +289,9 @@ class Admission:
 
 def _closed() -> LlmError:
     return LlmError("engine_closed", "the language model was closed while an answer was asked for", retryable=False)
+
+
+def _take_one(counts: Counter[str], user_id: str) -> None:
+    counts[user_id] -= 1
+    if not counts[user_id]:
+        del counts[user_id]

@@ -48,11 +48,14 @@ class AnswerStream(Iterator[str]):
         pieces: Iterator[str],
         watch: Watch,
         has_left: Callable[[], bool] | None = None,
+        ticket: Ticket | None = None,
     ) -> None:
-        """`has_left`: asked while it waits and after each piece whether anybody still listens."""
+        """`has_left`: asked while it waits and after each piece whether anybody still listens. `ticket`: of the turn that this
+        answers, where it is booked; it is booked again afterwards.
+        """
         self._admission = admission
         self._leaving = _Leaving(has_left)
-        self._run = _run(admission, user_id, pieces, watch, self._leaving)
+        self._run = _run(admission, user_id, pieces, watch, self._leaving, ticket)
         self._state = threading.Lock()
         self._busy = False
         self._closed = False
@@ -77,20 +80,21 @@ class AnswerStream(Iterator[str]):
             self._leaving.asked = True
             mine = not self._busy and not self._closed
             self._closed = self._closed or mine
-        if self._leaving.ticket is not None:
-            self._admission.quit_waiting(self._leaving.ticket)
+        ticket = self._leaving.ticket
+        if ticket is not None:
+            self._admission.quit_waiting(ticket)
         if mine:
             self._run.close()
 
 
 def _run(
-    admission: Admission, user_id: str, pieces: Iterator[str], watch: Watch, leaving: _Leaving
+    admission: Admission, user_id: str, pieces: Iterator[str], watch: Watch, leaving: _Leaving, booked: Ticket | None
 ) -> Generator[str, None, None]:
     outcome = "left"
     ticket = None
     try:
         watch.queued()
-        ticket = admission.ask(user_id)
+        ticket = booked or admission.ask(user_id)
         leaving.ticket = ticket
         if leaving.asked:
             admission.quit_waiting(ticket)
@@ -114,6 +118,9 @@ def _run(
             if close is not None:
                 close()
         finally:
-            if ticket is not None:
+            leaving.ticket = None  # another answer of its turn may wait with it
+            if booked is not None:
+                admission.rest(booked)
+            elif ticket is not None:
                 admission.leave(ticket)
             watch.ended(outcome)

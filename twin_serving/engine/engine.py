@@ -18,7 +18,7 @@ from lpm_kernel.records import Message
 from lpm_kernel.serving_release import check_adapter
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.llm import AdapterFile, Llm, user_of_tenant
-from twin_serving.engine.admission import Admission
+from twin_serving.engine.admission import Admission, Ticket
 from twin_serving.engine.answer_stream import AnswerStream
 from twin_serving.engine.listener import listener
 from twin_serving.engine.metrics import EngineMetrics
@@ -35,24 +35,38 @@ class KeepsAdapters(Protocol):
     def adapters(self) -> AdapterCache: ...
 
 
+def open_admission(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Admission:
+    """As the settings say, with a place for every answer that can be written at once: on Modal, in all its containers."""
+    serving = settings.serving
+    containers = serving.modal_max_containers if serving.engine == "modal" else 1
+    return Admission(
+        places=settings.models.slots * containers,
+        per_user=serving.in_flight_per_user,
+        waiting_per_user=serving.waiting_per_user,
+        waiting=serving.waiting,
+        wait_s=serving.wait_s,
+        clock=clock,
+    )
+
+
 class ServingEngine:
     """`Llm` for the API, for many threads.
 
-    A user has `serving.in_flight_per_user` answers at work and a short queue behind them; `models.slots` are at work in all.
+    A user has `serving.in_flight_per_user` answers at work and a short queue behind them; `open_admission` says how many there
+    are at work in all.
     """
 
-    def __init__(self, llm: Llm, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        llm: Llm,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        admission: Admission | None = None,
+    ) -> None:
+        """`admission`: shared with whoever books turns; the engine closes it when it closes."""
         self._llm = llm
         self._clock = clock
-        serving = settings.serving
-        self.admission = Admission(
-            places=settings.models.slots,
-            per_user=serving.in_flight_per_user,
-            waiting_per_user=serving.waiting_per_user,
-            waiting=serving.waiting,
-            wait_s=serving.wait_s,
-            clock=clock,
-        )
+        self.admission = admission or open_admission(settings, clock)
         self.adapters = llm.adapters if isinstance(llm, KeepsAdapters) else None
         self.metrics = EngineMetrics(self.admission, self.adapters)
         self._served: OrderedDict[str, str] = OrderedDict()
@@ -77,18 +91,22 @@ class ServingEngine:
         adapter: AdapterFile | None = None,
         max_tokens: int,
         declining: str | None = None,
+        ticket: Ticket | None = None,
     ) -> Iterator[str]:
         """As `Llm.stream`. Closing it frees its place within one piece, also from another thread, and while it waits.
 
+        `ticket`: of the turn that this answers, where it is booked.
         Raises: as `Llm.stream`, and LlmError `too_many_requests`, `engine_busy`: at once where the queue is full by now, else
         with the first piece.
         """
         asked_at = self._clock()
-        self._refuse_if_full(tenant)
+        if ticket is None:
+            self._refuse_if_full(tenant)
         pieces = self._llm.stream(messages, tenant=tenant, adapter=adapter, max_tokens=max_tokens, declining=declining)
         if adapter is not None:
             self._note(tenant, adapter)
-        return AnswerStream(self.admission, tenant, pieces, self.metrics.watch(asked_at, self._clock), listener())
+        watch = self.metrics.watch(asked_at, self._clock)
+        return AnswerStream(self.admission, tenant, pieces, watch, listener(), ticket)
 
     def answer_batch(
         self,
@@ -123,6 +141,8 @@ class ServingEngine:
     def warm(self, user_id: str, adapter: AdapterFile) -> None:
         """Load it beside what is at work. Raises: LlmError `adapter_refused`."""
         check_adapter(self._llm, user_id, adapter)
+        if self.adapters is not None:
+            self.adapters.settle(adapter.sha256)
 
     def users_served(self) -> dict[str, str]:
         """Who chatted last, the last of them at the end, and the sha256 of the adapter that answered."""

@@ -115,7 +115,9 @@ class _Reader(Collector):
             return
         seen = self._adapters.figures()
         asked = CounterMetricFamily(
-            "twin_adapter_requests", "Adapters asked for: hit, miss, joined (was being loaded), refused", labels=["result"]
+            "twin_adapter_requests",
+            "Answers by how their adapter was found: hit, miss, joined (was being loaded); and refused adapters",
+            labels=["result"],
         )
         for result, count in (
             ("hit", seen.hits), ("miss", seen.misses), ("joined", seen.joined), ("refused", seen.refusals)
@@ -124,7 +126,7 @@ class _Reader(Collector):
         yield asked
         yield GaugeMetricFamily(
             "twin_adapter_hit_ratio",
-            "Share of adapters asked for that were in memory, since the start",
+            "Share of answers whose adapter was in memory when it was first asked for, since the start",
             seen.hits / max(1, seen.hits + seen.misses + seen.joined),
         )
         yield CounterMetricFamily("twin_adapter_evictions", "Adapters freed", value=seen.evictions)

@@ -13,10 +13,11 @@ import queue
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 from lpm_kernel.errors import LlmError, StoreError, TwinError
-from lpm_kernel.L2.adapter_files import fetch_adapter
+from lpm_kernel.L2.adapter_files import drop_local_copies, fetch_adapter
 from lpm_kernel.records import check_user_id
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import live_release, live_release_ids, named_by_releases
@@ -89,7 +90,7 @@ class ReleaseWatch:
         with self._stores.tables.operator_transaction() as connection:
             live = live_release_ids(connection, users)
         changed = [user_id for user_id in users if self._is_news(user_id, live.get(user_id))]
-        return sum(self.follow(user_id) for user_id in changed if not self._closing)
+        return sum(self._follow_apart(user_id, live.get(user_id)) for user_id in changed if not self._closing)
 
     def follow(self, user_id: str) -> bool:
         """Make the live release's adapter ready, and let go the one before it; whether it was another than known.
@@ -127,12 +128,30 @@ class ReleaseWatch:
             self._remove_if_stale(user_id, old)
         return True
 
+    def _follow_apart(self, user_id: str, release_id: str | None) -> bool:
+        """`follow`, but what is wrong with one release keeps nobody else from theirs; one look is enough where it is for good.
+
+        Raises: StoreError, when the table does not answer.
+        """
+        try:
+            return self.follow(user_id)
+        except TwinError as error:
+            if error.retryable:
+                raise
+            self._engine.metrics.swap_failed(error.code)
+            log.warning("release %s of user %s cannot be followed: %s", release_id, user_id, error)
+            self._remember(user_id, release_id)
+        except Exception:
+            self._engine.metrics.swap_failed("unforeseen")
+            log.exception("release %s of user %s cannot be followed", release_id, user_id)
+        return False
+
     def _remove_if_stale(self, user_id: str, sha256: str) -> None:
         """Whoever deletes a document removes the copies on their own machine; this may be another."""
         with self._stores.tables.transaction(user_id) as connection:
             kept = named_by_releases(connection, user_id, "gguf_sha256", stale=False)
         if sha256 not in kept:
-            (self._adapters / f"{sha256}.gguf").unlink(missing_ok=True)
+            drop_local_copies(self._adapters, [sha256])
 
     def _is_news(self, user_id: str, release_id: str | None) -> bool:
         """Whether it is another than known. Of whom nothing is known the chat has just loaded what is live."""
@@ -172,13 +191,15 @@ class ReleaseWatch:
     def _go_on(self) -> None:
         look_at = time.monotonic()
         while not self._closing:
-            try:
-                user_id = self._told.get(timeout=max(0.0, look_at - time.monotonic()))
-                if user_id is not None:
-                    self._try(user_id)
-            except queue.Empty:
+            wait_s = look_at - time.monotonic()
+            if wait_s <= 0:  # also while one message follows another
                 self._try(None)
                 look_at = time.monotonic() + self._poll_s
+                continue
+            with suppress(queue.Empty):
+                user_id = self._told.get(timeout=wait_s)
+                if user_id is not None:
+                    self._try(user_id)
 
     def _try(self, user_id: str | None) -> None:
         """Look at one user, or at all. A failure is said once, until it went well again: the next look makes up for it."""

@@ -1,4 +1,4 @@
-"""How large a request may be, and how slowly it may come.
+"""How large a request may be, how slowly it may come, and how many with files may come side by side.
 
 Belongs here: refusing before the rest is read, with and without a Content-Length.
 Does not belong here: limits on one document, which the intake of the kernel knows.
@@ -7,6 +7,7 @@ Does not belong here: limits on one document, which the intake of the kernel kno
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import anyio
 from starlette.datastructures import Headers
@@ -17,8 +18,8 @@ from lpm_kernel.errors import AccessError
 from lpm_kernel.settings import Settings
 from twin_serving.errors import twin_error_response
 
-UPLOADS = ("/upload", "/import")
-"""How paths end whose bodies are files."""
+UPLOAD, IMPORT = "/upload", "/import"
+"""How paths end whose bodies are files: all of it lies on disk before a route sees any."""
 SLOWEST_BYTES_PER_S = 16 * 1024
 MB = 1_000_000
 
@@ -30,23 +31,52 @@ class BodyLimit:
         self._body_bytes = settings.serving.body_mb * MB
         # the fields and borders of the form are no more than an ordinary request
         self._upload_bytes = limits.document_size_mb * limits.documents_per_user * MB + self._body_bytes
+        self._archive_bytes = settings.serving.archive_mb * MB + self._body_bytes
+        self._at_once = settings.serving.uploads_at_once
+        self._coming: Counter[str | None] = Counter()
+        """Bodies of files that are on their way or being looked at, by user."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = self._upload_bytes if scope["path"].endswith(UPLOADS) else self._body_bytes
+        limit = self._limit_of(scope["path"])
         length = Headers(scope=scope).get("content-length")
         if length is not None and not (length.isascii() and length.isdigit()):
             error = AccessError("request_malformed", "Content-Length is no number")
             await twin_error_response(scope["path"], error)(scope, receive, send)
             return
         if length is not None and (len(length) > 18 or int(length) > limit):
-            response = twin_error_response(scope["path"], AccessError("body_too_large", _too_large(limit)))
-            response.headers["connection"] = "close"  # what follows would be taken for the next request
-            await response(scope, receive, send)
+            await _refuse(AccessError("body_too_large", _too_large(limit)), scope, receive, send)
             return
-        await self.app(scope, _Measured(receive, limit, self._timeout_s).receive, send)
+        measured = _Measured(receive, limit, self._timeout_s).receive
+        if limit == self._body_bytes:
+            await self.app(scope, measured, send)
+            return
+        principal = scope.get("state", {}).get("principal")
+        user_id = principal.user_id if principal else None
+        # one user leaves room for others, who may be sending as slowly as it takes
+        own = self._at_once if user_id is None else max(1, self._at_once // 2)
+        if self._coming.total() >= self._at_once or self._coming[user_id] >= own:
+            error = AccessError("uploads_busy", "too many files are being sent: come back in a moment", retryable=True)
+            await _refuse(error, scope, receive, send)
+            return
+        self._coming[user_id] += 1
+        try:
+            await self.app(scope, measured, send)
+        finally:
+            self._coming -= Counter([user_id])
+
+    def _limit_of(self, path: str) -> int:
+        if path.endswith(IMPORT):
+            return self._archive_bytes
+        return self._upload_bytes if path.endswith(UPLOAD) else self._body_bytes
+
+
+async def _refuse(error: AccessError, scope: Scope, receive: Receive, send: Send) -> None:
+    response = twin_error_response(scope["path"], error)
+    response.headers["connection"] = "close"  # what follows would be taken for the next request
+    await response(scope, receive, send)
 
 
 class _Measured:

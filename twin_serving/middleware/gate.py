@@ -93,13 +93,13 @@ class Gate:
         if principal.operator:
             return None
         path = get_route_path(scope)
-        open_to_others = False
-        for pattern, open_ in self._owned:
+        may_open = {principal.user_id or ""}
+        for pattern, open_to_others in self._owned:
             if found := pattern.match(path):
-                open_to_others = open_
-                if not open_:
+                if not open_to_others:
                     check_may_act_for(principal, found["user_id"])
-        return None if open_to_others else frozenset({principal.user_id or ""})
+                may_open.add(found["user_id"])
+        return frozenset(may_open)
 
 
 def _check_text(scope: Scope) -> None:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lpm_kernel.answering import close
 from lpm_kernel.chat import Brought, begin_turn, stream_turn
 from lpm_kernel.errors import LlmError
 from lpm_kernel.reply import Reply
 from lpm_kernel.turn import Turn
 from twin_serving.deps import Services
+from twin_serving.engine.booking import Booking
 from twin_serving.openai_wire.conversation import latest, read_talk, session_of
 from twin_serving.openai_wire.decoding import AskedAnswerer, AskedLlm
 from twin_serving.openai_wire.schemas import ChatCompletionRequest, refuse_unsupported
@@ -24,13 +26,14 @@ from twin_serving.schemas import turn_out
 
 @dataclass(slots=True)
 class WireTurn:
-    """A turn under way. The question is stored, and `pieces` are to be closed by whoever has this."""
+    """A turn under way. The question is stored; to be closed by whoever has this."""
 
     model: str
     reply: Reply
     llm: AskedLlm
     pieces: Iterator[str]
     usage_asked: bool
+    booking: Booking
     created: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds."""
 
@@ -38,6 +41,13 @@ class WireTurn:
     def turn(self) -> Turn:
         """As far as it has come: it may decline in the end, and who failed to answer is named in it."""
         return self.reply.turn
+
+    def close(self) -> None:
+        """Ends the answer where it is and gives its place back. Idempotent."""
+        try:
+            close(self.pieces)
+        finally:
+            self.booking.leave()
 
     @property
     def completion_id(self) -> str:
@@ -68,21 +78,32 @@ def begin_wire_turn(
 ) -> WireTurn:
     """Read the request, store the question, recall. `caller` is who asks; `session_id` is what they named, if anything.
 
-    Raises: RequestRefused, and as `begin_turn`.
+    Raises: RequestRefused, LlmError `too_many_requests`, `engine_busy`, and as `begin_turn`.
     """
     refuse_unsupported(request)
     talk = read_talk(request.messages)
     longest = request.max_completion_tokens or request.max_tokens
-    llm = AskedLlm(services.llm_or_away(), longest, request.stops())
-    brought = Brought(latest(talk.history, llm, services.stores.settings.serving.openai_history_messages), talk.instructions)
     session_id = session_id or session_of(talk, user_id, caller, request.user)
-    stores = services.stores
-    if stores.answerer is not None:
-        stores = replace(stores, answerer=AskedAnswerer(stores.answerer, llm))
-    turn = begin_turn(stores, llm, user_id, talk.question, session_id, adapters=services.adapters, brought=brought)
+    booking = services.book(user_id)
+    try:
+        llm = AskedLlm(booking.llm(services.llm_or_away()), longest, request.stops())
+        history = latest(talk.history, llm, services.stores.settings.serving.openai_history_messages)
+        brought = Brought(history, talk.instructions)
+        stores = booking.stores(services.stores)
+        if stores.answerer is not None:
+            stores = replace(stores, answerer=AskedAnswerer(stores.answerer, llm))
+        turn = begin_turn(stores, llm, user_id, talk.question, session_id, adapters=services.adapters, brought=brought)
+    except BaseException:
+        booking.leave()
+        raise
     reply = stream_turn(stores, llm, turn, services.adapters)
+
+    def ended() -> None:
+        booking.leave()
+        services.memory_worker.wake()
+
     usage_asked = bool(request.stream_options and request.stream_options.include_usage)
-    return WireTurn(request.model, reply, llm, spoken(llm, reply, services.memory_worker.wake), usage_asked)
+    return WireTurn(request.model, reply, llm, spoken(llm, reply, ended), usage_asked, booking)
 
 
 def spoken(llm: AskedLlm, reply: Reply, ended: Callable[[], None]) -> Iterator[str]:
@@ -93,13 +114,20 @@ def spoken(llm: AskedLlm, reply: Reply, ended: Callable[[], None]) -> Iterator[s
         if error.code != "answer_empty" or not llm.stopped:
             raise
     finally:
-        reply.close()
-        ended()
+        try:
+            reply.close()
+        finally:
+            ended()
 
 
-def whole_answer(turn: WireTurn) -> dict[str, Any]:
-    """Raises: as `stream_turn`."""
-    said = "".join(turn.pieces)
+def whole_answer(turn: WireTurn, is_left: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """`is_left`: asked after each piece whether the rest need not be said. Raises: as `stream_turn`."""
+    said = ""
+    for piece in turn.pieces:
+        said += piece
+        if is_left():
+            turn.close()
+            raise LlmError("turn_left", "the answer was given up before its end")
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": said, "refusal": None},

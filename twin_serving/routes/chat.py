@@ -10,11 +10,12 @@ from functools import partial
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse
 
 from lpm_kernel.chat import new_answer_id
 from lpm_kernel.errors import UserInputError
+from lpm_kernel.recall.scopes import check_asker
 from lpm_kernel.records import check_user_id
 from lpm_kernel.reply import Reply
 from twin_serving.asking import asker_of, may_hear
@@ -22,6 +23,7 @@ from twin_serving.auth import PrincipalDep
 from twin_serving.deps import ServicesDep
 from twin_serving.errors import problems
 from twin_serving.events import GRACE_S, check_number, expire, number_after, stored_events, turn_events
+from twin_serving.leaving import heard_out
 from twin_serving.live_turns import LiveTurn
 from twin_serving.schemas import ChatAnswer, ChatRequest, draft_out, turn_out
 from twin_serving.talk import done_content, hold_turn, stored_answer
@@ -39,6 +41,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
 async def chat(
     user_id: str,
     request: ChatRequest,
+    connection: Request,
     services: ServicesDep,
     principal: PrincipalDep,
     accept: Annotated[str, Header()] = "*/*",
@@ -49,17 +52,24 @@ async def chat(
     Every event has an id. A client that was cut off asks `GET /twin/{user_id}/chat/{message_id}/events` for what comes after
     the last id it has seen; meanwhile the answer goes on. `degraded` names what the answer is without: parts of the memory, or
     `answerer`, `adapter`, `base` for models that failed; where all did, it is the best line as it stands.
-    Errors before the first event are HTTP statuses; later ones are an `error` event.
+    Errors before the first event are HTTP statuses; later ones are an `error` event. A client that waits for JSON and leaves
+    ends the answer where it is: nobody could come back for it.
     """
     check_user_id(user_id)
     # who may act for the person speaks as them
-    asker = asker_of(None if principal.operator else principal.user_id, user_id, request.asker)
-    hold = partial(hold_turn, services, request.question, request.session_id, asker)
-    live = services.turns.begin(user_id, new_answer_id(), hold, asker)
+    asker = check_asker(asker_of(None if principal.operator else principal.user_id, user_id, request.asker), user_id)
+    booking = services.book(user_id, asker)
+    try:
+        hold = partial(hold_turn, services, booking, request.question, request.session_id, asker)
+        live = services.turns.begin(user_id, new_answer_id(), hold, asker)
+    except BaseException:
+        booking.leave()
+        raise
     wants_events = "text/event-stream" in accept
     with live.heard():
         ready = partial(getattr, live, "has_begun" if wants_events else "has_ended")
-        if not await live.wait(ready, max(0.0, live.life_left_s()) + GRACE_S):
+        waiting = live.wait(ready, max(0.0, live.life_left_s()) + GRACE_S)
+        if not await (waiting if wants_events else heard_out(connection, waiting, live.close)):
             expire(live)
     if live.error is not None and not (wants_events and live.has_started):
         raise live.error

@@ -7,19 +7,23 @@ Does not belong here: the turn, and OpenAI's forms (`openai_wire/`).
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from threading import Event
 from typing import Annotated, Any
 
 import anyio
 from anyio import to_thread
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
 from lpm_kernel.errors import TwinError
 from twin_serving.auth import PrincipalDep
 from twin_serving.deps import Services, ServicesDep
+from twin_serving.engine.listener import listened_to
 from twin_serving.errors import UNFORESEEN, log, openai_error_body, problems
+from twin_serving.leaving import heard_out
 from twin_serving.openai_wire.conversation import SESSION_HEADER, named_session
 from twin_serving.openai_wire.errors import OpenAiRoute, wire_error
 from twin_serving.openai_wire.models import user_of
@@ -38,6 +42,7 @@ HEARTBEAT_S = 15
 )
 async def chat_completions(
     request: ChatCompletionRequest,
+    connection: Request,
     services: ServicesDep,
     principal: PrincipalDep,
     session: Annotated[str | None, Header(alias=SESSION_HEADER)] = None,
@@ -52,14 +57,41 @@ async def chat_completions(
     arguments = (services, request, user_id, principal.user_id, named)
     if request.stream:
         turn = await to_thread.run_sync(begin_wire_turn, *arguments, limiter=own_thread)
-        return EventSourceResponse(completion_events(turn), ping=HEARTBEAT_S)
-    return JSONResponse(await to_thread.run_sync(_answer, *arguments, limiter=own_thread))
+        return CompletionStream(turn)
+    left = Event()
+    waiting = to_thread.run_sync(_answer, left.is_set, *arguments, limiter=own_thread)
+    return JSONResponse(await heard_out(connection, waiting, left.set))
 
 
 def _answer(
-    services: Services, request: ChatCompletionRequest, user_id: str, caller: str | None, session_id: str | None
+    is_left: Callable[[], bool],
+    services: Services,
+    request: ChatCompletionRequest,
+    user_id: str,
+    caller: str | None,
+    session_id: str | None,
 ) -> dict[str, Any]:
-    return whole_answer(begin_wire_turn(services, request, user_id, caller, session_id))
+    with listened_to(is_left):
+        turn = begin_wire_turn(services, request, user_id, caller, session_id)
+        try:
+            return whole_answer(turn, is_left)
+        finally:
+            turn.close()
+
+
+class CompletionStream(EventSourceResponse):
+    """The stream of one turn, which is closed also where the client left before the first chunk."""
+
+    def __init__(self, turn: WireTurn) -> None:
+        super().__init__(completion_events(turn), ping=HEARTBEAT_S)
+        self._turn = turn
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self._turn.close, limiter=anyio.CapacityLimiter(1))
 
 
 async def completion_events(turn: WireTurn) -> AsyncIterator[ServerSentEvent]:
@@ -86,14 +118,8 @@ async def completion_events(turn: WireTurn) -> AsyncIterator[ServerSentEvent]:
         yield ServerSentEvent("[DONE]")
     finally:
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(_close, turn, limiter=own_thread)
+            await to_thread.run_sync(turn.close, limiter=own_thread)
 
 
 def _event(content: object) -> ServerSentEvent:
     return ServerSentEvent(json.dumps(content, ensure_ascii=False))
-
-
-def _close(turn: WireTurn) -> None:
-    close = getattr(turn.pieces, "close", None)
-    if close is not None:
-        close()

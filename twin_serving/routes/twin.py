@@ -29,5 +29,8 @@ def delete(user_id: str, services: ServicesDep) -> UserDeletionAnswer:
     Where a store fails, 503 `deletion_incomplete` names it; the others are empty by then, nobody is answered under this id
     meanwhile, and the next call goes on.
     """
-    done = delete_user(services.stores, user_id, services.adapters)
+    try:
+        done = delete_user(services.stores, user_id, services.adapters)
+    finally:
+        services.turns.drop(user_id)
     return UserDeletionAnswer(user_id=done.user_id, existed=done.existed, blobs=done.blobs, memories=done.memories)
