@@ -43,7 +43,6 @@ def test_both_ways_in_which_a_twin_answers_are_held_to_the_goals() -> None:
 def test_declining_is_weighed_in_a_quick_run_and_each_peer_has_a_row_with_our_choice(tmp_path: Path) -> None:
     base = BaseModel("base", "b" * 64, tmp_path / "base.gguf", tmp_path)
 
-
     def names_of(quick: bool) -> set[str]:
         found = contenders(base, [], 2, tmp_path, quick)
         for one in found:
