@@ -305,6 +305,26 @@ class StoreSettings(Section):
     release_webhook_secret: str
 
 
+class DaoSettings(Section):
+    quorum_percent: int = Field(ge=0, le=100)
+    abstain_counts_to_quorum: bool
+    threshold_percent: int = Field(ge=1, le=100)
+    discussion_hours: int = Field(ge=0, le=24 * 365)
+    voting_hours: int = Field(ge=1, le=24 * 365)
+    close: Literal["decided", "deadline"]
+    late_quorum_hours: int = Field(ge=0)
+    extension_hours: int = Field(ge=1)
+    remind_at_percent: tuple[int, ...]
+    standing_at_percent: int = Field(ge=1, le=100)
+    extend_stalled: bool
+    transitive_delegation: bool
+    max_delegated: int = Field(ge=0)
+    veto_hours: int = Field(ge=0)
+    weights: dict[str, int]
+    max_members: int = Field(ge=1, le=1000)
+    sensor_interval_s: int = Field(ge=30)
+
+
 class Settings(Section):
     project: str
     profile: Literal["embedded"]
@@ -328,6 +348,7 @@ class Settings(Section):
     retries: RetrySettings
     automation: AutomationSettings
     serving: ServingSettings
+    dao: DaoSettings
     stores_in: StoresInSettings
     stores: StoreSettings
 
