@@ -126,7 +126,8 @@ class TaskAssigned:
 
 Happening = (
     ProposalDrafted | ProposalOpened | VotingStarted | BallotCast | BallotVetoed | Delegated | DelegationRevoked | AttributesSet
-    | MembersReminded | StandingApplied | VotingExtended | ProposalResolved | ProposalImplemented | ProposalCancelled | TaskAssigned
+    | MembersReminded | StandingApplied | VotingExtended | ProposalResolved | ProposalImplemented
+    | ProposalCancelled | TaskAssigned
 )  # fmt: skip
 
 
