@@ -1,5 +1,5 @@
-"""By which rules a proposal is voted on. They are fixed when it is proposed and lie in the ledger: settings changed later change
-no vote that is under way and none that is over.
+"""By which rules a proposal is voted on. They are fixed when it is proposed and lie in the ledger: settings that change later
+change no vote that is under way and none that is over.
 
 Belongs here: the rules, their version, and members' weights.
 Does not belong here: applying them (`tally.py`, `steps.py`).
@@ -30,8 +30,8 @@ class Rules:
     """Between opening and the beginning of the vote."""
     voting_hours: int = 72
     close: Literal["decided", "deadline"] = "decided"
-    """`decided`: as soon as no ballot can change the outcome, so what a human has cast is final; `deadline`: never before it, and
-    a ballot may be replaced until then."""
+    """`decided`: as soon as no ballot can change the outcome, so what a human has cast is final; `deadline`: never before it,
+    and a ballot may be replaced until then."""
     late_quorum_hours: int = 12
     """A quorum first reached in the last so many hours extends the vote once, by `extension_hours`; 0: never."""
     extension_hours: int = 12
