@@ -323,6 +323,9 @@ class DaoSettings(Section):
     weights: dict[str, int]
     max_members: int = Field(ge=1, le=1000)
     sensor_interval_s: int = Field(ge=30)
+    worker_poll_s: float = Field(ge=0, le=60)
+    stream_listeners: int = Field(ge=1, le=10_000)
+    stream_life_s: float = Field(gt=0)
 
 
 class Settings(Section):
