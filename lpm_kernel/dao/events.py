@@ -6,13 +6,17 @@ Does not belong here: where events are kept (`stores/dao_ledger.py`) and what th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
+from lpm_kernel.dao.event_codec import as_json, canonical_json, from_json, time_as_text
 from lpm_kernel.dao.records import Ballot, Delegation, Resolution, Task
 from lpm_kernel.dao.rules import Rules
+from lpm_kernel.errors import StoreError
+from lpm_kernel.records import sha256_hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,26 +148,50 @@ class Event:
     hash: str
 
 
+_KIND_OF: dict[type, str] = {each: re.sub(r"(?<!^)(?=[A-Z])", "_", each.__name__).lower() for each in get_args(Happening)}
+_RECORD_OF: dict[str, type[Happening]] = {kind: record for record, kind in _KIND_OF.items()}
+
+
 def kind_of(happening: Happening) -> str:
     """Its name in snake case: `ballot_cast`."""
-    raise NotImplementedError
+    return _KIND_OF[type(happening)]
 
 
 def proposal_of(happening: Happening) -> str | None:
-    """The proposal that it is about."""
-    raise NotImplementedError
+    """The proposal that it is about. A delegation is about one where it is for that one alone."""
+    match happening:
+        case BallotCast(ballot):
+            return ballot.proposal_id
+        case ProposalResolved(resolution):
+            return resolution.proposal_id
+        case Delegated(delegation):
+            return delegation.scope.of if delegation.scope.kind == "proposal" else None
+        case DelegationRevoked() | AttributesSet():
+            return None
+        case _:
+            return happening.proposal_id
 
 
 def encode(happening: Happening) -> dict[str, Any]:
-    """As JSON holds it, without the kind."""
-    raise NotImplementedError
+    """As JSON holds it, without the kind. Times are UTC in ISO 8601.
+
+    Raises: ValueError for a time without a zone or a number that JSON has no form of: the writer's mistake.
+    """
+    return as_json(happening)
 
 
 def decode(kind: str, payload: Mapping[str, Any]) -> Happening:
     """Raises: StoreError `ledger_unreadable` for what `encode` has not written."""
-    raise NotImplementedError
+    record = _RECORD_OF.get(kind)
+    if record is None:
+        raise StoreError("ledger_unreadable", f"the ledger holds an event of the unknown kind {kind[:80]!r}", retryable=False)
+    try:
+        return from_json(record, payload)
+    except ValueError as error:
+        message = f"the ledger holds a {kind} that cannot be read: {error}"
+        raise StoreError("ledger_unreadable", message, retryable=False) from None
 
 
 def hash_of(seq: int, at: datetime, actor: str, happening: Happening, previous_hash: str) -> str:
     """sha256 over the canonical JSON of all five."""
-    raise NotImplementedError
+    return sha256_hex(canonical_json([seq, time_as_text(at), actor, kind_of(happening), encode(happening), previous_hash]))
