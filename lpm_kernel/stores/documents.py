@@ -198,6 +198,14 @@ def private_documents(connection: Connection, user_id: str) -> frozenset[str]:
     )
 
 
+def shared_documents(connection: Connection, user_id: str) -> frozenset[str]:
+    """sha256 of the documents that others may hear of: neither private nor deleted."""
+    from sqlalchemy import select
+
+    there = (document.c.user_id == user_id, ~document.c.private, document.c.status.not_in(["deleted", "refused"]))
+    return frozenset(connection.execute(select(document.c.sha256).where(*there)).scalars())
+
+
 def set_private(connection: Connection, user_id: str, sha256: str, private: bool) -> bool:
     """Keep a document for the person alone, or share it, and with it the earlier contents of its names: what is sent under one
     of them next is kept alike. False when there is no such document."""
