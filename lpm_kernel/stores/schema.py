@@ -22,6 +22,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR, UUID
@@ -274,4 +275,112 @@ session_summary = Table(
     Column("messages", Integer, nullable=False),
     Column("made_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+dao_event = Table(
+    "dao_event",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("proposal_id", Text),
+    Column("payload", JSONB, nullable=False),
+    Column("previous_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False, unique=True),
+    Column("idempotency_key", Text),
+    Column("request_sha256", Text),
+    UniqueConstraint("actor", "idempotency_key"),
+    Index("dao_event_of_proposal", "proposal_id", "seq"),
+    Index("dao_event_of_members", "seq", postgresql_where=text("kind in ('delegated','delegation_revoked','attributes_set')")),
+    Index("dao_event_of_tasks", "seq", postgresql_where=text("kind = 'task_assigned'")),
+)
+
+dao_resolution = Table(
+    "dao_resolution",
+    metadata,
+    Column("proposal_id", Text, primary_key=True),
+    Column("rules_version", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("closed_by", Text, nullable=False),
+    Column("tally", JSONB, nullable=False),
+    Column("resolved_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["seq"], ["dao_event.seq"]),
+)
+
+dao_proposal = Table(
+    "dao_proposal",
+    metadata,
+    Column("proposal_id", Text, primary_key=True),
+    Column("proposer", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("ends_at", DateTime(timezone=True)),
+    Column("next_due_at", DateTime(timezone=True)),
+    Column("last_seq", BigInteger, nullable=False),
+    Index("dao_proposal_due", "next_due_at", postgresql_where=text("next_due_at IS NOT NULL")),
+    Index("dao_proposal_by_status", "status"),
+)
+
+dao_projection = Table(
+    "dao_projection",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", DateTime(timezone=True)),
+    Column("code", Text),
+)
+
+dao_ballot_words = Table(
+    "dao_ballot_words",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("reasons_sha256", Text, primary_key=True),
+    Column("words", Text, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+dao_plan = Table(
+    "dao_plan",
+    metadata,
+    Column("plan_id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("plan_order", JSONB, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("state", JSONB, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    UniqueConstraint("user_id", "idempotency_key"),
+    Index("dao_plan_running", "created_at", postgresql_where=text("status = 'running'")),
+)
+
+dao_plan_event = Table(
+    "dao_plan_event",
+    metadata,
+    Column("plan_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("content", JSONB, nullable=False),
+    ForeignKeyConstraint(["plan_id"], ["dao_plan.plan_id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+dao_plan_line = Table(
+    "dao_plan_line",
+    metadata,
+    Column("plan_id", Text, primary_key=True),
+    Column("line_id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("asker", Text, nullable=False),
+    Column("document_sha256", Text, nullable=False),
+    Column("line", JSONB, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["plan_id"], ["dao_plan.plan_id"], ondelete="CASCADE"),
+    Index("dao_plan_line_of_document", "user_id", "document_sha256"),
 )
