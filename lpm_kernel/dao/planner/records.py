@@ -23,7 +23,9 @@ Ending = Literal["recommendation", "proposal", "tasks"]
 ConflictKind = Literal["proposer", "named", "delegate", "same_person"]
 """`named`: the text names them, as who is to do it or to gain by it; `delegate`: of the one who asks or proposes, or the other
 way round; `same_person`: the twin of the one who asks or proposes, under another name."""
-EndedBy = Literal["agreement", "deadlock", "rounds", "statements", "tokens", "seconds", "nobody"]
+EndedBy = Literal["agreement", "deadlock", "nothing_new", "rounds", "statements", "tokens", "seconds", "nobody"]
+"""`nothing_new`: no line is left that somebody has not heard. `rounds`, `statements`, `tokens`, `seconds`: the budget.
+`nobody`: no twin knows of it."""
 TaskKind = Literal["print_job", "maintenance", "purchase"]
 EventName = Literal[
     "started", "chosen", "stated", "critiqued", "revised", "judged", "amended", "concluded", "proposed", "assigned", "done"
@@ -194,10 +196,10 @@ class PlanState:
     judgements: tuple[Judgement, ...] = ()
     ended_by: EndedBy | None = None
     conditions: tuple[Condition, ...] = ()
-    wording: str | None = None
-    """A writer's wording of the conditions, where the settings name one."""
     conclusion: Conclusion | None = None
     spent: Spent = field(default_factory=Spent)
+    told: int = 0
+    """Number of the last event."""
 
     @property
     def judgement(self) -> Judgement | None:

@@ -1,7 +1,7 @@
 """A plan from its order to its end, step by step; killed between any two, it goes on from the last that is stored.
 
-Belongs here: which step follows which, and what they work with.
-Does not belong here: what a step decides (`choose.py`, `rounds.py`, `agreement.py`, `amendments.py`, `outcome.py`).
+Belongs here: beginning a plan, storing each step with what is told of it, and going on until there is none.
+Does not belong here: what a step does (`steps.py`).
 
     choose ─► state ─► critique ─► revise ─► judge ─┬─► amend ─► conclude ─► act
               (in batches)          (in batches)    └─► critique, for the next round
@@ -10,45 +10,79 @@ Does not belong here: what a step decides (`choose.py`, `rounds.py`, `agreement.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lpm_kernel.dao.planner.records import Order, Plan, PlanEvent
-from lpm_kernel.stores.dao_plans import Plans
+from lpm_kernel.dao.planner.records import Order, Plan, PlanEvent, PlanState
+from lpm_kernel.dao.planner.steps import Desk, take_step
+from lpm_kernel.errors import UserInputError, VoteError
+from lpm_kernel.records import check_user_id, content_id, is_text
 
 if TYPE_CHECKING:
     from lpm_kernel.dao.service import Dao
     from lpm_kernel.stores.llm import Llm
     from lpm_kernel.stores.open import Stores
 
+__all__ = ["Desk", "open_desk", "run_plan", "start_plan", "step_plan"]
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What plans are worked on with."""
-
-    plans: Plans
-    clock: Callable[[], datetime]
+MAX_GOAL_CHARACTERS = 2000
+MAX_KEY_CHARACTERS = 200
+Progress = Callable[[PlanEvent], None]
 
 
 def open_desk(stores: Stores, llm: Llm, dao: Dao) -> Desk:
-    raise NotImplementedError
+    from lpm_kernel.dao.planner.council import DaoCouncil
+    from lpm_kernel.dao.planner.llm_weigher import LlmWeigher
+    from lpm_kernel.dao.planner.minds import StoredMinds
+    from lpm_kernel.stores.dao_plans import PgPlans
+
+    planner = stores.settings.planner
+    council = DaoCouncil(dao, opens=planner.open_proposals)
+    return Desk(PgPlans(stores.tables), council, StoredMinds(stores), LlmWeigher(llm), planner, dao.clock)
 
 
 def start_plan(desk: Desk, order: Order, *, key: str | None = None) -> Plan:
     """Check the order and keep it; nothing is asked yet. The same key gives the same plan.
 
-    Raises: VoteError `not_a_member`, `proposal_unknown`, `key_reused`; UserInputError `goal_empty`, `goal_invalid`,
-    `goal_too_long`; StoreError.
+    Raises: VoteError `not_a_member`, `proposal_unknown`, `key_reused`; UserInputError `user_id_invalid`, `goal_empty`,
+    `goal_invalid`, `goal_too_long`, `key_invalid`; StoreError.
     """
-    raise NotImplementedError
+    check_user_id(order.asker)
+    goal = " ".join(order.goal.split())
+    if not is_text(goal) or (key is not None and not is_text(key)):
+        raise UserInputError("goal_invalid", "the goal or its key holds a NUL character or half of a character, which no text may")
+    if len(goal) > MAX_GOAL_CHARACTERS:
+        raise UserInputError("goal_too_long", f"{len(goal)} characters, and {MAX_GOAL_CHARACTERS} are allowed")
+    if key is not None and not 0 < len(key) <= MAX_KEY_CHARACTERS:
+        raise UserInputError("key_invalid", f"an idempotency key is 1-{MAX_KEY_CHARACTERS} characters")
+    if order.asker not in desk.council.members():
+        raise VoteError("not_a_member", f"{order.asker!r} is no member of the DAO, and only members have twins consulted")
+    matter = desk.council.matter(replace(order, goal=goal))
+    if not matter.title:
+        raise UserInputError("goal_empty", "there is no goal: say in words what is to be reached, or name a proposal")
+    order = replace(order, goal=matter.title, topic=matter.topic)
+    at = desk.clock()
+    plan_id = content_id("plan", order.asker, key or f"{at.isoformat()} {order.goal}")[:32]
+    plan = Plan(plan_id, order, at, "running", PlanState(), key)
+    return desk.plans.begin(plan, PlanEvent(1, at, "started", {"proposal_id": order.proposal_id}))
+
+
+def step_plan(desk: Desk, plan: Plan) -> tuple[Plan, list[PlanEvent]]:
+    """One step, stored with its events or not at all. Raises: as `run_plan`."""
+    began = desk.stopwatch()
+    state, told = take_step(desk, plan)
+    at = desk.clock()
+    events = [PlanEvent(plan.state.told + place, at, name, content) for place, (name, content) in enumerate(told, start=1)]
+    spent = replace(state.spent, seconds=round(state.spent.seconds + desk.stopwatch() - began, 3))
+    state = replace(state, number=plan.state.number + 1, told=plan.state.told + len(events), spent=spent)
+    return desk.plans.save(plan, state, events), events
 
 
 def run_plan(
     desk: Desk,
     asker: str,
     plan_id: str,
-    progress: Callable[[PlanEvent], None] | None = None,
+    progress: Progress | None = None,
     is_left: Callable[[], bool] = lambda: False,
 ) -> Plan:
     """Go on from the last stored step to the end, or until `is_left` after a step; `progress` is told each event once it is
@@ -57,4 +91,11 @@ def run_plan(
 
     Raises: VoteError `plan_unknown`, `plan_moved_on` (somebody else works on it); LlmError; StoreError.
     """
-    raise NotImplementedError
+    plan = desk.plans.get(asker, plan_id)
+    while plan.state.next is not None:
+        plan, events = step_plan(desk, plan)
+        for event in events if progress else ():
+            progress(event)  # type: ignore[misc]
+        if is_left():
+            break
+    return plan
