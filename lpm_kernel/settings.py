@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lpm_kernel.access_settings import AccessSettings
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.L2.records import Measure
+from lpm_kernel.planner_settings import PlannerSettings
 
 SETTINGS_FILE = "dagster_project.yaml"
 
@@ -352,6 +353,7 @@ class Settings(Section):
     automation: AutomationSettings
     serving: ServingSettings
     dao: DaoSettings
+    planner: PlannerSettings
     stores_in: StoresInSettings
     stores: StoreSettings
 
