@@ -130,19 +130,25 @@ class Dao:
             commands.check_open(proposal, actor)
             return self._happens(session, actor, proposal_id, ProposalOpened(proposal_id))
 
-    def cancel(self, actor: str, proposal_id: str, why: str) -> ProposalState:
+    def cancel(self, actor: str, proposal_id: str, why: str, *, by_operator: bool = False) -> ProposalState:
+        """`by_operator`: the actor may do what the proposer may; whether they are one is the caller's to know."""
         with self.session(actor) as session:
             session.lock()
-            commands.check_cancel(session.proposal(proposal_id), actor, session.moment(proposal_id))
+            proposal = session.proposal(proposal_id)
+            commands.check_cancel(proposal, proposal.proposer if by_operator else actor, session.moment(proposal_id))
             return self._happens(session, actor, proposal_id, ProposalCancelled(proposal_id, proposing.checked_why(why)))
 
-    def implement(self, actor: str, proposal_id: str, key: str | None = None) -> ProposalState:
+    def implement(
+        self, actor: str, proposal_id: str, key: str | None = None, *, by_operator: bool = False
+    ) -> ProposalState:
+        """`by_operator`: as of `cancel`; an operator need be no member."""
         request = content_id("implement", actor, proposal_id)
         with self.session(actor) as session:
             session.lock()
             if _repeated(session, actor, key, request, ProposalImplemented) is not None:
                 return session.proposal(proposal_id)
-            commands.check_implement(session.proposal(proposal_id), list_members(session.connection), actor)
+            members = [actor] if by_operator else list_members(session.connection)
+            commands.check_implement(session.proposal(proposal_id), members, actor)
             return self._happens(session, actor, proposal_id, ProposalImplemented(proposal_id), key=key, request=request)
 
     def vote(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 
 from lpm_kernel.dao.records import Status
+from lpm_kernel.errors import VoteError
 from lpm_kernel.paging import MAX_CURSOR_CHARACTERS, MAX_PAGE_ITEMS, PAGE_ITEMS, make_cursor, read_cursor, take_page
 from twin_serving.auth import Principal, PrincipalDep
 from twin_serving.dao_access import DaoDep, KeyHeader, MemberDep, actor_of, key_of
@@ -105,6 +106,8 @@ def implemented(
 ) -> ProposalOut:
     """What has passed is carried out; by its proposer, or by who may act for everyone."""
     actor = _actor(principal, dao, proposal_id, request)
+    if not principal.operator and actor != dao.proposal(proposal_id).proposer:
+        raise VoteError("not_proposer", "that it is carried out is said by who proposed it, or by who may act for everyone")
     key = key_of(key, request.key if request else None)
     return proposal_out(dao.implement(actor, proposal_id, key, by_operator=principal.operator))
 
