@@ -41,8 +41,8 @@ def time_of_cast(stated: datetime | None, at: datetime) -> datetime:
     """When a ballot counts as cast, given what its voter's clock says: that time, which orders one voter's ballots, but never a
     moment that the server has not come to yet.
 
-    Raises: VoteError `clock_skewed` for more than two minutes either way: a clock that far off orders nothing, and a ballot that
-    was held back cannot pass for an early one.
+    Raises: VoteError `clock_skewed` for more than two minutes either way: a clock that far off orders nothing, and a ballot
+    that was held back cannot pass for an early one.
     """
     if stated is None:
         return at

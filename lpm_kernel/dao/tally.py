@@ -103,28 +103,32 @@ def decided(proposal: ProposalState, at: datetime) -> Verdict | None:
 
     Only the weight of a member whose own human ballot counts is fixed, since no rule lets them replace it. All other weight is
     free: who has not voted may vote or delegate, a delegator may vote themselves or revoke, and a twin's ballot gives way to
-    its human until the moment of closing, or is vetoed. So the vote is passed for good when it passes both with all free
-    weight against and with all of it uncast, and failed for good when it fails even with all of it for. Between these lie all
-    other ways the free weight can go: more for never hurts, and more of anything never hurts a quorum. The reason of such a
-    failure is the one that all free weight together could not remove.
+    its human until the moment of closing, or is vetoed while it does not count yet. Of one that counts only the choice is free.
+
+    So the vote is failed for good when it fails even with all free weight for, and passed for good when it passes both with all
+    of it against, the worst for the threshold, and with as little cast as can be, the worst for the quorum. All other ways
+    that the free weight can go lie between. The reason of such a failure is the one that all free weight could not remove.
     """
     if proposal.starts_at is None or proposal.rules.replaceable:
         return None
     fixed = {"for": 0, "against": 0, "abstain": 0}
+    of_twins = 0
     for voter, ballot in counting_ballots(proposal, at).items():
         if ballot.cast_by == "human":
             fixed[ballot.choice] += proposal.electorate[voter]
+        else:
+            of_twins += proposal.electorate[voter]
     everything = sum(proposal.electorate.values())
     free = everything - sum(fixed.values())
 
-    def with_free(*, for_: int = 0, against: int = 0) -> Verdict:
-        sums = Tally(fixed["for"] + for_, fixed["against"] + against, fixed["abstain"], everything, 0, 0)
+    def with_free(for_: int = 0, against: int = 0, abstain: int = 0) -> Verdict:
+        sums = Tally(fixed["for"] + for_, fixed["against"] + against, fixed["abstain"] + abstain, everything, 0, 0)
         return decide(sums, proposal.rules)
 
     best = with_free(for_=free)
     if best[0] == "failed":
         return best
-    if with_free(against=free)[0] == "passed" and with_free()[0] == "passed":
+    if with_free(against=free)[0] == "passed" and with_free(abstain=of_twins)[0] == "passed":
         return best
     return None
 
