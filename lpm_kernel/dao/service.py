@@ -243,7 +243,7 @@ class Dao:
             state = proposing.state_for_delegation(session, scope)
             commands.check_delegation(state, delegation, list_members(session.connection), at)
             session.append([Entry(at, delegator, Delegated(delegation), key, request if key else None)])
-            _look_again(session, scope, at)
+            session.look_again(scope, at)
             return delegation
 
     def revoke(self, delegator: str, delegation_id: str) -> Delegation:
@@ -252,7 +252,7 @@ class Dao:
             at = session.moment()
             given = commands.check_revocation(session.members_state, delegation_id, delegator, at)
             session.append([Entry(at, delegator, DelegationRevoked(delegation_id, delegator))])
-            _look_again(session, given.scope, at)
+            session.look_again(given.scope, at)
             return session.delegations[delegation_id]
 
     def delegations(self, member: str | None = None) -> list[Delegation]:
@@ -375,15 +375,6 @@ def _repeated(session: Session, actor: str, key: str | None, request: str, kind:
     if asked != request or not isinstance(event.happening, kind):
         raise VoteError("key_reused", "this idempotency key was used for another request: take a new one for a new request")
     return event.happening
-
-
-def _look_again(session: Session, scope: Scope, at: datetime) -> None:
-    dao_ledger.make_due(
-        session.connection,
-        at,
-        topic=scope.of if scope.kind == "topic" else None,
-        proposal_id=scope.of if scope.kind == "proposal" else None,
-    )
 
 
 def open_dao(stores: Stores) -> Dao:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.dao.events import Event
 from lpm_kernel.dao.fold import EMPTY, DaoState, ProposalState, fold
-from lpm_kernel.dao.records import Delegation
+from lpm_kernel.dao.records import Delegation, Scope
 from lpm_kernel.dao.rules import Rules, weight_of
 from lpm_kernel.dao.steps import next_due, next_steps
 from lpm_kernel.errors import StoreError, VoteError
@@ -210,6 +210,11 @@ class Session:
         dao_ledger.put_proposal(
             self.connection, row_of(self.proposal(proposal_id), self.delegations, at, self._seq(proposal_id))
         )
+
+    def look_again(self, scope: Scope, at: datetime) -> None:
+        """At the votes that a delegation of this scope bears on: with it, or without it, they may be decided."""
+        topic, proposal_id = (scope.of if scope.kind == kind else None for kind in ("topic", "proposal"))
+        dao_ledger.make_due(self.connection, at, topic=topic, proposal_id=proposal_id)
 
     def commit(self) -> None:
         """What was done so far stays done, whatever is raised after it; nothing can follow in this session."""

@@ -142,6 +142,13 @@ def events_of_members(connection: Connection, after: int = 0) -> list[Event]:
     return [_event(row) for row in connection.execute(query)]
 
 
+def events_by(connection: Connection, actor: str) -> list[Event]:
+    """What this member did."""
+    from sqlalchemy import select
+
+    return [_event(row) for row in connection.execute(select(dao_event).where(dao_event.c.actor == actor).order_by(dao_event.c.seq))]
+
+
 def tasks_assigned(connection: Connection) -> list[Event]:
     from sqlalchemy import select, text
 
