@@ -10,6 +10,7 @@ from bench import (
     backfill,
     choose_recall,
     cold_start,
+    dao,
     documents,
     engine,
     evaluation,
@@ -50,12 +51,13 @@ ON_DEMAND = {
     "choose_recall": choose_recall.run,
     "training_curve": training_bundle.run,
     "backfill": backfill.run,
+    "dao": dao.run,
     "voice_rules": voice_rules.run,
     "load": load.run,
     "outage": outage.run,
     "serve": serve.run,
 }
-"""Not part of `make bench`: what they print fits a setting, takes hours, or kills engines."""
+"""Not part of `make bench`: what they print fits a setting, takes hours, kills engines, or wants a home with nobody else."""
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ class DueVote:
 
     @property
     def step(self) -> str:
-        return f"{self.proposal_id}-{self.rules_version}-{self.due_at.astimezone(UTC):%Y%m%dT%H%M%S}"
+        return f"{self.proposal_id}-{self.rules_version}-{self.due_at.astimezone(UTC):%Y%m%dT%H%M%S%f}"
 
     @property
     def run_key(self) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lpm_kernel.dao.events import ProposalResolved, kind_of
+from lpm_kernel.dao.projection import project_due
 from lpm_kernel.dao.records import Resolution
 from lpm_kernel.errors import TwinError
 
@@ -43,8 +44,6 @@ def turn_clock(
     is the truth, and the graph follows when it is back.
     Raises: StoreError where the ledger itself does not answer.
     """
-    from lpm_kernel.dao.projection import project
-
     happened: list[str] = []
     resolved: list[Resolution] = []
     failed: dict[str, str] = {}
@@ -64,7 +63,7 @@ def turn_clock(
     projected, not_projected = 0, None
     if graph is not None:
         try:
-            projected = project(dao, graph)
+            projected = project_due(dao, graph)
         except TwinError as error:
             not_projected = error.code
             say(f"the graph has not heard of it: {error}")

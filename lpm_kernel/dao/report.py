@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lpm_kernel.dao.records import ClosedBy, Outcome, Resolution, ResolutionReason, Status
+from lpm_kernel.dao.tally import counting_ballots
 
 if TYPE_CHECKING:
     from lpm_kernel.dao.fold import ProposalState
@@ -92,8 +93,6 @@ def deciding_moment(proposal: ProposalState, resolution: Resolution) -> datetime
 
     Why no earlier ballot is looked for that may have decided already: none can have, a vote that is decided takes no more.
     """
-    from lpm_kernel.dao.tally import counting_ballots
-
     if resolution.closed_by == "deadline" and proposal.ends_at is not None:
         return proposal.ends_at
     counting = counting_ballots(proposal, resolution.resolved_at).values()

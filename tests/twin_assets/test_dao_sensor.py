@@ -25,7 +25,7 @@ RULES = Rules()
 
 def test_each_step_of_a_vote_has_a_run_key_of_its_own_and_one_step_has_one() -> None:
     """Dagster runs one key once: by proposal and rules alone a vote that was reminded of would never be resolved."""
-    assert VOTE.run_key == DueVote("p1", "r1", NOON).run_key == "dao-p1-r1-20260601T120000-0"
+    assert VOTE.run_key == DueVote("p1", "r1", NOON).run_key == "dao-p1-r1-20260601T120000000000-0"
     others = (
         replace(VOTE, due_at=NOON + timedelta(hours=36)),
         replace(VOTE, rules_version="r2"),
@@ -139,7 +139,7 @@ def test_one_run_is_asked_for_and_told_of_every_vote_that_is_due(watched: Watche
     watched.ledger.due_at = {"p2": NOON, "p1": NOON - timedelta(minutes=1)}
     found = watched.tick()
     assert isinstance(found, dg.RunRequest)
-    assert found.run_key == f"dao-p1-{RULES.version}-20260601T115900-0"
+    assert found.run_key == f"dao-p1-{RULES.version}-20260601T115900000000-0"
     assert found.run_config["ops"]["dao_resolutions"]["config"] == {"proposal_ids": ["p1", "p2"]}
     again = watched.tick()
     assert isinstance(again, dg.RunRequest)
@@ -156,7 +156,7 @@ def test_a_step_that_is_still_due_after_its_run_is_left_to_rest_and_the_next_ste
     after = watched.tick()
     assert isinstance(after, dg.RunRequest)
     assert after.run_key != found.run_key
-    assert after.tags[STEP_TAG].endswith("20260603T000000")
+    assert after.tags[STEP_TAG].endswith("20260603T000000000000")
 
 
 def test_a_run_that_waits_in_the_queue_is_not_asked_for_twice(watched: Watched) -> None:

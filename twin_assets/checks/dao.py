@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from lpm_kernel.dao.audit import audit
 from lpm_kernel.dao.service import open_dao
 from twin_assets.assets import dao
 from twin_assets.checks.claim import claim
@@ -23,8 +24,6 @@ def ledger_is_whole(context: dg.AssetCheckExecutionContext, stores: StoresResour
 
     Why it blocks: figures of a broken ledger must not stand on the page of `dao_state` as if they were so.
     """
-    from lpm_kernel.dao.audit import audit
-
     report = audit(open_dao(stores.stores))
     return dg.AssetCheckResult(
         passed=report.ok,
