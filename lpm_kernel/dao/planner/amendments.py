@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from lpm_kernel.dao.planner.records import Condition, Consulted, Line, Standpoint
 from lpm_kernel.dao.planner.statements import quoted, sign_of, speaks_to_reader
+from lpm_kernel.dao.proposing import MOST_TEXT
 
 _MARKERS = (
     "i would accept", "i could accept", "i would agree", "on condition that", "on the condition that", "provided that",
@@ -75,7 +76,8 @@ def conditions_of(
 
 
 def amended_text(text: str, conditions: Sequence[Condition], lines: Mapping[str, Line]) -> str:
-    """What is proposed with the conditions under it, each in its person's own words; those whose line is gone are left out."""
+    """What is proposed with the conditions under it, each in its person's own words. Left out are those whose line is gone, and
+    the last where the ledger would not take a text so long."""
     said = [lines[condition.line_id] for condition in conditions if condition.line_id in lines]
     if not said:
         return text
@@ -85,4 +87,9 @@ def amended_text(text: str, conditions: Sequence[Condition], lines: Mapping[str,
         for number, line in enumerate(said, start=1)
     ]
     head = "On these conditions, quoted from members' memories and put together by a plan, not worded by anybody:"
-    return "\n".join([text.strip(), "", head, *points])
+    while points:
+        amended = "\n".join([text.strip(), "", head, *points])
+        if len(amended) <= MOST_TEXT:
+            return amended
+        points.pop()
+    return text

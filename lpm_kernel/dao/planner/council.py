@@ -80,13 +80,18 @@ class DaoCouncil:
     def matter(self, order: Order) -> Matter:
         if order.proposal_id is None:
             rules = rules_of(self._dao.settings)
-            return Matter(order.goal, "", order.topic, None, None, False, rules, self._dao.weights(rules))
+            return Matter(order.goal, "", order.topic, None, None, False, rules, self._electorate(rules))
         found = self._dao.proposal(order.proposal_id)
         passed = found.status in ("passed", "implemented")
-        weights = found.electorate or self._dao.weights(found.rules)
+        weights = found.electorate or self._electorate(found.rules)
         return Matter(
             *(found.title, found.text, found.topic, found.proposer, found.proposal_id, passed, found.rules), weights
         )
+
+    def _electorate(self, rules: Rules) -> Mapping[str, int]:
+        """Of a vote that began now."""
+        with self._dao.session() as session:
+            return session.electorate(rules)
 
     def delegations(self) -> Sequence[Delegation]:
         return self._dao.delegations()

@@ -110,7 +110,7 @@ def revise_case(standpoint: Standpoint, put: Sequence[str], lines: Mapping[str, 
     """Lines that are gone meanwhile are not quoted."""
     own = tuple(quoted(lines[line_id].text) for line_id in standpoint.lines if line_id in lines)
     heard = tuple(quoted(lines[line_id].text) for line_id in (*standpoint.heard, *put) if line_id in lines)
-    return Case(own, heard)
+    return Case(own, heard, standpoint.own)
 
 
 def revised(standpoint: Standpoint, put: Sequence[str], weighed: Weighed, round_: int, sway: float) -> Standpoint:

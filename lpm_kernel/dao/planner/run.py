@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.dao.planner.records import Order, Plan, PlanEvent, PlanState
 from lpm_kernel.dao.planner.steps import Desk, take_step
+from lpm_kernel.dao.proposing import MOST_TOPIC
 from lpm_kernel.errors import UserInputError, VoteError
 from lpm_kernel.records import check_user_id, content_id, is_text
 
@@ -38,7 +39,7 @@ def open_desk(stores: Stores, llm: Llm, dao: Dao) -> Desk:
 
     planner = stores.settings.planner
     council = DaoCouncil(dao, opens=planner.open_proposals)
-    return Desk(PgPlans(stores.tables), council, StoredMinds(stores), LlmWeigher(llm), planner, dao.clock)
+    return Desk(PgPlans(stores.tables), council, StoredMinds(stores), LlmWeigher(llm, stores.embedder), planner, dao.clock)
 
 
 def start_plan(desk: Desk, order: Order, *, key: str | None = None) -> Plan:
@@ -57,7 +58,10 @@ def start_plan(desk: Desk, order: Order, *, key: str | None = None) -> Plan:
         raise UserInputError("key_invalid", f"an idempotency key is 1-{MAX_KEY_CHARACTERS} characters")
     if order.asker not in desk.council.members():
         raise VoteError("not_a_member", f"{order.asker!r} is no member of the DAO, and only members have twins consulted")
-    matter = desk.council.matter(replace(order, goal=goal))
+    topic = " ".join(order.topic.split()).casefold() or "general"
+    if not is_text(topic) or len(topic) > MOST_TOPIC:
+        raise UserInputError("goal_invalid", f"a topic has at most {MOST_TOPIC} characters, none of them NUL")
+    matter = desk.council.matter(replace(order, goal=goal, topic=topic))
     if not matter.title:
         raise UserInputError("goal_empty", "there is no goal: say in words what is to be reached, or name a proposal")
     order = replace(order, goal=matter.title, topic=matter.topic)

@@ -28,10 +28,12 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One twin's: its own lines, and those of others that are put to it; as they are quoted."""
+    """One twin's: its own lines, the foremost first, and those of others that are put to it; as they are quoted. `before`: how it
+    stands by its own lines alone, where others' are put to it."""
 
     own: tuple[str, ...]
     heard: tuple[str, ...] = ()
+    before: Opinion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,13 @@ def choice_of(opinion: Opinion | None, min_confidence: float) -> Choice | None:
         return None
     best = max(CHOICES, key=opinion.of)
     return best if opinion.of(best) >= min_confidence else "abstain"
+
+
+def shifted(opinion: Opinion, nats: float) -> Opinion:
+    """With other odds of for to against, and the same likelihood of abstaining."""
+    side = math.log(opinion.for_ / opinion.against) + nats
+    for_ = (1 - opinion.abstain) / (1 + math.exp(-max(-30.0, min(30.0, side))))
+    return opinion_of(for_, 1 - opinion.abstain - for_, opinion.abstain)
 
 
 def swayed(own: Opinion, after: Opinion, most: float) -> Opinion:

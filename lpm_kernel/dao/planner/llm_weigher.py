@@ -1,0 +1,130 @@
+"""`Weigher` on the language model that serves: how likely it finds two short words after quoted lines.
+
+Belongs here: the prompts, and putting together what is measured of a whole batch of twins at once.
+Does not belong here: the rule that weighs a line (`stance_model.py`) and what becomes of an opinion (`weighing.py`, `rounds.py`).
+
+By its own lines a twin is weighed as it would be for its ballot, but in one order of the options and with the base: a round then
+asks all lines of all twins as one tree that begins alike, and nothing that a person withholds speaks through an adapter. What
+others said stands before the twin's foremost line, so that twins which hear the same share it, and counts by how much it
+changes the odds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lpm_kernel.dao.planner.statements import quoted
+from lpm_kernel.dao.planner.weighing import Case, Subject, Weighed, opinion_of, shifted
+from lpm_kernel.dao.stance_cues import Question, read_question
+from lpm_kernel.dao.stance_model import Read, Verdict, add_up, read_signs, strength_of, verdict_of
+from lpm_kernel.L0.sentences import split_sentences
+from lpm_kernel.records import Message
+
+if TYPE_CHECKING:
+    from lpm_kernel.stores.embedder import Embedder
+    from lpm_kernel.stores.llm import Llm
+
+TENANT = "plan"
+"""Nothing that is computed for a plan is kept."""
+OPTIONS = (" for", " against")
+MAX_SUBJECT_CHARACTERS = 400
+MAX_HEARD = 4
+"""Of others' lines, the last that were put: the model is small."""
+SPARE_TOKENS = 16
+"""For the options and what is around them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question to the model: what a member wrote, after what others said; neither is there where the odds of none are."""
+
+    own: str = ""
+    heard: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LlmWeigher:
+    """Safe to share between threads, as its model and its embedder are."""
+
+    llm: Llm
+    embedder: Embedder
+
+    def weigh(self, subject: Subject, cases: Sequence[Case]) -> list[Weighed]:
+        if not cases:
+            return []
+        title, text = quoted(subject.title), subject.text[:MAX_SUBJECT_CHARACTERS]
+        question = read_question(title, quoted(text) if text.strip() else "")
+        distinct = list(dict.fromkeys(cases))
+        wanted = dict.fromkeys(each for case in distinct for each in _questions(case))
+        odds, tokens = self._odds(question, list(wanted))
+        stating = [text for case in distinct if not case.heard for text in case.own]
+        verdicts = self._verdicts(question, f"{title}. {text}".strip(), list(dict.fromkeys(stating)), odds)
+        found: dict[Case, Weighed] = {}
+        for case in distinct:
+            read = sum(tokens.pop(each, 0) for each in _questions(case))
+            if case.heard and case.before is not None:
+                own, heard = Asked(case.own[0] if case.own else ""), _questions(case)[-1]
+                opinion = shifted(case.before, question.sign * (odds[heard] - odds[own]))
+            else:
+                shares = add_up([verdicts[text] for text in case.own])
+                opinion = opinion_of(shares["for"], shares["against"], shares["abstain"])
+            found[case] = Weighed(opinion, read)
+        answers = [found[case] for case in cases]
+        told = set[Case]()
+        return [each if not (case in told or told.add(case)) else replace(each, tokens=0) for case, each in zip(cases, answers, strict=True)]
+
+    def _verdicts(
+        self, question: Question, asked: str, texts: Sequence[str], odds: Mapping[Asked, float]
+    ) -> dict[str, Mapping[Verdict, float]]:
+        """Of each text that of its sentence which says most."""
+        if not texts:
+            return {}
+        sentences = {text: [found.text for found in split_sentences(text)] or [text] for text in texts}
+        flat = list(dict.fromkeys([*texts, *(sentence for own in sentences.values() for sentence in own)]))
+        vectors = self.embedder.embed([asked, *flat])
+        cosines = dict(zip(flat, (vectors[1:] @ vectors[0]).tolist(), strict=True))
+        nothing = odds[Asked()]
+        return {
+            text: max(
+                (
+                    verdict_of(read_signs(question, Read(each, text, cosines[each], cosines[text], odds[Asked(text)] - nothing)))
+                    for each in sentences[text]
+                ),
+                key=strength_of,
+            )
+            for text in texts
+        }
+
+    def _odds(self, question: Question, asked: Sequence[Asked]) -> tuple[dict[Asked, float], dict[Asked, int]]:
+        """Of for to against, in nats, and the tokens of each prompt."""
+        prompts = [self._fitting(question, each) for each in asked]
+        scores = self.llm.score([prompt for prompt, _ in prompts], OPTIONS, tenant=TENANT)
+        odds = {each: found[0] - found[1] for each, found in zip(asked, scores, strict=True)}
+        return odds, {each: count for each, (_, count) in zip(asked, prompts, strict=True)}
+
+    def _fitting(self, question: Question, asked: Asked) -> tuple[tuple[Message, ...], int]:
+        """The prompt and its tokens. What does not fit goes: others' lines first, then words of the twin's from the end."""
+        while True:
+            prompt = prompt_of(question.wording, asked)
+            tokens = self.llm.prompt_tokens(prompt)
+            if tokens + SPARE_TOKENS <= self.llm.context_tokens or not (asked.heard or asked.own):
+                return prompt, tokens
+            asked = replace(asked, heard=asked.heard[1:]) if asked.heard else replace(asked, own=asked.own[: len(asked.own) // 2])
+
+
+def _questions(case: Case) -> list[Asked]:
+    """What the model has to be asked for a case: each own line by itself, or the foremost before and after what was heard."""
+    if case.heard and case.before is not None:
+        own = case.own[0] if case.own else ""
+        return [Asked(own), Asked(own, case.heard[-MAX_HEARD:])]
+    return [Asked(), *(Asked(text) for text in case.own)]
+
+
+def prompt_of(wording: str, asked: Asked) -> tuple[Message, ...]:
+    """Words of people stand in quotation marks, each line by itself, and none of them can end the quotation."""
+    about = f"Is the member for or against this proposal: {wording}"
+    if asked.heard:
+        about += "\nOthers wrote:\n" + "\n".join(f'- "{line}"' for line in asked.heard)
+    return Message("system", about), Message("user", f'The member wrote: "{asked.own}"'), Message("assistant", "The member is")
