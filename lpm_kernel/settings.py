@@ -18,6 +18,7 @@ from lpm_kernel.access_settings import AccessSettings
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.L2.records import Measure
 from lpm_kernel.planner_settings import PlannerSettings
+from lpm_kernel.stance_settings import StanceSettings
 
 SETTINGS_FILE = "dagster_project.yaml"
 
@@ -354,6 +355,7 @@ class Settings(Section):
     serving: ServingSettings
     dao: DaoSettings
     planner: PlannerSettings
+    stance: StanceSettings
     stores_in: StoresInSettings
     stores: StoreSettings
 

@@ -81,6 +81,7 @@ STATUS_OF_CODE = {
     "no_weight": 403,
     "not_proposer": 403,
     "consent_missing": 403,
+    "consent_invalid": 422,
     "operator_only": 403,
     "proposal_unknown": 404,
     "ballot_unknown": 404,

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Computed,
     DateTime,
+    Double,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -240,10 +241,13 @@ ballot_draft = Table(
     metadata,
     Column("user_id", Text, primary_key=True),
     Column("draft_id", Text, primary_key=True),
-    Column("message_id", Text, nullable=False),
+    Column("message_id", Text),
     Column("proposal", Text, nullable=False),
     Column("choice", Text, nullable=False),
     Column("reason", Text),
+    Column("confidence", Double),
+    Column("citations", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
+    Column("why", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
@@ -340,6 +344,19 @@ dao_ballot_words = Table(
     Column("user_id", Text, primary_key=True),
     Column("reasons_sha256", Text, primary_key=True),
     Column("words", Text, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+dao_consent = Table(
+    "dao_consent",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("mode", Text, nullable=False),
+    Column("min_confidence", Double, nullable=False),
+    Column("topics", ARRAY(Text)),
+    Column("own_proposals", Boolean, nullable=False),
+    Column("max_weight", Integer),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 

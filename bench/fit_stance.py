@@ -1,0 +1,151 @@
+"""`python -m bench fit_stance`: the weights of `dao/stance_model.py`, fitted on invented people, to be copied there by hand.
+
+Prints how the rule does on each person when it is fitted on the others, and the weights that come of all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from bench.people import silent
+from bench.stance_people import Case, fitted_on
+from lpm_kernel.dao.ballot_draft import CHOICES, Choice
+from lpm_kernel.dao.stance import asked_of, read_lines
+from lpm_kernel.dao.stance_cues import read_cues, read_question
+from lpm_kernel.dao.stance_model import ODD, Read, Signs, Verdict, add_up, mirrored, read_signs, strength_of, verdict_of
+from lpm_kernel.L2.base_model import prepare_base
+from lpm_kernel.L2.engine import cache_folder
+from lpm_kernel.L2.llama import LlamaCpp
+from lpm_kernel.stores.embedder import Embedder
+from lpm_kernel.stores.llm import Llm
+from lpm_kernel.stores.open import Stores
+
+REGULARISATION = 1.0
+TEMPERATURES = [step / 10 for step in range(3, 31)]
+VERDICTS: tuple[Verdict, ...] = ("for", "against", "abstain", "none")
+OPPOSITE = {"for": "against", "against": "for"}
+NAMES = tuple(each.name for each in fields(Signs))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A case, and of each of its lines the signs of its sentences."""
+
+    case: Case
+    signs: list[list[Signs]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    weights: dict[str, dict[str, float]]
+    bias: dict[str, float]
+
+    def verdicts(self, measured: Measured) -> list[dict[Verdict, float]]:
+        """Of each line, by the sentence that says most."""
+        return [
+            max((verdict_of(signs, self.weights, self.bias) for signs in own), key=strength_of) for own in measured.signs
+        ]
+
+
+def measure(case: Case, embedder: Embedder, llm: Llm) -> tuple[Measured, list[list[Read]]]:
+    question = read_question(case.put.title, case.put.text)
+    texts = [text for text, _ in case.lines]
+    reads = read_lines(embedder, llm, question, asked_of(case.put), texts, tenant="bench")
+    return Measured(case, [[read_signs(question, read) for read in own] for own in reads]), reads
+
+
+def rows_of(measured: Sequence[Measured]) -> tuple[list[list[float]], list[str]]:
+    """Sentences with what they say, each once as it is and once mirrored, so that no side is preferred. Of a line that takes a
+    side only the sentence that says so outright is taken, or its first."""
+    rows: list[list[float]] = []
+    labels: list[str] = []
+    for one in measured:
+        for (_, verdict), own in zip(one.case.lines, one.signs, strict=True):
+            said = own if verdict == "none" else [max(own, key=lambda signs: signs.any_cue + signs.abstains + signs.near / 10)]
+            for signs in said:
+                for each, label in ((signs, verdict), (mirrored(signs), OPPOSITE.get(verdict, verdict))):
+                    rows.append(list(asdict(each).values()))
+                    labels.append(label)
+    return rows, labels
+
+
+def fit(measured: Sequence[Measured]) -> Rule:
+    from sklearn.linear_model import LogisticRegression
+
+    rows, labels = rows_of(measured)
+    values = np.array(rows)
+    spread = np.maximum(values.std(axis=0), 1e-9)  # not centred: the odd signs stay odd
+    model = LogisticRegression(C=REGULARISATION, max_iter=5000).fit(values / spread, labels)
+    weights = {
+        str(name): dict(zip(NAMES, (model.coef_[place] / spread).tolist(), strict=True))
+        for place, name in enumerate(model.classes_)
+    }
+    bias = {str(name): float(model.intercept_[place]) for place, name in enumerate(model.classes_)}
+    return Rule(weights, bias)
+
+
+def chosen(rule: Rule, measured: Measured, temperature: float) -> tuple[float, dict[Choice, float]]:
+    verdicts = rule.verdicts(measured)
+    return max(map(strength_of, verdicts), default=0.0), add_up(verdicts, temperature)
+
+
+def choose_temperature(held_out: Sequence[tuple[Measured, Rule]]) -> float:
+    """The one whose confidence is right as often as it says, on people that the rule was not fitted on."""
+
+    def surprise(temperature: float) -> float:
+        return float(
+            np.mean(
+                [
+                    -math.log(chosen(rule, one, temperature)[1][one.case.put.stance])
+                    for one, rule in held_out
+                    if one.case.put.stance is not None
+                ]
+            )
+        )
+
+    return min(TEMPERATURES, key=surprise)
+
+
+def run(stores: Stores) -> None:
+    base = prepare_base(stores.settings.models, cache_folder(), silent)
+    llm = LlamaCpp(base, slots=2, context_tokens=stores.settings.models.context_tokens)
+    try:
+        measured = [measure(case, stores.embedder, llm)[0] for case in fitted_on()]
+    finally:
+        llm.close()
+    report(measured)
+
+
+def report(measured: Sequence[Measured]) -> Rule:
+    people = sorted({one.case.person for one in measured})
+    held_out: list[tuple[Measured, Rule]] = []
+    for person in people:
+        rule = fit([one for one in measured if one.case.person != person])
+        held_out += [(one, rule) for one in measured if one.case.person == person]
+    temperature = choose_temperature(held_out)
+    told = [(one, *chosen(rule, one, temperature)) for one, rule in held_out]
+    known = [each for each in told if each[0].case.put.stance is not None]
+    unknown = [each for each in told if each[0].case.put.stance is None]
+    print(f"  {len(people)} people, {len(measured)} proposals, each person by the rule of the others; temperature {temperature}")
+    for limit in (0.3, 0.4, 0.5, 0.6):
+        right = sum(
+            strength >= limit and max(CHOICES, key=lambda each: shares[each]) == one.case.put.stance
+            for one, strength, shares in known
+        )
+        silent_ = sum(strength < limit for _, strength, _ in unknown)
+        print(f"  min_evidence {limit}: right {right}/{len(known)}, abstains without evidence {silent_}/{len(unknown)}")
+    for one, strength, shares in told:
+        best = max(CHOICES, key=lambda each: shares[each])
+        if one.case.put.stance is None and strength >= 0.5 or one.case.put.stance not in (None, best):
+            print(f"    {one.case.person}: {one.case.put.title}: {one.case.put.stance}, found {best} {shares[best]:.2f} {strength:.2f}")
+    rule = fit(measured)
+    print("  WEIGHTS", {name: {sign: round(value, 2) for sign, value in of.items()} for name, of in rule.weights.items()})
+    print("  BIAS", {name: round(value, 2) for name, value in rule.bias.items()})
+    return rule
+
+
+__all__ = ["ODD", "VERDICTS", "read_cues", "run"]
