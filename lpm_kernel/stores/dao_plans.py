@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lpm_kernel.artefacts import decode_record, encode_record
 from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanState, PlanStatus
 from lpm_kernel.errors import VoteError
+from lpm_kernel.stores.documents import deleted_documents, private_documents
 from lpm_kernel.stores.schema import dao_plan, dao_plan_event, dao_plan_line
 from lpm_kernel.stores.tables import Tables
 
@@ -48,7 +49,7 @@ class Plans(Protocol):
     def events_after(self, asker: str, plan_id: str, number: int = 0) -> list[PlanEvent]: ...
 
     def keep_lines(self, asker: str, plan_id: str, member: str, lines: Sequence[Line]) -> None:
-        """Idempotent."""
+        """Idempotent. Those of a document that was deleted or made private a moment ago are not kept."""
         ...
 
     def lines(self, asker: str, plan_id: str) -> dict[str, Line]:
@@ -173,7 +174,9 @@ class PgPlans:
         ]
         if rows:
             with self._tables.transaction(member) as connection:
-                connection.execute(insert(dao_plan_line).values(rows).on_conflict_do_nothing())
+                withheld = deleted_documents(connection, member) | private_documents(connection, member)
+                if shown := [row for row in rows if row["document_sha256"] not in withheld]:
+                    connection.execute(insert(dao_plan_line).values(shown).on_conflict_do_nothing())
 
     def lines(self, asker: str, plan_id: str) -> dict[str, Line]:
         from sqlalchemy import select

@@ -19,6 +19,7 @@ from lpm_kernel.records import User
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
 from lpm_kernel.stores.conversations import append_message
+from lpm_kernel.stores.dao_plans import PgPlans
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import begin_deletion, end_deletion
 from lpm_kernel.stores.documents import clear_pending, list_waiting, pending_change, put_document
@@ -42,10 +43,11 @@ from tests.samples import (
     make_memory_of,
     make_message,
     make_pair,
+    make_plan,
     make_release,
 )
 
-SEEN_IN_PART = {"document", "deletion", "memory_write", "release", "chat_message"}
+SEEN_IN_PART = {"document", "deletion", "memory_write", "release", "chat_message", "dao_plan"}
 """Tables of which the operator sees some columns of some rows."""
 
 
@@ -69,6 +71,10 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             end_deletion(connection, user_id, NOON)  # of somebody who had this id before
             put_pairs(connection, user_id, [make_pair("p1")])
             mark_summed(connection, user_id, "s", 1, NOON)
+        plan, started, line = make_plan(user_id)
+        plans = PgPlans(database.tables)
+        plans.begin(plan, started)
+        plans.keep_lines(user_id, plan.plan_id, user_id, [line])
         PgVectors(database.tables).sync(user_id, "g", make_entries(user_id, ["red cat"], embedder), embedder.fingerprint)
         memories.add_batch(user_id, [make_memory_of(user_id, "My cat is red.")])
     memories.close()
