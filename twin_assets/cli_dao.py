@@ -18,6 +18,7 @@ import click
 from lpm_kernel.dao.ballot_draft import CHOICES
 from lpm_kernel.dao.records import STATUSES, Scope
 from lpm_kernel.settings import Settings
+from twin_assets import cli_dao_twins
 from twin_assets.cli_home import opened_stores, with_engines
 
 if TYPE_CHECKING:
@@ -254,6 +255,10 @@ def advance(settings: Settings, home: Path, proposal_ids: tuple[str, ...]) -> No
             _tell_resolution(of.proposal(resolution.proposal_id).title, resolution)
     click.echo(f"{turn.looked_at} looked at, {len(turn.happened)} events, {turn.projected} told to the graph")
     sys.exit(1 if turn.failed or turn.not_projected else 0)
+
+
+for command in cli_dao_twins.COMMANDS:
+    dao.add_command(command)
 
 
 def _tell_proposal(proposal: ProposalState) -> None:

@@ -38,7 +38,7 @@ class ResolvedVote:
     represented: int
     turnout_percent: float
     decided_at: datetime
-    """When it could have been resolved at the earliest."""
+    """When it could have been resolved at the earliest: of a vote that a ballot decided, in that ballot's own transaction."""
     resolved_at: datetime
 
     @property

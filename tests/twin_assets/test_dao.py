@@ -95,20 +95,16 @@ def vote_that_ended(votes: Workshop, title: str, *choices: str, seconds_ago: flo
 def test_the_sensor_sees_a_vote_that_is_over_and_its_run_resolves_it(votes: Workshop) -> None:
     proposal_id = vote_that_ended(votes, "Buy a kettle", "for", "for", "against")
     sensor = build_dao_sensor(votes.settings)
-    with dg.build_resources({"stores": stores_resource(votes.settings)}) as resources:
-
-        def tick() -> object:
-            context = dg.build_sensor_context(instance=votes.instance, resources={"stores": resources.stores})
-            return sensor(context)
-
-        request = tick()
+    resources = {"stores": stores_resource(votes.settings)}
+    with dg.build_sensor_context(instance=votes.instance, resources=resources) as context:
+        request = sensor(context)
         assert isinstance(request, dg.RunRequest)
         assert (request.run_key or "").startswith(
             f"dao-{proposal_id}-{open_dao(votes.stores).proposal(proposal_id).rules.version}-"
         )
         result = run_job(votes, request.run_config)
         assert result.success
-        assert isinstance(tick(), dg.SkipReason), "nothing is due any longer"
+        assert isinstance(sensor(context), dg.SkipReason), "nothing is due any longer"
     resolution = open_dao(votes.stores).proposal(proposal_id).resolution
     assert resolution is not None
     assert (resolution.outcome, resolution.reason, resolution.closed_by) == ("passed", "threshold_met", "deadline")
@@ -181,6 +177,15 @@ def test_a_vote_from_proposal_to_resolution_by_commands(votes: Workshop, tmp_pat
     assert audited.output.startswith("whole ")
 
 
+def test_the_clock_can_be_turned_by_hand(votes: Workshop) -> None:
+    """Before any delegation: nothing that comes after one can be dated before it."""
+    proposal_id = vote_that_ended(votes, "A lamp", "against", "for", "abstain")
+    done = twin("advance")
+    assert done.exit_code == 0, done.output
+    assert f"failed      {proposal_id} A lamp: threshold_not_met" in done.output
+    assert "0 looked at" in twin("advance").output
+
+
 def test_delegations_by_commands(votes: Workshop) -> None:
     given = twin("delegate", "ada", "bo", "--topic", "gate", "--until", "2099-01-01")
     assert given.exit_code == 0, given.output
@@ -192,14 +197,6 @@ def test_delegations_by_commands(votes: Workshop) -> None:
     assert both.exit_code == 2
     to_oneself = twin("delegate", "ada", "ada")
     assert getattr(to_oneself.exception, "code", None) == "delegation_to_self"
-
-
-def test_the_clock_can_be_turned_by_hand(votes: Workshop) -> None:
-    proposal_id = vote_that_ended(votes, "A lamp", "against", "for", "abstain")
-    done = twin("advance")
-    assert done.exit_code == 0, done.output
-    assert f"failed      {proposal_id} A lamp: threshold_not_met" in done.output
-    assert "0 looked at" in twin("advance").output
 
 
 def test_a_ledger_that_somebody_has_changed_is_found_and_its_figures_are_not_shown(
