@@ -26,8 +26,10 @@ from twin_serving.auth import Principal, PrincipalDep, check_may_act_for
 from twin_serving.dao_schemas import MAX_KEY_CHARACTERS
 from twin_serving.deps import ServicesDep
 
+
 def actor_of(principal: Principal, named: str | None) -> str:
-    """Whom the token names. A request may name somebody else where the token may act for them, and must where there is no token.
+    """Whom the token names. A request may name somebody else where the token may act for them, and must where there is no
+    token.
 
     Raises: AccessError `not_yours`; UserInputError `actor_missing`, `user_id_invalid`.
     """
@@ -96,7 +98,8 @@ def shared_by(stores: Stores, voter: str) -> frozenset[str]:
 
 
 def shown_citations(stores: Stores, principal: Principal, ballots: Iterable[Ballot]) -> dict[str, list[str]]:
-    """By ballot: what the reader may hear of. The voter hears of all, anybody else of what stands in documents that are shared."""
+    """By ballot: what the reader may hear of. The voter hears of all, anybody else of what stands in documents that are
+    shared."""
     shown: dict[str, list[str]] = {}
     shared: dict[str, frozenset[str]] = {}
     for ballot in ballots:
@@ -120,4 +123,3 @@ KeyHeader = Annotated[
         description="the same key with the same content is done once",
     ),
 ]
-

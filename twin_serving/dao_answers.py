@@ -137,9 +137,7 @@ def vote_out(cast: Cast) -> VoteAnswer:
     )
 
 
-def ballot_out(
-    ballot: Ballot, reasons: str | None, citations: Sequence[str], *, counts: bool, vetoed: bool
-) -> BallotOut:
+def ballot_out(ballot: Ballot, reasons: str | None, citations: Sequence[str], *, counts: bool, vetoed: bool) -> BallotOut:
     """`citations`: those of the ballot's that the reader may hear of."""
     return BallotOut(
         ballot_id=ballot.ballot_id,

@@ -25,7 +25,9 @@ class DaoMetrics:
     def __init__(self, count_open: Callable[[], dict[str, int]]) -> None:
         self.registry = own = CollectorRegistry()
         self._ballots = Counter("twin_dao_ballots", "Ballots cast through this process", ["cast_by"], registry=own)
-        self._resolutions = Counter("twin_dao_resolutions", "Votes that this process ended", ["outcome", "closed_by"], registry=own)
+        self._resolutions = Counter(
+            "twin_dao_resolutions", "Votes that this process ended", ["outcome", "closed_by"], registry=own
+        )
         self._listeners = Gauge("twin_dao_stream_listeners", "Open streams of the dashboard and of plans", registry=own)
         for cast_by in ("human", "twin"):
             self._ballots.labels(cast_by)

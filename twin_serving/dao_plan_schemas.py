@@ -22,7 +22,8 @@ MAX_GOAL_CHARACTERS = 2_000
 
 
 class PlanRequest(Asked):
-    """A goal in words, or a proposal. `may_propose`, `may_assign`: what the asker lets it do in their name; else it only advises."""
+    """A goal in words, or a proposal. `may_propose`, `may_assign`: what the asker lets it do in their name; else it only
+    advises."""
 
     goal: Annotated[str, Field(max_length=MAX_GOAL_CHARACTERS)] = ""
     proposal: Id | None = None
@@ -220,4 +221,3 @@ def _opinion_out(opinion: Opinion | None) -> OpinionOut | None:
     if opinion is None:
         return None
     return OpinionOut.model_validate({"for": opinion.for_, "against": opinion.against, "abstain": opinion.abstain})
-

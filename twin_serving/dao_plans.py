@@ -21,7 +21,7 @@ from lpm_kernel.errors import TwinError, UserInputError
 from lpm_kernel.stores.dao_plans import PgPlans
 
 if TYPE_CHECKING:
-    from lpm_kernel.dao.planner.records import Plan, PlanEvent
+    from lpm_kernel.dao.planner.records import PlanEvent
     from lpm_kernel.dao.planner.run import Desk
     from lpm_kernel.dao.service import Dao
     from lpm_kernel.stores.dao_plans import Plans

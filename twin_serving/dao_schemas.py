@@ -63,7 +63,8 @@ class ImplementRequest(ActorRequest):
 
 
 class VoteRequest(Asked):
-    """A choice on a proposal; or `draft_id`, of a ballot that the twin has drafted, whose words stand where none are given.
+    """A choice on a proposal; or `draft_id`, of a ballot that the twin has drafted. All members read `reasons`; the draft's
+    own, which may quote what nobody else has heard, are told only with `publish_reason`.
 
     `cast_at`: when the voter chose, where that is not now. `weight`: what the sender takes the voter's weight to be; nobody
     chooses theirs, so any other than it is is refused.
@@ -73,6 +74,7 @@ class VoteRequest(Asked):
     choice: Choice | None = None
     voter: Member | None = None
     draft_id: Id | None = None
+    publish_reason: bool = False
     reasons: Annotated[str, Field(max_length=MAX_REASON_CHARACTERS)] | None = None
     cast_at: AwareDatetime | None = None
     weight: int | None = None
@@ -294,7 +296,8 @@ class ChangeOut(BaseModel):
 
 
 class AuditAnswer(BaseModel):
-    """`broken`: what does not follow from the events before it, by words; none where `ok`. `lines`: of the ledger, after `after`."""
+    """`broken`: what does not follow from the events before it, by words; none where `ok`. `lines`: of the ledger, after
+    `after`."""
 
     ok: bool
     events: int

@@ -6,11 +6,12 @@ Does not belong here: what each does.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+import anyio
 
 from lpm_kernel.dao.service import Dao, open_dao
 from lpm_kernel.stores.dao_ledger import list_proposals
@@ -36,7 +37,7 @@ class DaoSide:
         self.feed = DashboardFeed(self.dao, self.listeners)
         self.worker = DaoWorker(stores, self.dao, self.metrics)
         self.plans = PlanWorker(stores, self.dao, llm)
-        self._auditing = threading.Lock()
+        self.auditing = anyio.CapacityLimiter(1)
         self._audited: tuple[AuditReport, datetime] | None = None
 
     def count(self, cast: Cast) -> None:
@@ -48,15 +49,14 @@ class DaoSide:
     def audit(self) -> tuple[AuditReport, datetime]:
         """The whole ledger, counted again, and when it was; those who ask within `AUDIT_KEPT_S` are told the same.
 
-        Why kept: it reads everything there is, and whoever may ask may ask often. Raises: StoreError.
+        Why kept: it reads everything there is, and whoever may ask may ask often. Call it under `auditing`. Raises: StoreError.
         """
         from lpm_kernel.dao.audit import audit
 
-        with self._auditing:
-            at = self.dao.clock()
-            if self._audited is None or not timedelta(0) <= at - self._audited[1] < timedelta(seconds=AUDIT_KEPT_S):
-                self._audited = audit(self.dao), at
-            return self._audited
+        at = self.dao.clock()
+        if self._audited is None or not timedelta(0) <= at - self._audited[1] < timedelta(seconds=AUDIT_KEPT_S):
+            self._audited = audit(self.dao), at
+        return self._audited
 
     def start(self) -> None:
         self.worker.start()

@@ -4,8 +4,8 @@ Belongs here: reading what is new once and handing it to every listener, and the
 Does not belong here: the route, what the ledger says of a vote (`lpm_kernel/dao/service.py`).
 
 An event is named by the number of the ledger's newest event when it was made. Whoever names one is told what differs since: out
-of what this process remembers, else out of the ledger, else the whole again. A listener who is slow costs nothing: it has a place
-in that memory and no queue of its own.
+of what this process remembers, else out of the ledger, else the whole again. A listener who is slow costs nothing: it has a
+place in that memory and no queue of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -223,7 +223,8 @@ class DashboardFeed:
     def _read(self) -> None:
         while True:
             try:
-                with closing(listen(self._dao.tables, self._rests, look_every_s=LOOK_S)) as numbers:
+                heard = cast("Generator[int]", listen(self._dao.tables, self._rests, look_every_s=LOOK_S))
+                with closing(heard) as numbers:
                     for _ in numbers:
                         self._look()
                 self._look_anew()
@@ -307,9 +308,7 @@ class DashboardFeed:
         with self._lock:
             self._number += 1
             self._state = replace(state, at=at, open=running, resolved=resolved, members=members, last_seq=last_seq)
-            self._changes.append(
-                Change(self._number, state.last_seq, last_seq, at, tuple(events), tuple(standings), members)
-            )
+            self._changes.append(Change(self._number, state.last_seq, last_seq, at, tuple(events), tuple(standings), members))
         self._wake()
 
 

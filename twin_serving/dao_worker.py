@@ -80,4 +80,3 @@ class DaoWorker:
             except Exception as error:
                 _LOG.error("the DAO's worker goes on after a failure", exc_info=error)
             self._wake.wait(self._dao.settings.worker_poll_s)
-

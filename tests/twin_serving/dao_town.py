@@ -1,5 +1,5 @@
-"""A DAO of its own for each test: a database that no other test's users are in, as many members as a test names, and a clock that
-it moves.
+"""A DAO of its own for each test: a database that no other test's users are in, as many members as a test names, and a clock
+that it moves.
 
 Belongs here: fixtures of the tests of the DAO's routes; a test file imports those it asks for.
 Does not belong here: tests.

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from lpm_kernel.dao.ballot_draft import BallotDraft
 from lpm_kernel.records import ChatMessage
-from lpm_kernel.stores.ballot_drafts import keep_drafts
+from lpm_kernel.stores.ballot_drafts import keep_drafts, keep_twin_draft
 from lpm_kernel.stores.conversations import append_message
 from tests.twin_serving.dao_town import Town, dao_tables, propose, town, vote
 from twin_serving.errors import PROBLEM_TYPE
@@ -75,7 +75,10 @@ def test_a_draft_is_opened_by_its_proposer(town: Town) -> None:
     client = town.client()
     proposal = propose(client, open=False)
     assert client.get(f"/proposals/{proposal}/status").json()["proposal"]["status"] == "draft"
-    assert refused(client, "POST", "/vote", json={"proposal": proposal, "voter": "bo", "choice": "for"}) == (409, "voting_not_open")
+    assert refused(client, "POST", "/vote", json={"proposal": proposal, "voter": "bo", "choice": "for"}) == (
+        409,
+        "voting_not_open",
+    )
     assert refused(client, "POST", f"/proposals/{proposal}/open", json={"actor": "bo"}) == (403, "not_proposer")
     assert client.post(f"/proposals/{proposal}/open").json()["status"] == "voting"
     assert refused(client, "POST", f"/proposals/{proposal}/open") == (409, "already_open")
@@ -145,7 +148,10 @@ def test_the_same_key_with_the_same_content_is_done_once_and_with_another_refuse
     assert len(client.get(f"/proposals/{proposal}/ballots").json()["ballots"]) == 1
     assert refused(client, "POST", "/vote", headers=headers, **ballot(proposal, choice="against")) == (409, "key_reused")
     assert refused(client, "POST", "/vote", headers=headers, **ballot(proposal, key="twice")) == (422, "key_invalid")
-    assert refused(client, "POST", "/vote", headers={"Idempotency-Key": "k" * 201}, **ballot(proposal)) == (422, "request_invalid")
+    assert refused(client, "POST", "/vote", headers={"Idempotency-Key": "k" * 201}, **ballot(proposal)) == (
+        422,
+        "request_invalid",
+    )
     assert propose(client, key="mine") == propose(client, key="mine")
     assert propose(client) != propose(client)
 
@@ -191,7 +197,9 @@ def test_with_tokens_the_token_says_who_acts_and_members_read(town: Town) -> Non
     operator = bearer("ops", scope="twin:operator")
     assert client.post(f"/proposals/{proposal}/cancel", headers=operator, **why).json()["status"] == "cancelled"
     lines = client.get("/audit", params={"limit": 500}, headers=operator).json()["lines"]
-    assert [each["actor"] for each in lines if each["kind"] == "proposal_cancelled" and each["proposal_id"] == proposal] == ["ops"]
+    assert [each["actor"] for each in lines if each["kind"] == "proposal_cancelled" and each["proposal_id"] == proposal] == [
+        "ops"
+    ]
 
 
 def test_what_has_passed_is_carried_out_by_its_proposer_or_an_operator(town: Town) -> None:
@@ -223,7 +231,18 @@ def test_a_draft_of_the_twin_is_cast_by_its_person(town: Town) -> None:
     cast = client.post("/vote", json=draft).json()
     assert (cast["choice"], cast["cast_by"]) == ("against", "human")
     [told] = client.get(f"/proposals/{proposal}/ballots").json()["ballots"]
-    assert told["reasons"] == "Roots lift the path."
+    assert told["reasons"] is None, "a draft may quote what nobody else has heard"
+
+
+def test_the_words_of_a_draft_are_told_when_its_person_says_so(town: Town) -> None:
+    client = town.client()
+    proposal = propose(client)
+    with town.stores.tables.transaction("bo") as connection:
+        draft = BallotDraft(proposal, "against", "Roots lift the path.")
+        kept = keep_twin_draft(connection, "bo", draft, datetime.now(UTC), confidence=0.7, citations=(), why="draft_only")
+    client.post("/vote", json={"voter": "bo", "draft_id": kept.draft_id, "publish_reason": True})
+    [told] = client.get(f"/proposals/{proposal}/ballots").json()["ballots"]
+    assert (told["choice"], told["reasons"]) == ("against", "Roots lift the path.")
 
 
 def test_an_attribute_weighs_in_votes_that_begin_later_and_only_an_operator_gives_it(town: Town) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Query
 
 from twin_serving.dao_access import DaoDep, MemberDep
@@ -22,7 +23,7 @@ MAX_LINES = 500
 
 
 @router.get("/audit", responses=problems(403), summary="Audit the ledger")
-def audit(
+async def audit(
     member: MemberDep,
     services: ServicesDep,
     dao: DaoDep,
@@ -31,8 +32,10 @@ def audit(
 ) -> AuditAnswer:
     """Every hash, state, tally and resolution is computed again from the events and compared; `broken` says what differs. An
     answer of the last seconds is given again. `lines` are of the ledger, page by page with `after`."""
-    report, at = services.dao_side.audit()
-    events = dao.events_after(after, limit + 1) if limit else []
+    side = services.dao_side
+    # one at once, and who waits for it keeps no thread from others
+    report, at = await to_thread.run_sync(side.audit, limiter=side.auditing)
+    events = await to_thread.run_sync(dao.events_after, after, limit + 1) if limit else []
     lines = lines_out(events[:limit])
     return AuditAnswer(
         ok=report.ok,

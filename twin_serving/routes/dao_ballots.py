@@ -56,8 +56,8 @@ def vote(
 
 @router.get("/proposals/{proposal_id}/ballots", responses=problems(403), summary="The ballots on a proposal")
 def ballots(proposal_id: str, member: MemberDep, services: ServicesDep, dao: DaoDep) -> BallotsAnswer:
-    """Every ballot that was ever cast, oldest first, which of them counts, and why it was cast so. Of what a ballot rests on the
-    reader is told what stands in documents that its voter shares; the rest is the voter's alone."""
+    """Every ballot that was ever cast, oldest first, which of them counts, and why it was cast so. Of what a ballot rests on
+    the reader is told what stands in documents that its voter shares; the rest is the voter's alone."""
     proposal, found = dao.proposal(proposal_id), dao.ballots(proposal_id)
     until = proposal.resolution.resolved_at if proposal.resolution else dao.clock()
     counting = {ballot.ballot_id for ballot in counting_ballots(proposal, until).values()}
@@ -101,8 +101,8 @@ def _meant(stores: Stores, voter: str, request: VoteRequest) -> Meant:
     draft = drafts[0]
     if request.choice not in (None, draft.choice):
         raise UserInputError("draft_differs", f"the draft says {draft.choice!r}: leave `choice` out, or vote without the draft")
-    reasons = draft.reason if request.reasons is None else request.reasons
-    return Meant(request.proposal or draft.proposal, draft.choice, reasons)
+    reason = draft.reason if request.publish_reason and request.reasons is None else request.reasons
+    return Meant(request.proposal or draft.proposal, draft.choice, reason)
 
 
 def check_weight(weight: int, proposal: ProposalState, voter: str) -> None:
@@ -111,4 +111,6 @@ def check_weight(weight: int, proposal: ProposalState, voter: str) -> None:
         raise VoteError("weight_invalid", "a weight is a whole number over 0, and the rules give it: leave `weight` out")
     given = proposal.electorate.get(voter)
     if given is not None and weight != given:
-        raise VoteError("weight_not_yours", f"the ballot of {voter!r} weighs {given} in this vote, not {weight}: leave `weight` out")
+        raise VoteError(
+            "weight_not_yours", f"the ballot of {voter!r} weighs {given} in this vote, not {weight}: leave `weight` out"
+        )

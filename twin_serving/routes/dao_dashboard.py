@@ -39,8 +39,8 @@ def state(member: MemberDep, dao: DaoDep) -> DashboardOut:
 async def stream(
     request: Request, member: MemberDep, services: ServicesDep, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
-    """`state`, as `GET /dao/state` says it, and then a `change` for what happens: lines of the ledger, how the votes that they are
-    about stand now, and new resolutions. The id of an event is a number of the ledger: who comes back with `Last-Event-ID`
+    """`state`, as `GET /dao/state` says it, and then a `change` for what happens: lines of the ledger, how the votes that they
+    are about stand now, and new resolutions. The id of an event is a number of the ledger: who comes back with `Last-Event-ID`
     hears one `change` with all that they missed, or, where that is too much, the `state`. A comment every 15 seconds shows that
     the stream lives; it ends after `dao.stream_life_s` and with the server.
     """

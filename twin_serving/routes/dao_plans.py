@@ -28,9 +28,9 @@ Asker = Annotated[Member | None, Query(description="whose plan it is, where the 
 
 @router.post("/plans", status_code=202, responses=problems(403, 404, 409), summary="Consult other twins")
 def begin(request: PlanRequest, principal: PrincipalDep, services: ServicesDep, key: KeyHeader = None) -> PlanAnswer:
-    """Begin a plan. Twins that know of the goal, or of the proposal, are asked in rounds of statement, critique and revision within
-    the budget of `planner`; it ends in advice, or in a proposal or tasks where the asker allows it. No ballot is cast by it. It
-    goes on by itself: `GET /plans/{plan_id}` says how far it is, `GET /plans/{plan_id}/events` tells its steps."""
+    """Begin a plan. Twins that know of the goal, or of the proposal, are asked in rounds of statement, critique and revision
+    within the budget of `planner`; it ends in advice, or in a proposal or tasks where the asker allows it. No ballot is cast by
+    it. It goes on by itself: `GET /plans/{plan_id}` says how far it is, `GET /plans/{plan_id}/events` tells its steps."""
     from lpm_kernel.dao.planner.run import start_plan
 
     asker, plans = actor_of(principal, request.asker), services.dao_side.plans
@@ -49,8 +49,8 @@ def begin(request: PlanRequest, principal: PrincipalDep, services: ServicesDep, 
 
 @router.get("/plans/{plan_id}", responses=problems(403), summary="How far a plan is")
 def plan(plan_id: str, principal: PrincipalDep, services: ServicesDep, asker: Asker = None) -> PlanAnswer:
-    """Who was consulted and why, how each stands and what it rests on, each round's judgement, and the conclusion. A plan is its
-    asker's alone."""
+    """Who was consulted and why, how each stands and what it rests on, each round's judgement, and the conclusion. A plan is
+    its asker's alone."""
     whose, plans = actor_of(principal, asker), services.dao_side.plans
     found = plans.plans.get(whose, plan_id)
     return plan_out(found, plans.plans.lines(whose, plan_id), plans.failure(plan_id))
@@ -70,8 +70,8 @@ async def events(
     asker: Asker = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The steps of a plan as they are stored, after `Last-Event-ID` where it is given, until `done`. They hold ids and numbers and
-    no words of anybody's memory."""
+    """The steps of a plan as they are stored, after `Last-Event-ID` where it is given, until `done`. They hold ids and numbers
+    and no words of anybody's memory."""
     whose, number = actor_of(principal, asker), number_of(last_event_id)
     plans, stop = services.dao_side.plans.plans, request.app.state.stop
     found = await to_thread.run_sync(plans.get, whose, plan_id)

@@ -62,7 +62,9 @@ def proposals(
     member: MemberDep,
     dao: DaoDep,
     status: Annotated[Status | None, Query(description="only those that stand so")] = None,
-    cursor: Annotated[str | None, Query(max_length=MAX_CURSOR_CHARACTERS, description="`next_cursor` of the page before")] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=MAX_CURSOR_CHARACTERS, description="`next_cursor` of the page before")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ITEMS)] = PAGE_ITEMS,
 ) -> ProposalsAnswer:
     """Page by page, those first that were drafted last."""
@@ -76,22 +78,22 @@ def proposals(
 
 @router.get("/proposals/{proposal_id}/status", responses=problems(403), summary="How a proposal stands")
 def status(proposal_id: str, member: MemberDep, dao: DaoDep) -> StatusAnswer:
-    """Its state and rules, the tally, turnout, time left, whether it is stalled, where each member's weight goes, and its end."""
+    """Its state and rules, the tally, turnout, time left, whether it is stalled, where each member's weight goes, and its
+    end."""
     at = dao.clock()
     return status_out(dao.standing(proposal_id, at), at)
 
 
 @router.post("/proposals/{proposal_id}/open", responses=problems(403), summary="Open a draft")
-def open_draft(
-    proposal_id: str, principal: PrincipalDep, dao: DaoDep, request: ActorRequest | None = None
-) -> ProposalOut:
+def open_draft(proposal_id: str, principal: PrincipalDep, dao: DaoDep, request: ActorRequest | None = None) -> ProposalOut:
     """By its proposer, who drafted it with `open: false`. The vote begins after the rules' time for discussion."""
     return proposal_out(dao.open_proposal(_actor(principal, dao, proposal_id, request), proposal_id))
 
 
 @router.post("/proposals/{proposal_id}/cancel", responses=problems(403), summary="Cancel a proposal")
 def cancel(proposal_id: str, request: CancelRequest, principal: PrincipalDep, dao: DaoDep) -> ProposalOut:
-    """By its proposer, or by who may act for everyone; before it has ended. Ballots stay in the ledger and count for nothing."""
+    """By its proposer, or by who may act for everyone; before it has ended. Ballots stay in the ledger and count for
+    nothing."""
     actor = _actor(principal, dao, proposal_id, request)
     return proposal_out(dao.cancel(actor, proposal_id, request.why, by_operator=principal.operator))
 
