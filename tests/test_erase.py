@@ -21,6 +21,7 @@ from lpm_kernel.status import read_status
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
 from lpm_kernel.stores.conversations import append_message, last_messages
+from lpm_kernel.stores.dao_words import keep_words
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import find_deletion, list_deletions
 from lpm_kernel.stores.feedback import keep_feedback
@@ -64,6 +65,7 @@ def new_twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Cal
             keep_drafts(connection, make_message(twin.user_id, 2), [BallotDraft("P-1", "for", None)])
             put_pairs(connection, twin.user_id, [make_pair("p1")])
             mark_summed(connection, twin.user_id, "s", 1, NOON)
+            keep_words(connection, twin.user_id, "The park needs its benches back.")
         return twin
 
     return make

@@ -138,9 +138,7 @@ class Dao:
             commands.check_cancel(proposal, proposal.proposer if by_operator else actor, session.moment(proposal_id))
             return self._happens(session, actor, proposal_id, ProposalCancelled(proposal_id, proposing.checked_why(why)))
 
-    def implement(
-        self, actor: str, proposal_id: str, key: str | None = None, *, by_operator: bool = False
-    ) -> ProposalState:
+    def implement(self, actor: str, proposal_id: str, key: str | None = None, *, by_operator: bool = False) -> ProposalState:
         """`by_operator`: as of `cancel`; an operator need be no member."""
         request = content_id("implement", actor, proposal_id)
         with self.session(actor) as session:

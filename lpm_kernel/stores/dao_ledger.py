@@ -146,7 +146,8 @@ def events_by(connection: Connection, actor: str) -> list[Event]:
     """What this member did."""
     from sqlalchemy import select
 
-    return [_event(row) for row in connection.execute(select(dao_event).where(dao_event.c.actor == actor).order_by(dao_event.c.seq))]
+    query = select(dao_event).where(dao_event.c.actor == actor).order_by(dao_event.c.seq)
+    return [_event(row) for row in connection.execute(query)]
 
 
 def tasks_assigned(connection: Connection) -> list[Event]:

@@ -31,7 +31,8 @@ def lock_cursor(connection: Connection, target: str) -> Cursor:
     """Until the end of the transaction nobody else writes into the target."""
     from sqlalchemy import text
 
-    connection.execute(text("select pg_advisory_xact_lock(hashtext('twin.dao.projection'), hashtext(:target))"), {"target": target})
+    lock = text("select pg_advisory_xact_lock(hashtext('twin.dao.projection'), hashtext(:target))")
+    connection.execute(lock, {"target": target})
     return _cursor(connection, target)
 
 
