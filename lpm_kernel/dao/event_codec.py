@@ -45,7 +45,7 @@ def as_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return time_as_text(value)
     if is_dataclass(value):
-        return {name: as_json(getattr(value, name)) for name in _names_of(kind)}
+        return {name: form(getattr(value, name)) for name, form in _writers_of(kind)}
     if isinstance(value, tuple):
         return [as_json(each) for each in cast("tuple[Any, ...]", value)]
     if isinstance(value, Mapping):
@@ -70,6 +70,18 @@ def _key(name: object) -> str:
 @cache
 def _names_of(record: type) -> tuple[str, ...]:
     return tuple(each.name for each in fields(record))
+
+
+@cache
+def _writers_of(record: type) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    hints = get_type_hints(record)
+    floats = {name for name in _names_of(record) if float in (hints[name], *get_args(hints[name]))}
+    return tuple((name, _float_as_json if name in floats else as_json) for name in _names_of(record))
+
+
+def _float_as_json(value: float | None) -> float | None:
+    """A whole number where a float may stand is read back as a float, which has another form and so another hash."""
+    return as_json(None if value is None else float(value))
 
 
 @cache

@@ -8,6 +8,7 @@ Options are counted from 1, as voters see them. A choice that is not valid count
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -80,9 +81,19 @@ def _shares_of(choice: object, options: int) -> dict[int, Fraction] | None:
     if not isinstance(choice, Mapping):
         return None
     shares: dict[int, Fraction] = {}
-    for option, share in choice.items():
-        if not _is_option(option, options) or not isinstance(share, int | Fraction) or isinstance(share, bool) or share < 0:
+    for option, said in choice.items():
+        share = _share_of(said)
+        if not _is_option(option, options) or share is None or share < 0:
             return None
-        shares[option] = Fraction(share)
+        shares[option] = share
     everything = sum(shares.values())
     return {option: share / everything for option, share in shares.items()} if everything else None
+
+
+def _share_of(said: object) -> Fraction | None:
+    """A float is what its digits say: 0.3 is three tenths, and not the binary number next to it."""
+    if isinstance(said, bool):
+        return None
+    if isinstance(said, float):
+        return Fraction(str(said)) if math.isfinite(said) else None
+    return Fraction(said) if isinstance(said, int | Fraction) else None

@@ -136,7 +136,7 @@ def _when_quorum_may_come(proposal: ProposalState, delegations: Mapping[str, Del
     late = _late_mark(proposal)
     if late is None or proposal.ends_at is None:
         return set()
-    moments = {late + JUST_AFTER, *(each.counts_from for each in proposal.ballots if each.cast_by == "twin")}
+    moments = {each.counts_from for each in proposal.ballots if each.cast_by == "twin"}
     moments.update(each.ends_at for each in delegations.values() if each.ends_at is not None)
     return {moment for moment in moments if max(late, at) < moment <= proposal.ends_at}
 
