@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from bench.people import silent
 from bench.stance_people import Case, fitted_on
 from lpm_kernel.dao.ballot_draft import CHOICES, Choice
 from lpm_kernel.dao.stance import asked_of, read_lines
-from lpm_kernel.dao.stance_cues import read_cues, read_question
-from lpm_kernel.dao.stance_model import ODD, Read, Signs, Verdict, add_up, mirrored, read_signs, strength_of, verdict_of
+from lpm_kernel.dao.stance_cues import read_question
+from lpm_kernel.dao.stance_model import Signs, Verdict, add_up, mirrored, read_signs, strength_of, verdict_of
 from lpm_kernel.L2.base_model import prepare_base
 from lpm_kernel.L2.engine import cache_folder
 from lpm_kernel.L2.llama import LlamaCpp
@@ -24,9 +24,9 @@ from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
 
+NEAREST = 7
 REGULARISATION = 1.0
 TEMPERATURES = [step / 10 for step in range(3, 31)]
-VERDICTS: tuple[Verdict, ...] = ("for", "against", "abstain", "none")
 OPPOSITE = {"for": "against", "against": "for"}
 NAMES = tuple(each.name for each in fields(Signs))
 
@@ -51,11 +51,15 @@ class Rule:
         ]
 
 
-def measure(case: Case, embedder: Embedder, llm: Llm) -> tuple[Measured, list[list[Read]]]:
+def measure(case: Case, embedder: Embedder, llm: Llm) -> Measured:
+    """By its own lines and the nearest of the others, as a search would find them."""
+    vectors = embedder.embed([asked_of(case.put), *(text for text, _ in case.lines)])
+    near = sorted(zip((vectors[1:] @ vectors[0]).tolist(), case.lines, strict=True), key=lambda pair: -pair[0])
+    nearest = {line for _, line in near[:NEAREST]}
+    case = replace(case, lines=tuple(line for line in case.lines if line in nearest or line[1] != "none"))
     question = read_question(case.put.title, case.put.text)
-    texts = [text for text, _ in case.lines]
-    reads = read_lines(embedder, llm, question, asked_of(case.put), texts, tenant="bench")
-    return Measured(case, [[read_signs(question, read) for read in own] for own in reads]), reads
+    reads = read_lines(embedder, llm, question, asked_of(case.put), [text for text, _ in case.lines], tenant="bench")
+    return Measured(case, [[read_signs(question, read) for read in own] for own in reads])
 
 
 def rows_of(measured: Sequence[Measured]) -> tuple[list[list[float]], list[str]]:
@@ -114,7 +118,7 @@ def run(stores: Stores) -> None:
     base = prepare_base(stores.settings.models, cache_folder(), silent)
     llm = LlamaCpp(base, slots=2, context_tokens=stores.settings.models.context_tokens)
     try:
-        measured = [measure(case, stores.embedder, llm)[0] for case in fitted_on()]
+        measured = [measure(case, stores.embedder, llm) for case in fitted_on()]
     finally:
         llm.close()
     report(measured)
@@ -147,5 +151,3 @@ def report(measured: Sequence[Measured]) -> Rule:
     print("  BIAS", {name: round(value, 2) for name, value in rule.bias.items()})
     return rule
 
-
-__all__ = ["ODD", "VERDICTS", "read_cues", "run"]

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from lpm_kernel.stores.open import Stores
 
 Why = Literal["no_evidence", "unsure"]
-SIDES = (" for", " against")
-ORDERS = ("for or against", "against or for")
-"""A small model prefers what it has read last, or first: asked both ways, it does not matter."""
+GOING_ON = ((" So I am", " for", " against"), (" So I vote", " yes", " no"), (" In short, it is a", " good", " bad"))
+"""How the writer may go on, and with what on either side. Asked as a question about the writer ("is the member for or against?")
+a small model answers by the order of the options; as the writer's next words it is right more often, and no option stands in the
+prompt. `python -m bench fit_stance` compares them."""
 
 
 class Proposed(Protocol):
@@ -138,21 +139,26 @@ def read_lines(
 def lean_of_lines(
     llm: Llm, question: Question, texts: Sequence[str], *, tenant: str, adapter: AdapterFile | None = None
 ) -> list[float]:
-    """How much likelier the model finds that each text's writer is for the thing than against it, than it does of no text.
+    """How much likelier each text's writer goes on for the thing than against it, than one who wrote nothing.
 
-    Units: nats, the mean over both orders of the options; above 0 is for.
+    Units: nats, the mean over the ways to go on; above 0 is for. All in one call: what a line begins with is computed once.
     """
-    prompts = [_prompt(question, order, text) for order in ORDERS for text in ("", *texts)]
-    scores = llm.score(prompts, SIDES, tenant=tenant, adapter=adapter)
-    odds = [for_ - against for for_, against in scores]
-    each = 1 + len(texts)
-    ways = [odds[start : start + each] for start in range(0, len(odds), each)]
-    return [sum(way[place] - way[0] for way in ways) / len(ways) for place in range(1, each)]
+    ways = [_prompt(question, text, words) for text in ("", *texts) for words, _, _ in GOING_ON]
+    options = [option for _, *sides in GOING_ON for option in sides]
+    scores = llm.score(ways, options, tenant=tenant, adapter=adapter)
+    count = len(GOING_ON)
+    odds = [likely[2 * (place % count)] - likely[2 * (place % count) + 1] for place, likely in enumerate(scores)]
+    return [
+        sum(odds[count * line + way] - odds[way] for way in range(count)) / count for line in range(1, 1 + len(texts))
+    ]
 
 
-def _prompt(question: Question, order: str, text: str) -> tuple[Message, ...]:
-    asked = f"Is the member {order} this proposal: {question.wording}"
-    return (Message("system", asked), Message("user", f'The member wrote: "{as_line(text)}"'), Message("assistant", "The member is"))
+def _prompt(question: Question, text: str, words: str) -> tuple[Message, ...]:
+    return (
+        Message("system", f"Proposal: {question.wording}"),
+        Message("user", "What do you think of the proposal?"),
+        Message("assistant", f"{as_line(text)}{words}"),
+    )
 
 
 def _weigh(line: EvidenceLine, question: Question, reads: Sequence[Read]) -> tuple[EvidenceLine, str, Mapping[Verdict, float]]:

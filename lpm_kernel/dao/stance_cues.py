@@ -104,7 +104,12 @@ def read_cues(sentence: str) -> Cues:
     abstain = bool(_ABSTAIN.search(plain))
     against = not abstain and bool(_AGAINST.search(rest))
     for_ = not abstain and not against and bool(_FOR.search(rest))
-    return Cues(for_, against, abstain, bool(_ONCE.search(plain)), bool(_MINE.search(plain)), bool(_ASKS.search(plain)), bool(_OF_A_BAN.search(plain)))
+    asks = bool(_ASKS.search(plain))
+    if asks:  # "Do I want it?" says nothing yet
+        for_ = against = abstain = False
+    return Cues(
+        for_, against, abstain, bool(_ONCE.search(plain)), bool(_MINE.search(plain)), asks, bool(_OF_A_BAN.search(plain))
+    )
 
 
 def read_question(title: str, text: str) -> Question:
