@@ -23,7 +23,7 @@ Verdict = tuple[Outcome, ResolutionReason]
 def counting_until(proposal: ProposalState, at: datetime) -> datetime:
     """The moment that a tally asked for at `at` is of: never after the vote's end."""
     ends = [proposal.ends_at, proposal.cancelled_at, proposal.resolution.resolved_at if proposal.resolution else None]
-    return min(at, *(each for each in ends if each is not None))
+    return min([at, *(each for each in ends if each is not None)])
 
 
 def counting_ballots(proposal: ProposalState, at: datetime) -> dict[str, Ballot]:
