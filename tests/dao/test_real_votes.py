@@ -47,8 +47,8 @@ def delegates_in(topic: str) -> dict[str, str]:
 
 
 def test_real_delegations_have_seven_circles() -> None:
-    """Two among those for everything, five among those of the space. In a vote of the space both hold, and an eighth closes over
-    both."""
+    """Two among those for everything, five among those of the space. In a vote of the space both hold, and an eighth closes
+    over both."""
     held = real_delegations()
     assert len(held) == 1393
     scopes = [[each for each in held if each.scope.kind == kind] for kind in ("all", "topic")]

@@ -115,6 +115,11 @@ def test_what_happens_after_a_resolution_changes_no_tally() -> None:
     assert tally(ended, by_id(handed("bob", "ann", at=4)), hours(50)) == resolution.tally
 
 
+def test_a_proposal_whose_vote_has_not_begun_has_an_empty_tally() -> None:
+    discussed = replace(vote({}), status="open", starts_at=None, ends_at=None)
+    assert tally(discussed, {}, hours(1)) == Tally(0, 0, 0, 0, 0, 0)
+
+
 def test_weights_are_summed_and_who_has_none_changes_nothing() -> None:
     weights = {"ann": 10**30, "bob": 7, "cem": 0}
     cast = [ballot("ann", "for"), ballot("bob", "against"), ballot("cem", "against")]
