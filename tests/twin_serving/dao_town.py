@@ -97,7 +97,8 @@ class Town:
         """Its services are open once it is served; then `dao` of it goes by the town's clock."""
         changed = DaoSettings(**{**self.stores.settings.dao.model_dump(), **PLAIN, **rules})
         settings = self.issuer.settings(requests_per_minute=0, **(serving or {})) if tokens else self.stores.settings
-        settings = settings.model_copy(update={"dao": changed})
+        cold = settings.serving.model_copy(update={"warm_model": False})
+        settings = settings.model_copy(update={"dao": changed, "serving": cold})
         stores = replace(self.stores, settings=settings)
 
         def opened():

@@ -89,7 +89,7 @@ def ballot(proposal: str, **more: Any) -> dict[str, Any]:
 
 
 def test_what_the_rules_of_a_vote_refuse_is_named(town: Town) -> None:
-    client = town.client()
+    client = town.client(extend_stalled=False)
     proposal = propose(client)
     town.settle("ada", "bo", "cy", "dee")  # who comes later has no vote
     assert refused(client, "POST", "/vote", **ballot("p-none")) == (404, "proposal_unknown")
