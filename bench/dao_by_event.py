@@ -125,7 +125,6 @@ def _round(proposal_id: str, ballots: Sequence[tuple[str, Choice]], vote: Vote) 
     for thread in threads:
         thread.join()
     if failed or not done.resolved_at:
-        raise RuntimeError(
-            f"{len(failed)} ballots failed, the vote was {'' if done.resolved_at else 'not '}resolved: {failed[:3]}"
-        )
+        counted = f"{len(done.answered)} ballots taken, {done.too_late} too late, {len(failed)} failed: {failed[:3]}"
+        raise RuntimeError(f"proposal {proposal_id} was {'' if done.resolved_at else 'not '}resolved; {counted}")
     return done
