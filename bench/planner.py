@@ -110,7 +110,10 @@ def invent_people(count: int, seed: int) -> dict[str, Person]:
     for number in range(count):
         stance = chance.choices(("for", "against", "unsure"), (6, 3, 1))[0]
         templates = {"for": FOR, "against": AGAINST, "unsure": UNSURE}[stance]
-        said = [text.format(who=chance.choice(WHO), n=chance.randint(2, 9), thing=chance.choice(THING)) for text in chance.sample(templates, 2)]
+        said = [
+            text.format(who=chance.choice(WHO), n=chance.randint(2, 9), thing=chance.choice(THING))
+            for text in chance.sample(templates, 2)
+        ]
         if stance != "unsure" and chance.random() < 0.2:
             said[1] = chance.choice(CONDITION)
         people[f"twin-{number:02d}"] = Person(stance, (*said, chance.choice(notes)))
@@ -133,7 +136,14 @@ class InventedMinds:
         asked_with = embedder.embed([asked])[0]
         return [
             Profile(
-                *(member, None, tuple(ProfileTopic(f"{member}-{n}", self._vectors[text], 0.5) for n, text in enumerate(self.people[member].lines))),
+                *(
+                    member,
+                    None,
+                    tuple(
+                        ProfileTopic(f"{member}-{n}", self._vectors[text], 0.5)
+                        for n, text in enumerate(self.people[member].lines)
+                    ),
+                ),
                 *(asked_with, embedder.fingerprint),
             )
             for member in known
@@ -197,7 +207,9 @@ def tell(plan: Plan, heard: list[tuple[str, float]], weigher: Counting, before_m
     whole = heard[-1][1]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     state = plan.state
-    print(f"  {len(state.consulted)} twins consulted, {len(judged)} rounds, ended by {state.ended_by}, {state.number} steps stored")
+    print(
+        f"  {len(state.consulted)} twins consulted, {len(judged)} rounds, ended by {state.ended_by}, {state.number} steps stored"
+    )
     began = 0.0
     for number, at in enumerate(judged, start=1):
         print(f"  round {number}: {at - began:.1f} s (statement, critique, revision, judgement, stored after each batch)")
@@ -209,7 +221,8 @@ def tell(plan: Plan, heard: list[tuple[str, float]], weigher: Counting, before_m
     right = sum(own is not None and (own.lean > 0) == (stance == "for") for stance, own in sure)
     print(f"  stance as it was invented: {right} of {len(sure)} by own lines; judgement {state.judgement}")
     if judged:
-        print(f"  goal: one full round of 100 twins in at most 60 s: {'met' if judged[0] <= 60 else 'MISSED'} ({judged[0]:.1f} s)")
+        met = "met" if judged[0] <= 60 else "MISSED"
+        print(f"  goal: one full round of 100 twins in at most 60 s: {met} ({judged[0]:.1f} s)")
 
 
 def baseline(llm: LlamaCpp, people: dict[str, Person]) -> None:

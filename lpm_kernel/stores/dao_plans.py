@@ -188,8 +188,8 @@ class PgPlans:
 
 
 def forget_plan_lines(connection: Connection, user_id: str, sha256s: Collection[str]) -> None:
-    """Lines out of these documents leave every plan, whoever asked for it. Belongs into the transaction that deletes a document,
-    or makes it private."""
+    """Lines out of these documents leave every plan, whoever asked for it. Belongs into the transaction that deletes a
+    document, or makes it private."""
     from sqlalchemy import delete
 
     own = (dao_plan_line.c.user_id == user_id, dao_plan_line.c.document_sha256.in_(list(sha256s)))

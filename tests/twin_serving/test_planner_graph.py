@@ -20,7 +20,9 @@ def town() -> Town:
 
 
 def without_time(plan: Plan) -> Plan:
-    return replace(plan, created_at=plan.created_at.min, state=replace(plan.state, spent=replace(plan.state.spent, seconds=0.0)))
+    return replace(
+        plan, created_at=plan.created_at.min, state=replace(plan.state, spent=replace(plan.state.spent, seconds=0.0))
+    )
 
 
 def plain() -> Plan:

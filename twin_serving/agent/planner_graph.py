@@ -44,6 +44,8 @@ class Consultation:
 
 class Course(TypedDict):
     plan: Plan
+    left: bool
+    """Whether the rest is for another time."""
 
 
 def run_planner(
@@ -62,7 +64,7 @@ def run_planner(
     plan = desk.plans.get(asker, plan_id)
     with tracing_context(enabled=False):
         work = Consultation(desk, progress, is_left)
-        return compiled().invoke({"plan": plan}, {"recursion_limit": MOST_STEPS}, context=work)["plan"]
+        return compiled().invoke({"plan": plan, "left": False}, {"recursion_limit": MOST_STEPS}, context=work)["plan"]
 
 
 @cache
@@ -73,7 +75,7 @@ def compiled() -> CompiledStateGraph[Any, Any, Any, Any]:
     ways = {**{name: name for name in STEPS}, _LEFT: END}
     for name in STEPS:
         graph.add_node(name, take)
-        graph.add_conditional_edges(name, onwards, ways)
+        graph.add_conditional_edges(name, next_of, ways)
     graph.add_conditional_edges(START, next_of, ways)
     return graph.compile(name="plan")
 
@@ -84,12 +86,9 @@ def take(state: Course, runtime: Runtime[Consultation]) -> dict[str, Any]:
     plan, events = step_plan(work.desk, state["plan"])
     for event in events if work.progress else ():
         work.progress(event)  # type: ignore[misc]
-    return {"plan": plan}
+    return {"plan": plan, "left": work.is_left()}
 
 
 def next_of(state: Course) -> str:
-    return state["plan"].state.next or _LEFT
-
-
-def onwards(state: Course, runtime: Runtime[Consultation]) -> str:
-    return _LEFT if runtime.context.is_left() else next_of(state)
+    step = state["plan"].state.next
+    return _LEFT if state["left"] or step is None else step

@@ -50,13 +50,11 @@ def choices_of(
 ) -> dict[str, Choice | None]:
     """Of those who count, in order; None: not asked, or without a line about it."""
     opinions = {standpoint.member: standpoint.opinion for standpoint in standpoints}
-    return {
-        person.member: choice_of(opinions.get(person.member), min_confidence) for person in consulted if person.counts
-    }
+    return {person.member: choice_of(opinions.get(person.member), min_confidence) for person in consulted if person.counts}
 
 
 def tally_of(consulted: Sequence[Consulted], choices: Mapping[str, Choice | None]) -> Tally:
-    """The electorate is the weight of all who were to be heard and count, so that those who know nothing weigh on the quorum."""
+    """The electorate is the weight of all who were to be heard and count: those who know nothing weigh on the quorum."""
     weights = {person.member: person.weight for person in consulted if person.counts}
 
     def weight(choice: Choice) -> int:
@@ -86,8 +84,11 @@ def judge(
     dao_rules: Rules,
     rules: AgreementRules,
     round_: int,
+    *,
+    whole: bool = True,
 ) -> Judgement:
-    """`vectors`: of each member's foremost line, of length 1."""
+    """`vectors`: of each member's foremost line, of length 1. `whole`: whether the round was; of half a one nobody can say that
+    nothing moves."""
     choices = choices_of(consulted, standpoints, rules.min_confidence)
     tally = tally_of(consulted, choices)
     outcome, reason = decide(tally, dao_rules)
@@ -98,7 +99,7 @@ def judge(
         *(round_, tally, outcome, reason, round(moved, 4)),
         coalitions=coalitions(consulted, choices, vectors, rules.like_evidence),
         agreed=agreed,
-        deadlock=agreed is None and still and tally.for_ + tally.against > 0 and not has_majority(tally),
+        deadlock=whole and agreed is None and still and tally.for_ + tally.against > 0 and not has_majority(tally),
     )
 
 
@@ -147,6 +148,8 @@ def ended(judgement: Judgement, budget: Budget, spent: Spent, *, more_to_hear: b
         return "agreement"
     if judgement.deadlock:
         return "deadlock"
+    if why := budget.exhausted(spent):
+        return why
     if judgement.round >= budget.rounds:
         return "rounds"
-    return budget.exhausted(spent) or (None if more_to_hear else "nothing_new")
+    return None if more_to_hear else "nothing_new"

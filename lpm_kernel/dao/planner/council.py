@@ -84,9 +84,7 @@ class DaoCouncil:
         found = self._dao.proposal(order.proposal_id)
         passed = found.status in ("passed", "implemented")
         weights = found.electorate or self._electorate(found.rules)
-        return Matter(
-            *(found.title, found.text, found.topic, found.proposer, found.proposal_id, passed, found.rules), weights
-        )
+        return Matter(*(found.title, found.text, found.topic, found.proposer, found.proposal_id, passed, found.rules), weights)
 
     def _electorate(self, rules: Rules) -> Mapping[str, int]:
         """Of a vote that began now."""

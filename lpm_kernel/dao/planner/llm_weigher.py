@@ -1,11 +1,11 @@
 """`Weigher` on the language model that serves: how likely it finds two short words after quoted lines.
 
 Belongs here: the prompts, and putting together what is measured of a whole batch of twins at once.
-Does not belong here: the rule that weighs a line (`stance_model.py`) and what becomes of an opinion (`weighing.py`, `rounds.py`).
+Does not belong here: the rule that weighs a line (`stance_model.py`) and what becomes of an opinion (`rounds.py`).
 
-By its own lines a twin is weighed as it would be for its ballot, but in one order of the options and with the base: a round then
-asks all lines of all twins as one tree that begins alike, and nothing that a person withholds speaks through an adapter. What
-others said stands before the twin's foremost line, so that twins which hear the same share it, and counts by how much it
+By its own lines a twin is weighed as it would be for its ballot, but in one order of the options and with the base: a round
+then asks all lines of all twins as one tree that begins alike, and nothing that a person withholds speaks through an adapter.
+What others said stands before the twin's foremost line, so that twins which hear the same share it, and counts by how much it
 changes the odds.
 """
 
@@ -71,9 +71,11 @@ class LlmWeigher:
                 shares = add_up([verdicts[text] for text in case.own])
                 opinion = opinion_of(shares["for"], shares["against"], shares["abstain"])
             found[case] = Weighed(opinion, read)
-        answers = [found[case] for case in cases]
-        told = set[Case]()
-        return [each if not (case in told or told.add(case)) else replace(each, tokens=0) for case, each in zip(cases, answers, strict=True)]
+        answers: list[Weighed] = []
+        for case in cases:
+            answers.append(found[case])
+            found[case] = replace(found[case], tokens=0)  # an equal case was read once
+        return answers
 
     def _verdicts(
         self, question: Question, asked: str, texts: Sequence[str], odds: Mapping[Asked, float]
@@ -85,11 +87,11 @@ class LlmWeigher:
         flat = list(dict.fromkeys([*texts, *(sentence for own in sentences.values() for sentence in own)]))
         vectors = self.embedder.embed([asked, *flat])
         cosines = dict(zip(flat, (vectors[1:] @ vectors[0]).tolist(), strict=True))
-        nothing = odds[Asked()]
+        lean = {text: odds[Asked(text)] - odds[Asked()] for text in texts}
         return {
             text: max(
                 (
-                    verdict_of(read_signs(question, Read(each, text, cosines[each], cosines[text], odds[Asked(text)] - nothing)))
+                    verdict_of(read_signs(question, Read(each, text, cosines[each], cosines[text], lean[text])))
                     for each in sentences[text]
                 ),
                 key=strength_of,
@@ -111,7 +113,9 @@ class LlmWeigher:
             tokens = self.llm.prompt_tokens(prompt)
             if tokens + SPARE_TOKENS <= self.llm.context_tokens or not (asked.heard or asked.own):
                 return prompt, tokens
-            asked = replace(asked, heard=asked.heard[1:]) if asked.heard else replace(asked, own=asked.own[: len(asked.own) // 2])
+            asked = (
+                replace(asked, heard=asked.heard[1:]) if asked.heard else replace(asked, own=asked.own[: len(asked.own) // 2])
+            )
 
 
 def _questions(case: Case) -> list[Asked]:

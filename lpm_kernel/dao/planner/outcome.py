@@ -37,10 +37,16 @@ _KINDS: tuple[tuple[TaskKind, re.Pattern[str]], ...] = (
     ),
     ("purchase", re.compile(r"\b(?:buy|purchase|order(?!\s+(?:of|to|that))|procure|restock|reorder)\b", re.I)),
 )
-_SENTENCE = re.compile(r"(?<=[.!?;])\s+|\n+|,?\s+(?:and then|then)\s+|,\s+and\s+(?=\w+\s+(?:the|a|an|our|\d))")
+_SENTENCE = re.compile(
+    r"(?<=[.!?;])\s+|\n+|,?\s+(?:and then|then)\s+"
+    r"|,?\s+and\s+(?=(?:print|fabricate|repair|fix|maintain|clean|calibrate|inspect|replace|buy|purchase|order|procure)\b)",
+    re.IGNORECASE,
+)
 _NOT_ASKED = re.compile(r"\b(?:not|never|no longer|stop|instead of|without|refuse to|don['’]t)\b", re.I)
 _DONE = re.compile(r"\b(?:was|were|has been|have been|had|already|yesterday|last (?:week|month|year))\b", re.I)
-_QUANTITY = re.compile(r"\b(?P<number>\d{1,5})\s*(?P<unit>kg|g|m|pieces?|spools?|rolls?|sets?|copies|units?|pcs|litres?|x)?\b", re.I)
+_QUANTITY = re.compile(
+    r"\b(?P<number>\d{1,5})\s*(?P<unit>kg|g|m|pieces?|spools?|rolls?|sets?|copies|units?|pcs|litres?|x)?\b", re.I
+)
 _MONEY = re.compile(r"(?:[€£$]\s?(?P<before>\d[\d,]*)|(?P<after>\d[\d,]*)\s?(?:euros?|eur|pounds?|gbp|dollars?|usd)\b)", re.I)
 _MATERIAL = re.compile(r"\b(?P<material>PLA|PETG|ABS|ASA|TPU|nylon|resin|plywood|aluminium|steel)\b")
 

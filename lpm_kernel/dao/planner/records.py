@@ -159,7 +159,7 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """`advice`: what the asker is told; by rule out of the last judgement. `tasks` and `proposes` are done only where allowed."""
+    """`advice`: what the asker is told. `tasks` and `proposes`: what is done, where the order allows it; else recommended."""
 
     ending: Ending
     advice: Literal["for", "against", "amend", "undecided", "nobody_knows"]

@@ -115,8 +115,9 @@ def revise_case(standpoint: Standpoint, put: Sequence[str], lines: Mapping[str, 
 
 def revised(standpoint: Standpoint, put: Sequence[str], weighed: Weighed, round_: int, sway: float) -> Standpoint:
     """Where the twin stands now; never further from where its own lines alone put it than `sway`, whatever it has heard."""
-    own, before = standpoint.own, standpoint.opinion
-    assert own is not None and before is not None, "a twin that said nothing is asked nothing again"
+    own = standpoint.own
+    assert own is not None, "a twin that said nothing is asked nothing again"
+    before = standpoint.now or own
     now = swayed(own, weighed.opinion, sway)
     heard = (*standpoint.heard, *put)
     return replace(standpoint, heard=heard, now=now, moved=_distance(before, now), revised_in=round_)

@@ -51,7 +51,7 @@ def start_plan(desk: Desk, order: Order, *, key: str | None = None) -> Plan:
     check_user_id(order.asker)
     goal = " ".join(order.goal.split())
     if not is_text(goal) or (key is not None and not is_text(key)):
-        raise UserInputError("goal_invalid", "the goal or its key holds a NUL character or half of a character, which no text may")
+        raise UserInputError("goal_invalid", "the goal or its key holds a NUL or half of a character, which no text may")
     if len(goal) > MAX_GOAL_CHARACTERS:
         raise UserInputError("goal_too_long", f"{len(goal)} characters, and {MAX_GOAL_CHARACTERS} are allowed")
     if key is not None and not 0 < len(key) <= MAX_KEY_CHARACTERS:

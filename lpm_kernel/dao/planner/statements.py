@@ -16,8 +16,8 @@ MAX_QUOTED_CHARACTERS = 240
 """Of a line as it is put to others; a longer one is cut at a word and says so."""
 
 _TO_A_READER = re.compile(
-    r"\b(?:ignore|disregard|forget|override|overrule)\b.{0,40}\b(?:instruction|rule|prompt|above|previous|prior|evidence|notes?|"
-    r"everything|all|lines?)"
+    r"\b(?:ignore|disregard|forget|override|overrules?|overrides?)\b.{0,40}\b(?:instructions?|prompts?|above|previous|prior|evidence"
+    r"|everything (?:else|above|before|said)|all (?:else|others?|rules|notes|lines|that)|(?:the|these|those|other) (?:rules|notes|lines))\b"
     r"|\b(?:system|developer) ?(?:prompt|message)\b"
     r"|^\s*\W*(?:system|assistant|user|developer|instruction)s?\s*[:>]"
     r"|<\|.{0,30}\|>|\[/?INST\]|</?s>|###\s*(?:instruction|system|response)"
@@ -81,14 +81,14 @@ def same_by_lines(statements: Mapping[str, Sequence[Line]], share: float) -> lis
 
 
 def overlap(one: Collection[frozenset[str]], other: Collection[frozenset[str]]) -> float:
-    """Of two sets of lines, 0 to 1: two lines are the same where nine in ten of their words are."""
+    """Of two sets of lines, 0 to 1: two lines are the same where four in five of their words are."""
     matched = sum(any(_near(line, theirs) for theirs in other) for line in one)
     matched_back = sum(any(_near(line, ours) for ours in one) for line in other)
     return (matched + matched_back) / max(1, len(one) + len(other))
 
 
 def _near(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) >= 0.9 * len(one | other)
+    return len(one & other) >= 0.8 * len(one | other)
 
 
 def words_of(lines: Iterable[Line]) -> frozenset[str]:

@@ -94,7 +94,7 @@ def state_batch(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
     standpoints = (*state.standpoints, *fresh)
     told: Told = [("stated", _told(state.round, fresh, len(standpoints), len(state.consulted), planner))] if fresh else []
     state = replace(state, standpoints=standpoints, spent=spent)
-    over = agreement.Budget.exhausted(_budget(planner), spent) is not None
+    over = _budget(planner).exhausted(spent) is not None
     if len(standpoints) < len(state.consulted) and not over:
         return state, told
     return replace(_with_voices(desk, plan, state), next="judge" if over else "critique"), told
@@ -131,7 +131,7 @@ def revise_batch(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
     count = len(state.put) - len(waiting) + len(batch)
     told: Told = [("revised", _told(state.round, list(fresh.values()), count, len(state.put), planner))] if fresh else []
     state = replace(state, standpoints=standpoints, spent=spent)
-    over = agreement.Budget.exhausted(_budget(planner), spent) is not None
+    over = _budget(planner).exhausted(spent) is not None
     return replace(state, next="judge" if over or len(batch) == len(waiting) else "revise"), told
 
 
@@ -141,7 +141,8 @@ def judge(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
     lines = desk.plans.lines(plan.order.asker, plan.plan_id)
     rules = agreement.AgreementRules(planner.min_confidence, planner.movement, planner.like_evidence)
     vectors = _foremost(desk, state.standpoints, lines)
-    found = agreement.judge(state.consulted, state.standpoints, vectors, matter.rules, rules, state.round)
+    over = _budget(planner).exhausted(state.spent) is not None
+    found = agreement.judge(state.consulted, state.standpoints, vectors, matter.rules, rules, state.round, whole=not over)
     more = bool(rounds.put_to(state.consulted, state.standpoints, lines, planner.heard))
     why = agreement.ended(found, _budget(planner), state.spent, more_to_hear=more)
     state = replace(state, judgements=(*state.judgements, found), put={}, ended_by=why)
@@ -237,9 +238,7 @@ def _foremost(desk: Desk, standpoints: Sequence[Standpoint], lines: Mapping[str,
     return dict(zip(texts, desk.minds.vectors(list(texts.values())), strict=True)) if texts else {}
 
 
-def _told(
-    round_: int, fresh: Sequence[Standpoint], done: int, of: int, planner: PlannerSettings
-) -> dict[str, Any]:
+def _told(round_: int, fresh: Sequence[Standpoint], done: int, of: int, planner: PlannerSettings) -> dict[str, Any]:
     twins = [
         {
             "member": each.member,

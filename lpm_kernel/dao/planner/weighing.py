@@ -28,8 +28,8 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One twin's: its own lines, the foremost first, and those of others that are put to it; as they are quoted. `before`: how it
-    stands by its own lines alone, where others' are put to it."""
+    """One twin's: its own lines, the foremost first, and those of others that are put to it; as they are quoted. `before`: how
+    it stands by its own lines alone, where others' are put to it."""
 
     own: tuple[str, ...]
     heard: tuple[str, ...] = ()
@@ -67,9 +67,9 @@ def choice_of(opinion: Opinion | None, min_confidence: float) -> Choice | None:
 
 def shifted(opinion: Opinion, nats: float) -> Opinion:
     """With other odds of for to against, and the same likelihood of abstaining."""
-    side = math.log(opinion.for_ / opinion.against) + nats
-    for_ = (1 - opinion.abstain) / (1 + math.exp(-max(-30.0, min(30.0, side))))
-    return opinion_of(for_, 1 - opinion.abstain - for_, opinion.abstain)
+    side = max(-30.0, min(30.0, math.log(opinion.for_ / opinion.against) + nats))
+    rest = 1 - opinion.abstain
+    return Opinion(rest / (1 + math.exp(-side)), rest / (1 + math.exp(side)), opinion.abstain)
 
 
 def swayed(own: Opinion, after: Opinion, most: float) -> Opinion:
@@ -80,9 +80,8 @@ def swayed(own: Opinion, after: Opinion, most: float) -> Opinion:
     """
     side = _near(math.log(own.for_ / own.against), math.log(after.for_ / after.against), most)
     apart = _near(math.log(own.abstain / (1 - own.abstain)), math.log(after.abstain / (1 - after.abstain)), most)
-    abstain = 1 / (1 + math.exp(-apart))
-    for_ = (1 - abstain) / (1 + math.exp(-side))
-    return opinion_of(for_, 1 - abstain - for_, abstain)
+    rest = 1 / (1 + math.exp(apart))
+    return Opinion(rest / (1 + math.exp(-side)), rest / (1 + math.exp(side)), 1 / (1 + math.exp(-apart)))
 
 
 def _near(own: float, after: float, most: float) -> float:

@@ -27,6 +27,8 @@ from tests.fakes import FakeEmbedder
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 GOAL = "Build a new workshop roof"
 ASKER = "asker"
+DIM = 32
+"""Of topics: in so many directions nobody's is another's by chance."""
 
 
 @dataclass
@@ -131,7 +133,8 @@ class Town:
             raise VoteError("key_reused", "another task has this id")
 
     def profiles(self, members: Sequence[str], asked: str) -> list[Profile]:
-        asked_with = np.array([1.0, 0.0, 0.0], dtype=np.float32)
+        asked_with = np.zeros(DIM, dtype=np.float32)
+        asked_with[0] = 1.0
         return [
             Profile(member, self.names.get(member), self._topics(member), asked_with, "fake")
             for member in members
@@ -142,11 +145,10 @@ class Town:
         """Where none are given everybody has one of their own, all as near to the question."""
         given = self.topics.get(member)
         if given is None:
-            turn = int(sha256_hex(member.encode())[:8], 16) / 2**32 * 2 * np.pi
-            given = [[0.8, 0.6 * np.cos(turn), 0.6 * np.sin(turn)]]
-        return tuple(
-            ProfileTopic(f"{member}-{number}", np.array(vector, dtype=np.float32), 0.5) for number, vector in enumerate(given)
-        )
+            rest = np.random.default_rng(int(sha256_hex(member.encode())[:8], 16)).standard_normal(DIM - 1)
+            given = [[0.8, *(0.6 * rest / np.linalg.norm(rest))]]
+        vectors = [np.array([*vector, *[0.0] * (DIM - len(vector))], dtype=np.float32) for vector in given]
+        return tuple(ProfileTopic(f"{member}-{number}", vector, 0.5) for number, vector in enumerate(vectors))
 
     def lines(self, member: str, asked: str, k: int) -> list[Line]:
         return [make_line(member, text, self.cosines.get(text, 0.6)) for text in self.says.get(member, ())][:k]
@@ -210,8 +212,12 @@ def make_desk(town: Town, *, plans: Any = None, weigher: WordWeigher | None = No
 
 def village(*, in_favour: int, opposed: int, silent: int = 0) -> dict[str, list[str]]:
     """People of whom each says something of their own."""
-    people = {f"pro-{number:02d}": [f"I want roof number {number}, it keeps bench {number} dry."] for number in range(in_favour)}
-    people |= {f"con-{number:02d}": [f"A roof over yard {number} is dear, and tree {number} would go."] for number in range(opposed)}
+    people = {
+        f"pro-{number:02d}": [f"I want roof number {number}, it keeps bench {number} dry."] for number in range(in_favour)
+    }
+    people |= {
+        f"con-{number:02d}": [f"A roof over yard {number} is dear, and tree {number} would go."] for number in range(opposed)
+    }
     return people | {f"mute-{number:02d}": [] for number in range(silent)}
 
 

@@ -32,7 +32,9 @@ def _vector(cosine: float, angle: float) -> np.ndarray:
     return np.array([cosine, rest * np.cos(angle), rest * np.sin(angle)], dtype=np.float32)
 
 
-def chosen(people: list[Profile], rules: ChoiceRules = RULES, question: Question = QUESTION, given: list[Delegation] | None = None):
+def chosen(
+    people: list[Profile], rules: ChoiceRules = RULES, question: Question = QUESTION, given: list[Delegation] | None = None
+):
     weights = {profile.member: 1 for profile in people}
     return choose(people, question, weights, given or [], rules, NOON)
 

@@ -87,7 +87,9 @@ def test_coalitions_are_of_one_choice_and_of_like_lines_and_of_more_than_one_voi
 
 def test_a_judgement_is_the_same_whatever_the_order_of_those_who_stand() -> None:
     people = [someone(name) for name in "abcdef"]
-    standpoints = [stands(name, choice) for name, choice in zip("abcdef", ("for", "for", "against", "abstain", None, "for"), strict=True)]
+    standpoints = [
+        stands(name, choice) for name, choice in zip("abcdef", ("for", "for", "against", "abstain", None, "for"), strict=True)
+    ]
     one = judge(people, standpoints, {}, Rules(), RULES, 1)
     assert judge(people, standpoints[::-1], {}, Rules(), RULES, 1) == one
     assert (one.tally.for_, one.tally.against, one.tally.abstain, one.agreed) == (3, 1, 1, "for")
@@ -113,8 +115,15 @@ def test_conditions_are_found_by_their_words(text: str, expected: str | None) ->
 
 
 def test_the_same_condition_of_two_voices_is_one_with_both_weights() -> None:
-    said = ["It is dear unless the beams are used again.", "I am for it as soon as the loan is paid.", "I want it unless it rains in."]
-    lines = {line.line_id: line for line in [make_line("a", said[0]), make_line("b", said[0]), make_line("c", said[1]), make_line("d", said[2])]}
+    said = [
+        "It is dear unless the beams are used again.",
+        "I am for it as soon as the loan is paid.",
+        "I want it unless it rains in.",
+    ]
+    lines = {
+        line.line_id: line
+        for line in [make_line("a", said[0]), make_line("b", said[0]), make_line("c", said[1]), make_line("d", said[2])]
+    }
     ids = {(line.member): line.line_id for line in lines.values()}
     people = [someone("a", 2), someone("b", 3), someone("c", 4), someone("d", 9, counts=False)]
     standpoints = [stands(member, "for", ids[member]) for member in "abcd"]
@@ -135,7 +144,10 @@ def test_a_condition_whose_line_was_forgotten_leaves_the_text_and_a_text_never_g
     ("text", "expected"),
     [
         ("Print 12 hinges in PETG for the gate.", [("print_job", {"quantity": 12, "material": "PETG"})]),
-        ("Repair the lathe and then buy 2 kg of grease for 30 euros.", [("maintenance", {}), ("purchase", {"quantity": 2, "unit": "kg", "money": "30 euros"})]),
+        (
+            "Repair the lathe and then buy 2 kg of grease for 30 euros.",
+            [("maintenance", {}), ("purchase", {"quantity": 2, "unit": "kg", "money": "30 euros"})],
+        ),
         ("Replace the nozzle of the second printer!", [("maintenance", {})]),
         ("We printed the hinges in May. The lathe was repaired.", []),
         ("Do not buy another saw.", []),
@@ -153,7 +165,12 @@ def test_the_same_words_in_one_plan_are_the_same_task_and_in_another_are_not() -
 
 
 def test_work_goes_to_nobody_who_is_against_it_or_does_not_count() -> None:
-    people = [someone("a", expertise=0.9, counts=False), someone("b", expertise=0.8), someone("c", expertise=0.7), someone("d", expertise=0.7)]
+    people = [
+        someone("a", expertise=0.9, counts=False),
+        someone("b", expertise=0.8),
+        someone("c", expertise=0.7),
+        someone("d", expertise=0.7),
+    ]
     assert assignee_of(people, {"b": "against", "c": "for", "d": "for"}) == "c"
     assert assignee_of(people[:1], {}) is None
 
@@ -179,14 +196,22 @@ def test_what_gives_orders_to_its_reader_is_told_from_what_people_write(text: st
 
 
 def test_statements_take_the_nearest_lines_once_and_as_many_as_fit() -> None:
-    lines = [make_line("a", "A roof is dear.", 0.5), make_line("a", "a ROOF, is dear!", 0.4), make_line("a", "x" * 300, 0.9), make_line("a", "Rain is wet.", 0.3)]
+    lines = [
+        make_line("a", "A roof is dear.", 0.5),
+        make_line("a", "a ROOF, is dear!", 0.4),
+        make_line("a", "x" * 300, 0.9),
+        make_line("a", "Rain is wet.", 0.3),
+    ]
     assert [line.cosine for line in choose_lines(lines, 3, 300)] == [0.9, 0.5, 0.3]
     assert [line.cosine for line in choose_lines(lines, 2, 300)] == [0.9, 0.5]
     assert [line.cosine for line in choose_lines(lines, 3, 60)] == [0.5, 0.3]
 
 
 def test_statements_are_the_same_in_another_order_and_in_nearly_the_same_words_and_not_for_one_common_line() -> None:
-    common, own = "The yard is wet every spring when the river comes up to us.", "I want benches and tables of oak for all of us outside."
+    common, own = (
+        "The yard is wet every spring when the river comes up to us.",
+        "I want benches and tables of oak for all of us outside.",
+    )
     statements = {
         "a": [make_line("a", common), make_line("a", own)],
         "b": [make_line("b", f"Well, {own}"), make_line("b", common)],
