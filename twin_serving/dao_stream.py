@@ -233,7 +233,7 @@ class DashboardFeed:
                 self._fail(error)
             with self._lock:
                 if self._closed or not self._listeners:
-                    self._thread, self._state = None, None
+                    self._thread, self._state, self._anew_at = None, None, 0.0
                     self._changes.clear()
                     return
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,67 +15,68 @@ from lpm_kernel.dao.service import Dao
 from lpm_kernel.errors import TwinError
 
 if TYPE_CHECKING:
-    from lpm_kernel.dao.clockwork import Turn
     from lpm_kernel.stores.open import Stores
     from twin_serving.dao_metrics import DaoMetrics
 
 _LOG = logging.getLogger(__name__)
 CLOSE_S = 10.0
-PROJECT_AGAIN_S = 30.0
-"""Between two tries at a graph that does not answer: each may wait for it."""
 
 
 class DaoWorker:
-    """One thread; several processes may each have one, and the sensor beside them: the ledger takes each step once."""
+    """Two threads, so that a graph that is slow keeps no vote from its end. Several processes may each have them, and the sensor
+    beside them: the ledger takes each step once."""
 
     def __init__(self, stores: Stores, dao: Dao, metrics: DaoMetrics) -> None:
         self._stores, self._dao, self._metrics = stores, dao, metrics
-        self._wake = threading.Event()
         self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._graph_from = 0.0
+        self._threads: list[threading.Thread] = []
         self._told: str | None = None
 
     def start(self, work: Callable[[], object] | None = None) -> None:
-        """Does nothing where the settings leave votes to the sensor. `work`: in place of one turn of the clock."""
-        if self._dao.settings.worker_poll_s > 0:
-            self._thread = threading.Thread(target=self._run, args=(work or self.turn,), name="dao-worker", daemon=True)
-            self._thread.start()
-
-    def wake(self) -> None:
-        """Look now: something was written."""
-        self._wake.set()
+        """Does nothing where the settings leave votes to the sensor. `work`: in place of what the two do."""
+        poll_s = self._dao.settings.worker_poll_s
+        if poll_s <= 0:
+            return
+        duties = {"dao-worker": work or self.turn, **({} if work else {"dao-to-graph": self.project})}
+        for name, duty in duties.items():
+            thread = threading.Thread(target=self._run, args=(duty, poll_s), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def close(self) -> None:
         self._closed.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(CLOSE_S)
+        for thread in self._threads:
+            thread.join(CLOSE_S)
 
-    def turn(self) -> Turn:
-        """Raises: StoreError where the ledger does not answer."""
+    def turn(self) -> None:
+        """Move on every vote that is due. Raises: StoreError where the ledger does not answer."""
         from lpm_kernel.dao.clockwork import turn_clock
 
-        graph = self._stores.graph if time.monotonic() >= self._graph_from else None
-        turn = turn_clock(self._dao, graph)
+        turn = turn_clock(self._dao, None)
         for resolution in turn.resolved:
             self._metrics.resolved(resolution)
         for proposal_id, code in turn.failed.items():
             _LOG.warning("proposal %s could not be moved on: %s", proposal_id, code)
-        if turn.not_projected is not None:
-            self._graph_from = time.monotonic() + PROJECT_AGAIN_S
-        if graph is not None and turn.not_projected != self._told:
-            self._told = turn.not_projected
-            _LOG.warning("votes reach the graph: %s", "again" if self._told is None else self._told)
-        return turn
 
-    def _run(self, work: Callable[[], object]) -> None:
+    def project(self) -> None:
+        """Tell the graph what has happened since it was told last; of one that does not answer the log hears once."""
+        from lpm_kernel.dao.projection import project_due
+
+        try:
+            project_due(self._dao, self._stores.graph)
+            told = None
+        except TwinError as error:
+            told = self._told if error.code == "projection_waits" else error.code
+        if told != self._told:
+            self._told = told
+            _LOG.warning("votes reach the graph: %s", "again" if told is None else told)
+
+    def _run(self, duty: Callable[[], object], poll_s: float) -> None:
         while not self._closed.is_set():
-            self._wake.clear()
             try:
-                work()
+                duty()
             except TwinError as error:
                 _LOG.warning("votes that are due could not be looked for: %s", error)
             except Exception as error:
                 _LOG.error("the DAO's worker goes on after a failure", exc_info=error)
-            self._wake.wait(self._dao.settings.worker_poll_s)
+            self._closed.wait(poll_s)

@@ -85,10 +85,15 @@ class Town:
         self._folder, self._open_clients = folder, open_clients
 
     def settle(self, *members: str) -> None:
-        """These are the members, and nobody else."""
-        for gone in Dao(self.stores.tables, self.stores.settings.dao).members():
-            with self.stores.tables.transaction(gone) as connection:
-                remove_user(connection, gone)
+        """These are the members, and nobody else; no delegation of an earlier test holds."""
+        dao = Dao(self.stores.tables, self.stores.settings.dao)
+        for each in dao.delegations():
+            if each.revoked_at is None:
+                dao.revoke(each.delegator, each.delegation_id)
+        for gone in dao.members():
+            if gone not in members:
+                with self.stores.tables.transaction(gone) as connection:
+                    remove_user(connection, gone)
         for member in members:
             with self.stores.tables.transaction(member) as connection:
                 add_user(connection, User(member, member.title()))

@@ -50,6 +50,8 @@ class Listener:
             with suppress(OSError):
                 self._connection.sock.shutdown(socket.SHUT_RDWR)
         self.ended.wait(SECONDS)
+        self._response.close()
+        self._connection.close()
 
     def heard(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(event.data) for event in self.events if event.name == name]

@@ -24,8 +24,9 @@ def test_a_deadline_resolves_by_itself_and_is_counted(town: Town) -> None:
     eventually(lambda: Dao(town.stores.tables, town.stores.settings.dao).proposal(proposal).status == "failed")
     told = client.get(f"/proposals/{proposal}/status").json()["proposal"]
     assert (told["resolution"]["reason"], told["resolution"]["closed_by"]) == ("quorum_not_met", "deadline")
+    ended = 'twin_dao_resolutions_total{closed_by="deadline",outcome="failed"} 1.0'
+    eventually(lambda: ended in client.get("/metrics").text)
     figures = client.get("/metrics").text
-    assert 'twin_dao_resolutions_total{closed_by="deadline",outcome="failed"}' in figures
     assert 'twin_dao_ballots_total{cast_by="human"} 1.0' in figures
     assert 'twin_dao_ballots_total{cast_by="twin"} 0.0' in figures
     assert 'twin_dao_proposals{status="voting"}' in figures
