@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from lpm_kernel.dao.ballot_draft import BallotDraft
+from lpm_kernel.dao.records import Scope
+from lpm_kernel.dao.service import open_dao
 from lpm_kernel.erase import delete_user, sweep_after_deletion
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L0.intake import receive_document
@@ -110,6 +112,20 @@ def test_a_user_goes_from_every_store_and_nobody_else_does(twin: Twin, new_twin:
     assert caught.value.code == "twin_not_found"
     assert left(other) == before
     assert other.traces(sha256_hex(CAT.encode())) == EVERYWHERE
+
+
+def test_who_goes_leaves_the_dao_and_their_delegations_end(twin: Twin, new_twin: Callable[[], Twin]) -> None:
+    other, dao = new_twin().user_id, open_dao(twin.stores)
+    given = [
+        dao.delegate(twin.user_id, other, Scope("topic", "parks")),
+        dao.delegate(other, twin.user_id, Scope("topic", "roads")),
+    ]
+    kept = dao.events_after(0, 10_000)
+    delete_user(twin.stores, twin.user_id, twin.adapters)
+    assert twin.user_id not in dao.members()
+    ended = {each.delegation_id for each in dao.delegations(twin.user_id) if each.revoked_at is not None}
+    assert ended == {each.delegation_id for each in given}
+    assert dao.events_after(0, 10_000)[: len(kept)] == kept, "what happened has happened"
 
 
 def test_what_somebody_said_to_others_twins_goes_with_them(twin: Twin, new_twin: Callable[[], Twin]) -> None:

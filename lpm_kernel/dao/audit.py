@@ -84,7 +84,6 @@ class _Findings:
     """Delegations and attributes, which bear on every vote."""
     resolved_at: dict[str, int] = field(default_factory=dict[str, int])
     """Proposal to the number of the event that ended it, 0 where none has; in the order in which they were made."""
-    reasons: set[str] = field(default_factory=set[str])
 
     def differs(self, what: str) -> None:
         if len(self.broken) < MOST_BROKEN:
@@ -211,8 +210,6 @@ def _replayed(proposal_id: str, events: Sequence[Event], members: _MembersAt, fi
         happening, before = event.happening, state.proposals.get(proposal_id)
         if isinstance(happening, BallotCast):
             findings.ballots += 1
-            if happening.ballot.reasons_sha256:
-                findings.reasons.add(happening.ballot.reasons_sha256)
             if event.actor != happening.ballot.voter:
                 findings.differs(f"event {event.seq}: {event.actor} cast a ballot of {happening.ballot.voter}")
             try:
@@ -298,5 +295,3 @@ def _check_words(connection: Connection, findings: _Findings) -> None:
     for user_id, digest, words in every_words(connection):
         if sha256_hex(words.encode()) != digest:
             findings.differs(f"words of {user_id}: are not those whose hash is {digest[:12]}")
-        elif digest not in findings.reasons:
-            findings.differs(f"words of {user_id}: no ballot names {digest[:12]}")

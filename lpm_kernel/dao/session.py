@@ -134,15 +134,18 @@ class Session:
         states = [state for row in rows if (state := self.find(row.proposal_id))]
         return sorted(states, key=lambda state: (state.drafted_at, state.proposal_id))
 
-    @property
-    def members_state(self) -> DaoState:
-        """Delegations and attributes of all."""
+    def _of_members(self) -> Folded:
         if self._members is None:
             known = self._remembered.members
             self._members = known.and_then(dao_ledger.events_of_members(self.connection, known.last_seq))
             if not self._wrote:
                 self._remembered.keep_members(self._members)
-        return self._members.state
+        return self._members
+
+    @property
+    def members_state(self) -> DaoState:
+        """Delegations and attributes of all."""
+        return self._of_members().state
 
     @property
     def delegations(self) -> Mapping[str, Delegation]:
@@ -167,12 +170,14 @@ class Session:
     def moment(self, proposal_id: str | None = None) -> datetime:
         """Of what is done now: when it was asked for, and not before what happened last to that proposal.
 
-        Why of the asking: who comes before the end and waits for others in the queue has come in time.
+        Why of the asking: who comes before the end and waits for others in the queue has come in time. Why not before the last:
+        a count at an earlier moment would leave out the ballots of those who came later and were served first.
         """
-        self.members_state  # noqa: B018
-        last = [self._members.last_at if self._members else None]
-        last += [self._proposals[proposal_id].last_at] if proposal_id in self._proposals else []
-        return max([self._arrived_at, *(at for at in last if at)])
+        folded = [self._of_members()]
+        if proposal_id is not None:
+            self.find(proposal_id)
+            folded.append(self._proposals[proposal_id])
+        return max([self._arrived_at, *(each.last_at for each in folded if each.last_at)])
 
     def append(self, entries: Sequence[Entry]) -> list[Event]:
         """Raises: StoreError."""

@@ -31,6 +31,9 @@ NO_HASH = ""
 OF_MEMBERS = ("delegated", "delegation_revoked", "attributes_set")
 """Kinds that bear on every vote."""
 RECONNECT_S = 1.0
+WAIT_S, IDLE_S = 20, 30
+"""For how long somebody waits for the lock, and after how long without a question whoever holds it is cut off: a process that
+was stopped while it held it would keep everybody from voting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,12 @@ class StoredEvent:
 
 
 def lock_ledger(connection: Connection) -> None:
-    """Until the end of the transaction nobody else appends."""
+    """Until the end of the transaction nobody else appends. Raises: StoreError `tables_unavailable` after `WAIT_S`."""
     from sqlalchemy import text
 
-    connection.execute(text("select pg_advisory_xact_lock(hashtext('twin.dao'))"))
+    limits = "set_config('lock_timeout', :wait, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
+    lock = text(f"select {limits}, pg_advisory_xact_lock(hashtext('twin.dao'))")
+    connection.execute(lock, {"wait": f"{WAIT_S}s", "idle": f"{IDLE_S}s"})
 
 
 def append(connection: Connection, entries: Sequence[Entry]) -> list[Event]:

@@ -163,6 +163,33 @@ def test_two_who_append_at_once_without_the_lock_do_not_both(ledger: Ledger) -> 
     assert asked(ledger, dao_ledger.last_seq) == 1
 
 
+def test_who_stands_still_with_the_lock_is_cut_off_and_the_others_go_on(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was stopped while it held the lock would keep everybody from voting."""
+    monkeypatch.setattr(dao_ledger, "IDLE_S", 1)
+
+    def stand_still() -> None:
+        with ledger.tables.operator_transaction() as connection:
+            lock_ledger(connection)
+            written(ledger, OPENED)  # waits for the lock that this one holds, until this one is cut off
+            append(connection, [Entry(NOON, "clock", OPENED)])
+
+    with pytest.raises(StoreError) as caught:
+        stand_still()
+    assert (caught.value.code, caught.value.retryable) == ("tables_unavailable", True)
+    assert asked(ledger, dao_ledger.last_seq) == 1
+
+
+def test_who_waits_too_long_for_the_lock_is_told_to_try_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dao_ledger, "WAIT_S", 1)
+    with ledger.tables.operator_transaction() as connection:
+        lock_ledger(connection)
+        with pytest.raises(StoreError) as caught:
+            written(ledger, OPENED)
+    assert (caught.value.code, caught.value.retryable) == ("tables_unavailable", True)
+
+
 def test_a_second_resolution_is_refused_and_its_event_with_it(ledger: Ledger) -> None:
     written(ledger, RESOLVED)
     assert "dao_resolution_pkey" in refused(ledger, lambda: written(ledger, RESOLVED))
