@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -60,10 +60,25 @@ class Rules:
         return self.close == "deadline"
 
 
-def rules_of(settings: DaoSettings) -> Rules:
+def rules_of(dao: DaoSettings) -> Rules:
     """What a proposal made now is voted on by."""
-    names = {each.name for each in fields(Rules)}
-    return Rules(**{name: value for name, value in settings.model_dump().items() if name in names})
+    return Rules(
+        quorum_percent=dao.quorum_percent,
+        abstain_counts_to_quorum=dao.abstain_counts_to_quorum,
+        threshold_percent=dao.threshold_percent,
+        discussion_hours=dao.discussion_hours,
+        voting_hours=dao.voting_hours,
+        close=dao.close,
+        late_quorum_hours=dao.late_quorum_hours,
+        extension_hours=dao.extension_hours,
+        remind_at_percent=dao.remind_at_percent,
+        standing_at_percent=dao.standing_at_percent,
+        extend_stalled=dao.extend_stalled,
+        transitive_delegation=dao.transitive_delegation,
+        max_delegated=dao.max_delegated,
+        veto_hours=dao.veto_hours,
+        weights=dict(dao.weights),
+    )
 
 
 def weight_of(attributes: Mapping[str, int], rules: Rules) -> int:
