@@ -208,7 +208,8 @@ def tell(plan: Plan, heard: list[tuple[str, float]], weigher: Counting, before_m
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     state = plan.state
     print(
-        f"  {len(state.consulted)} twins consulted, {len(judged)} rounds, ended by {state.ended_by}, {state.number} steps stored"
+        f"  {len(state.consulted)} twins consulted, {len(judged)} rounds, ended by {state.ended_by}, "
+        f"{state.number} steps stored"
     )
     began = 0.0
     for number, at in enumerate(judged, start=1):

@@ -84,7 +84,7 @@ class PgPlans:
         self._tables = tables
 
     def begin(self, plan: Plan, started: PlanEvent) -> Plan:
-        from sqlalchemy import or_, select
+        from sqlalchemy import select
         from sqlalchemy.dialects.postgresql import insert
 
         asker = plan.order.asker
@@ -101,7 +101,9 @@ class PgPlans:
             put = insert(dao_plan).values(row).on_conflict_do_nothing().returning(dao_plan.c.plan_id)
             if connection.execute(put).first():
                 _tell(connection, plan, [started])
-            same = or_(dao_plan.c.plan_id == plan.plan_id, dao_plan.c.idempotency_key == plan.key)
+            same = dao_plan.c.plan_id == plan.plan_id
+            if plan.key is not None:  # no key is nobody's: two plans without one are two
+                same |= dao_plan.c.idempotency_key == plan.key
             kept = connection.execute(select(dao_plan).where(dao_plan.c.user_id == asker, same)).first()
         if kept is None:
             raise plan_unknown(plan.plan_id)

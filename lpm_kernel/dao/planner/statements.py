@@ -17,7 +17,8 @@ MAX_QUOTED_CHARACTERS = 240
 
 _TO_A_READER = re.compile(
     r"\b(?:ignore|disregard|forget|override|overrules?|overrides?)\b.{0,40}\b(?:instructions?|prompts?|above|previous|prior|evidence"
-    r"|everything (?:else|above|before|said)|all (?:else|others?|rules|notes|lines|that)|(?:the|these|those|other) (?:rules|notes|lines))\b"
+    r"|everything (?:else|above|before|said)|all (?:else|others?|rules|notes|lines|that)"
+    r"|(?:the|these|those|other) (?:rules|notes|lines))\b"
     r"|\b(?:system|developer) ?(?:prompt|message)\b"
     r"|^\s*\W*(?:system|assistant|user|developer|instruction)s?\s*[:>]"
     r"|<\|.{0,30}\|>|\[/?INST\]|</?s>|###\s*(?:instruction|system|response)"
