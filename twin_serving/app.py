@@ -86,7 +86,7 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
 
     app = FastAPI(
         title="Digital twin",
-        description="Chat with twins, upload documents.",
+        description="Chat with twins, upload documents, decide together.",
         lifespan=lifespan,
         dependencies=[Depends(refuse_broken_text)],
         docs_url="/docs" if serving.docs else None,

@@ -69,9 +69,13 @@ class PlanWorker:
         found = self._failed.get(plan_id)
         return found[2] if found else None
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """End after the step under way."""
         self._closed.set()
         self._wake.set()
+
+    def close(self) -> None:
+        self.stop()
         if self._thread is not None:
             self._thread.join(CLOSE_S)
 

@@ -63,6 +63,8 @@ class DaoSide:
         self.plans.start()
 
     def close(self) -> None:
+        for each in (self.worker, self.plans):  # all at once: each may wait for what is under way
+            each.stop()
         self.feed.close()
         self.plans.close()
         self.worker.close()

@@ -43,8 +43,12 @@ class DaoWorker:
             self._threads.append(thread)
             thread.start()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Begin nothing more."""
         self._closed.set()
+
+    def close(self) -> None:
+        self.stop()
         for thread in self._threads:
             thread.join(CLOSE_S)
 

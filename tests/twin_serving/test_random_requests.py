@@ -72,6 +72,8 @@ def test_no_request_makes_the_api_fail(
     twin = request.getfixturevalue("twin" if talks else "user_id")  # without a release, which takes longer to make
     if talks:
         load_what_a_turn_needs(open_client, twin)
+    if "/plans" in label:
+        load_what_a_plan_needs(open_client, twin)
     proposal = a_proposal(open_client, twin) if "proposal" in label or "vote" in label or "ballots" in label else ""
 
     @given(data=st.data())
@@ -90,6 +92,14 @@ def test_no_request_makes_the_api_fail(
         )
 
     ask()
+
+
+def load_what_a_plan_needs(client: TestClient, asker: str) -> None:
+    plan = client.post("/plans", json={"goal": "Plant oaks.", "asker": asker}).json()["plan_id"]
+    deadline = time.monotonic() + 60
+    while client.get(f"/plans/{plan}", params={"asker": asker}).json()["status"] != "done":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 OF_MEMBERS = ("proposer", "voter", "actor", "asker", "delegator", "delegate")

@@ -33,7 +33,7 @@ def install_middleware(app: FastAPI, settings: Settings, buckets: Buckets, reade
             CORSMiddleware,
             allow_origins=serving.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
             expose_headers=["Content-Location", "Retry-After", "X-Request-ID"],
         )
     app.add_middleware(SecurityHeaders, serving=serving)
