@@ -86,7 +86,7 @@ def _by_pandas(proposal: ProposalState) -> Callable[[], Weights]:
         rows = [(each.voter, each.cast_at, each.ballot_id, each.choice) for each in proposal.ballots]
         frame = pd.DataFrame(rows, columns=["voter", "cast_at", "ballot_id", "choice"])
         newest = frame.sort_values(["cast_at", "ballot_id"]).drop_duplicates("voter", keep="last")
-        weights = newest["voter"].map(proposal.electorate).groupby(newest["choice"]).sum()
+        weights: Any = newest["voter"].map(proposal.electorate).groupby(newest["choice"]).sum()
         return int(weights.get("for", 0)), int(weights.get("against", 0)), int(weights.get("abstain", 0))
 
     return work
