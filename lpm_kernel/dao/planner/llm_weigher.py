@@ -3,8 +3,8 @@
 Belongs here: the prompts, and putting together what is measured of a whole batch of twins at once.
 Does not belong here: the rule that weighs a line (`stance_model.py`) and what becomes of an opinion (`rounds.py`).
 
-By its own lines a twin is weighed as it would be for its ballot, but in one order of the options and with the base: a round
-then asks all lines of all twins as one tree that begins alike, and nothing that a person withholds speaks through an adapter.
+By its own lines a twin is weighed as it would be for its ballot (`stance.py`), with the base: all lines of a batch of twins are
+then one tree that begins alike, and nothing that a person withholds speaks through an adapter.
 What others said stands before the twin's foremost line, so that twins which hear the same share it, and counts by how much it
 changes the odds.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.dao.planner.statements import quoted
 from lpm_kernel.dao.planner.weighing import Case, Subject, Weighed, opinion_of, shifted
+from lpm_kernel.dao.stance import GOING_ON
 from lpm_kernel.dao.stance_cues import Question, read_question
 from lpm_kernel.dao.stance_model import Read, Verdict, add_up, read_signs, strength_of, verdict_of
 from lpm_kernel.L0.sentences import split_sentences
@@ -28,12 +29,11 @@ if TYPE_CHECKING:
 
 TENANT = "plan"
 """Nothing that is computed for a plan is kept."""
-OPTIONS = (" for", " against")
 MAX_SUBJECT_CHARACTERS = 400
 MAX_HEARD = 4
 """Of others' lines, the last that were put: the model is small."""
-SPARE_TOKENS = 16
-"""For the options and what is around them."""
+SPARE_TOKENS = 24
+"""For how it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +100,25 @@ class LlmWeigher:
         }
 
     def _odds(self, question: Question, asked: Sequence[Asked]) -> tuple[dict[Asked, float], dict[Asked, int]]:
-        """Of for to against, in nats, and the tokens of each prompt."""
-        prompts = [self._fitting(question, each) for each in asked]
-        scores = self.llm.score([prompt for prompt, _ in prompts], OPTIONS, tenant=TENANT)
-        odds = {each: found[0] - found[1] for each, found in zip(asked, scores, strict=True)}
-        return odds, {each: count for each, (_, count) in zip(asked, prompts, strict=True)}
+        """Of for to against, in nats, the mean over the ways to go on; and each question's tokens, read once for all ways."""
+        fitting = [self._fitting(question, each) for each in asked]
+        ways = [prompt_of(question.wording, each, words) for each, _ in fitting for words, _, _ in GOING_ON]
+        options = [option for _, *sides in GOING_ON for option in sides]
+        scores, count = self.llm.score(ways, options, tenant=TENANT), len(GOING_ON)
+        sides = [likely[2 * (place % count)] - likely[2 * (place % count) + 1] for place, likely in enumerate(scores)]
+        odds = {each: sum(sides[count * place : count * (place + 1)]) / count for place, each in enumerate(asked)}
+        return odds, {each: tokens for each, (_, tokens) in zip(asked, fitting, strict=True)}
 
-    def _fitting(self, question: Question, asked: Asked) -> tuple[tuple[Message, ...], int]:
-        """The prompt and its tokens. What does not fit goes: others' lines first, then words of the twin's from the end."""
+    def _fitting(self, question: Question, asked: Asked) -> tuple[Asked, int]:
+        """As much as fits, and its tokens. What does not goes: others' lines first, then words of the twin's from the end."""
         while True:
-            prompt = prompt_of(question.wording, asked)
-            tokens = self.llm.prompt_tokens(prompt)
+            tokens = self.llm.prompt_tokens(prompt_of(question.wording, asked, GOING_ON[0][0]))
             if tokens + SPARE_TOKENS <= self.llm.context_tokens or not (asked.heard or asked.own):
-                return prompt, tokens
-            asked = (
-                replace(asked, heard=asked.heard[1:]) if asked.heard else replace(asked, own=asked.own[: len(asked.own) // 2])
-            )
+                return asked, tokens
+            if asked.heard:
+                asked = replace(asked, heard=asked.heard[1:])
+            else:
+                asked = replace(asked, own=asked.own[: len(asked.own) // 2])
 
 
 def _questions(case: Case) -> list[Asked]:
@@ -126,9 +129,11 @@ def _questions(case: Case) -> list[Asked]:
     return [Asked(), *(Asked(text) for text in case.own)]
 
 
-def prompt_of(wording: str, asked: Asked) -> tuple[Message, ...]:
-    """Words of people stand in quotation marks, each line by itself, and none of them can end the quotation."""
-    about = f"Is the member for or against this proposal: {wording}"
+def prompt_of(wording: str, asked: Asked, words: str) -> tuple[Message, ...]:
+    """Others' words stand in quotation marks, each line by itself, and none of them can end the quotation. The twin's own are
+    its own, and `words` are how it goes on."""
+    about = f"Proposal: {wording}"
     if asked.heard:
         about += "\nOthers wrote:\n" + "\n".join(f'- "{line}"' for line in asked.heard)
-    return Message("system", about), Message("user", f'The member wrote: "{asked.own}"'), Message("assistant", "The member is")
+    said = Message("user", "What do you think of the proposal?")
+    return Message("system", about), said, Message("assistant", f"{asked.own}{words}")
