@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,18 +15,18 @@ from lpm_kernel.stores.dao_plans import PgPlans
 from tests.twin_serving.dao_town import Town, dao_tables, town
 from tests.twin_serving.event_stream import Read, read_events
 from tests.twin_serving.test_dao_votes import refused
-from tests.twin_serving.test_live_turns import eventually
 from twin_serving.dao_plans import number_of
 
 __all__ = ["dao_tables", "town"]
 
 
 def done(client: TestClient, plan_id: str, **how: Any) -> dict[str, Any]:
-    def answer() -> dict[str, Any]:
-        return client.get(f"/plans/{plan_id}", **how).json()
-
-    eventually(lambda: answer()["status"] == "done")
-    return answer()
+    """Once it is; the first plan of a process waits for what it loads."""
+    deadline = time.monotonic() + 60
+    while (plan := client.get(f"/plans/{plan_id}", **how).json())["status"] != "done":
+        assert time.monotonic() < deadline, plan["failure"]
+        time.sleep(0.05)
+    return plan
 
 
 def steps(client: TestClient, plan_id: str, after: str | None = None, **how: Any) -> list[Read]:
@@ -36,7 +37,7 @@ def steps(client: TestClient, plan_id: str, after: str | None = None, **how: Any
 
 
 def test_a_plan_is_worked_on_by_itself_and_told_step_by_step(town: Town) -> None:
-    client = town.client(stream_life_s=20)
+    client = town.client(stream_life_s=60)
     begun = client.post("/plans", json={"goal": "Plant ten oaks by the river.", "asker": "ada", "key": "k"})
     assert (begun.status_code, begun.json()["status"]) == (202, "running")
     plan_id, whose = begun.json()["plan_id"], {"params": {"asker": "ada"}}
