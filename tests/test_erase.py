@@ -23,6 +23,8 @@ from lpm_kernel.status import read_status
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
 from lpm_kernel.stores.conversations import append_message, last_messages
+from lpm_kernel.stores.dao_consent import Consent, set_consent
+from lpm_kernel.stores.dao_plans import PgPlans
 from lpm_kernel.stores.dao_words import keep_words
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import find_deletion, list_deletions
@@ -32,7 +34,7 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.session_summaries import mark_summed
 from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, Twin
-from tests.samples import NOON, make_letter, make_message, make_pair
+from tests.samples import NOON, make_letter, make_message, make_pair, make_plan
 
 
 class Away:
@@ -68,6 +70,11 @@ def new_twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Cal
             put_pairs(connection, twin.user_id, [make_pair("p1")])
             mark_summed(connection, twin.user_id, "s", 1, NOON)
             keep_words(connection, twin.user_id, "The park needs its benches back.")
+            set_consent(connection, Consent(twin.user_id), NOON)
+        plan, started, line = make_plan(twin.user_id)
+        plans = PgPlans(stores.tables)
+        plans.begin(plan, started)
+        plans.keep_lines(twin.user_id, plan.plan_id, twin.user_id, [line])
         return twin
 
     return make

@@ -19,6 +19,7 @@ from lpm_kernel.records import User
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
 from lpm_kernel.stores.conversations import append_message
+from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
 from lpm_kernel.stores.dao_words import keep_words
 from lpm_kernel.stores.dead_letters import put_dead_letter
@@ -74,6 +75,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             put_pairs(connection, user_id, [make_pair("p1")])
             mark_summed(connection, user_id, "s", 1, NOON)
             keep_words(connection, user_id, "The park needs its benches back.")
+            set_consent(connection, Consent(user_id), NOON)
         plan, started, line = make_plan(user_id)
         plans = PgPlans(database.tables)
         plans.begin(plan, started)
