@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from bench.stance_people import Case, fitted_on
 from lpm_kernel.dao.ballot_draft import CHOICES, Choice
 from lpm_kernel.dao.stance import asked_of, read_lines
 from lpm_kernel.dao.stance_cues import read_question
-from lpm_kernel.dao.stance_model import Signs, Verdict, add_up, mirrored, read_signs, strength_of, verdict_of
+from lpm_kernel.dao.stance_model import Rule, Signs, Verdict, add_up, read_signs, strength_of, verdict_of
 from lpm_kernel.L2.base_model import prepare_base
 from lpm_kernel.L2.engine import cache_folder
 from lpm_kernel.L2.llama import LlamaCpp
@@ -25,10 +25,8 @@ from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
 
 NEAREST = 7
-REGULARISATION = 1.0
-TEMPERATURES = [step / 10 for step in range(3, 31)]
-OPPOSITE = {"for": "against", "against": "for"}
-NAMES = tuple(each.name for each in fields(Signs))
+REGULARISATION = 0.1
+TEMPERATURES = [step / 20 for step in range(2, 41)]
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,6 @@ class Measured:
 
     case: Case
     signs: list[list[Signs]]
-
-
-@dataclass(frozen=True)
-class Rule:
-    weights: dict[str, dict[str, float]]
-    bias: dict[str, float]
-
-    def verdicts(self, measured: Measured) -> list[dict[Verdict, float]]:
-        """Of each line, by the sentence that says most."""
-        return [
-            max((verdict_of(signs, self.weights, self.bias) for signs in own), key=strength_of) for own in measured.signs
-        ]
 
 
 def measure(case: Case, embedder: Embedder, llm: Llm) -> Measured:
@@ -62,38 +48,42 @@ def measure(case: Case, embedder: Embedder, llm: Llm) -> Measured:
     return Measured(case, [[read_signs(question, read) for read in own] for own in reads])
 
 
-def rows_of(measured: Sequence[Measured]) -> tuple[list[list[float]], list[str]]:
-    """Sentences with what they say, each once as it is and once mirrored, so that no side is preferred. Of a line that takes a
-    side only the sentence that says so outright is taken, or its first."""
-    rows: list[list[float]] = []
-    labels: list[str] = []
+def verdicts_of(measured: Measured, rule: Rule) -> list[dict[Verdict, float]]:
+    """Of each line, by the sentence that says most."""
+    return [max((verdict_of(signs, rule) for signs in own), key=strength_of) for own in measured.signs]
+
+
+def sentences_of(measured: Sequence[Measured]) -> list[tuple[Signs, Verdict]]:
+    """With what they say. Of a line that takes a side only the sentence that says so outright is taken, or its nearest."""
+    found: list[tuple[Signs, Verdict]] = []
     for one in measured:
         for (_, verdict), own in zip(one.case.lines, one.signs, strict=True):
-            said = own if verdict == "none" else [max(own, key=lambda signs: signs.any_cue + signs.abstains + signs.near / 10)]
-            for signs in said:
-                for each, label in ((signs, verdict), (mirrored(signs), OPPOSITE.get(verdict, verdict))):
-                    rows.append(list(asdict(each).values()))
-                    labels.append(label)
-    return rows, labels
+            said = own if verdict == "none" else [max(own, key=lambda signs: (signs.speaks["cue"], signs.speaks["near"]))]
+            found += [(signs, verdict) for signs in said]
+    return found
 
 
 def fit(measured: Sequence[Measured]) -> Rule:
     from sklearn.linear_model import LogisticRegression
 
-    rows, labels = rows_of(measured)
-    values = np.array(rows)
-    spread = np.maximum(values.std(axis=0), 1e-9)  # not centred: the odd signs stay odd
-    model = LogisticRegression(C=REGULARISATION, max_iter=5000).fit(values / spread, labels)
-    weights = {
-        str(name): dict(zip(NAMES, (model.coef_[place] / spread).tolist(), strict=True))
-        for place, name in enumerate(model.classes_)
-    }
-    bias = {str(name): float(model.intercept_[place]) for place, name in enumerate(model.classes_)}
-    return Rule(weights, bias)
+    sentences = sentences_of(measured)
+    names = list(sentences[0][0].speaks)
+    values = np.array([[signs.speaks[name] for name in names] for signs, _ in sentences])
+    spread = np.maximum(values.std(axis=0), 1e-9)
+    speaks = LogisticRegression(C=REGULARISATION, max_iter=5000).fit(
+        values / spread, [verdict != "none" for _, verdict in sentences]
+    )
+    sided = [(signs, verdict) for signs, verdict in sentences if verdict in ("for", "against")]
+    odd = np.array([[signs.side, signs.lean] for signs, _ in sided])
+    side = LogisticRegression(C=REGULARISATION, max_iter=5000, fit_intercept=False).fit(
+        odd, [verdict == "for" for _, verdict in sided]
+    )
+    weights = dict(zip(names, (speaks.coef_[0] / spread).tolist(), strict=True))
+    return Rule(weights, float(speaks.intercept_[0]), *side.coef_[0].tolist())
 
 
 def chosen(rule: Rule, measured: Measured, temperature: float) -> tuple[float, dict[Choice, float]]:
-    verdicts = rule.verdicts(measured)
+    verdicts = verdicts_of(measured, rule)
     return max(map(strength_of, verdicts), default=0.0), add_up(verdicts, temperature)
 
 
@@ -134,7 +124,9 @@ def report(measured: Sequence[Measured]) -> Rule:
     told = [(one, *chosen(rule, one, temperature)) for one, rule in held_out]
     known = [each for each in told if each[0].case.put.stance is not None]
     unknown = [each for each in told if each[0].case.put.stance is None]
-    print(f"  {len(people)} people, {len(measured)} proposals, each person by the rule of the others; temperature {temperature}")
+    print(
+        f"  {len(people)} people, {len(measured)} proposals, each person by the rule of the others; temperature {temperature}"
+    )
     for limit in (0.3, 0.4, 0.5, 0.6):
         right = sum(
             strength >= limit and max(CHOICES, key=lambda each: shares[each]) == one.case.put.stance
@@ -145,9 +137,9 @@ def report(measured: Sequence[Measured]) -> Rule:
     for one, strength, shares in told:
         best = max(CHOICES, key=lambda each: shares[each])
         if one.case.put.stance is None and strength >= 0.5 or one.case.put.stance not in (None, best):
-            print(f"    {one.case.person}: {one.case.put.title}: {one.case.put.stance}, found {best} {shares[best]:.2f} {strength:.2f}")
+            print(
+                f"    {one.case.person}: {one.case.put.title}: {one.case.put.stance}, found {best} {shares[best]:.2f} {strength:.2f}"
+            )
     rule = fit(measured)
-    print("  WEIGHTS", {name: {sign: round(value, 2) for sign, value in of.items()} for name, of in rule.weights.items()})
-    print("  BIAS", {name: round(value, 2) for name, value in rule.bias.items()})
+    print(f"  {rule}")
     return rule
-

@@ -111,7 +111,11 @@ def _others(embedder: Embedder, llm: Llm, tenant: str, majority: Choice) -> dict
 
     def nearest(put: Put, found: Evidence) -> Choice:
         """What is said of the title that lies nearest to any line."""
-        said = {"for": f"I am for {put.title}.", "against": f"I am against {put.title}.", "abstain": f"I abstain on {put.title}."}
+        said = {
+            "for": f"I am for {put.title}.",
+            "against": f"I am against {put.title}.",
+            "abstain": f"I abstain on {put.title}.",
+        }
         vectors = embedder.embed([*said.values(), *(line.text for line in found.lines)])
         cosines = (vectors[:3] @ vectors[3:].T).max(axis=1)
         return CHOICES[[list(said).index(choice) for choice in CHOICES][int(cosines.argmax())]]

@@ -87,7 +87,8 @@ def pairs_of(user_id: str, proposals: Sequence[ProposalState], drafted: Mapping[
 def report_of(pairs: Sequence[Pair]) -> AlignmentReport:
     users = sorted({pair.user_id for pair in pairs})
     return AlignmentReport(
-        count_alignment(pairs), {user_id: count_alignment([pair for pair in pairs if pair.user_id == user_id]) for user_id in users}
+        count_alignment(pairs),
+        {user_id: count_alignment([pair for pair in pairs if pair.user_id == user_id]) for user_id in users},
     )
 
 

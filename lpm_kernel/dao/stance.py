@@ -55,8 +55,9 @@ class WeighedLine:
 
 @dataclass(frozen=True, slots=True)
 class Stance:
-    """`confidence`: of the choice, 0 to 1; where the twin abstains because it cannot tell, of what it would have chosen.
-    `strength`: how likely any line says anything of it. `evidence`: what speaks for the choice first, the strongest first."""
+    """`probabilities`: of each choice, if the lines speak of the proposal at all, which they do as likely as `strength` says.
+    `confidence` is both together, of the choice, 0 to 1; where the twin abstains because it cannot tell, of what it would have
+    chosen. `evidence`: what speaks for the choice first, the strongest first."""
 
     choice: Choice
     confidence: float
@@ -148,9 +149,7 @@ def lean_of_lines(
     scores = llm.score(ways, options, tenant=tenant, adapter=adapter)
     count = len(GOING_ON)
     odds = [likely[2 * (place % count)] - likely[2 * (place % count) + 1] for place, likely in enumerate(scores)]
-    return [
-        sum(odds[count * line + way] - odds[way] for way in range(count)) / count for line in range(1, 1 + len(texts))
-    ]
+    return [sum(odds[count * line + way] - odds[way] for way in range(count)) / count for line in range(1, 1 + len(texts))]
 
 
 def _prompt(question: Question, text: str, words: str) -> tuple[Message, ...]:
@@ -190,4 +189,5 @@ def conclude(
         for leaning in [max(CHOICES, key=lambda each: verdict[each])]
     ]
     lines.sort(key=lambda line: (line.leans != best, -line.weight, line.line.citation))
-    return Stance(choice, round(probabilities[best], 4), probabilities, round(strength, 4), tuple(lines), why, degraded)
+    confidence = round(probabilities[best] * strength, 4)
+    return Stance(choice, confidence, probabilities, round(strength, 4), tuple(lines), why, degraded)

@@ -49,12 +49,18 @@ _ABSTAIN = re.compile(
     re.IGNORECASE,
 )
 _NOT_AGAINST = re.compile(r"\b(?:not|nothing|nor|hardly) (?:\w+ly )?(?:against|opposed)\b", re.IGNORECASE)
+_ANSWERED = re.compile(r"\basked?\b|\basking\b", re.IGNORECASE)
+"""Then a yes or no that was said is an answer to that, whatever it was."""
+_SAID = re.compile(r"\b(?:I|and) (?:have )?said (?:yes|no)\b", re.IGNORECASE)
 _ONCE = re.compile(
     r"\bused to\b|\bwould have\b|\bonce (?:thought|said|was)\b|\bat first\b|\bfirst thought\b|\b(?:un)?til (?:this|last)\b|\bback then\b"
-    r"|\bwent in\b|\blast (?:year|winter|spring|summer|autumn|month)\b|\bI still said\b|\bchanged my mind\b|\bI was wrong\b"
+    r"|\bwent in\b|\blast (?:year|winter|spring|summer|autumn|month)\b|\bI still said\b|\bI was wrong\b"
     r"|\bin (?:january|february|march|april|may|june|july|august|september|october|november|december|spring|summer|autumn|winter)"
     r"(?: \d{4})? I\b",
     re.IGNORECASE,
+)
+_BANS = re.compile(
+    r"\b(?:forbid\w*|forbade|bann?\w*|prohibit\w*|abolish\w*|stops?|stopped|ends?|ended|drops?|scraps?)\b", re.IGNORECASE
 )
 _OF_A_BAN = re.compile(
     r"\b(?:for|against|oppose|support|back|reject)\s+(?:\w+\s+){0,3}?"
@@ -69,7 +75,10 @@ _NEGATIVE = re.compile(
     r"|against|without|oppose|prohibit|forbid|halt|abandon|refuse|give\s+up|do\s+away\s+with)\b(?:\s+to)?\s*",
     re.IGNORECASE,
 )
-_NEGATED = re.compile(r"\b(?:(?:is|are|do|does|will|shall|may|can|must|should) not|cannot|isn['’]t|aren['’]t|doesn['’]t)\b\s*", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?<!that )(?<!which )(?<!who )\b(?:(?:is|are|do|does|will|shall|may|can|must|should) not|cannot|isn['’]t|aren['’]t|doesn['’]t)\b\s*",
+    re.IGNORECASE,
+)
 _FIRST_SENTENCE = re.compile(r"[^.!?]*")
 
 
@@ -96,11 +105,15 @@ class Question:
     title_stems: frozenset[str]
     stems: frozenset[str]
     """Of title and text."""
+    bans: bool
+    """Whether what is to be done is itself that something be forbidden or ended."""
 
 
 def read_cues(sentence: str) -> Cues:
     plain = " ".join(sentence.split())
     rest = _NOT_AGAINST.sub(" ", plain)
+    if _ANSWERED.search(plain):
+        rest = _SAID.sub(" ", rest)
     abstain = bool(_ABSTAIN.search(plain))
     against = not abstain and bool(_AGAINST.search(rest))
     for_ = not abstain and not against and bool(_FOR.search(rest))
@@ -124,4 +137,5 @@ def read_question(title: str, text: str) -> Question:
     elif _NEGATED.search(first):
         wording, sign = f"{title}. {_NEGATED.sub('', first)}.", -1
     stems = frozenset(stems_of(wording))
-    return Question(wording, sign, frozenset(stems_of(bare)) or stems, stems | frozenset(stems_of(text)))
+    bans = sign > 0 and bool(_BANS.search(f"{title}. {text}"))
+    return Question(wording, sign, frozenset(stems_of(bare)) or stems, stems | frozenset(stems_of(text)), bans)

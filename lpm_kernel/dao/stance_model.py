@@ -10,8 +10,8 @@ on those whom the stance is tested with, and copied here by hand.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from lpm_kernel.dao.ballot_draft import Choice
@@ -37,93 +37,105 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """The first are for (over 0) or against (under 0) what is proposed; the others tell whether a sentence speaks of it at all."""
+    """Whether a sentence speaks of the proposal at all: `speaks`, each with its weight, apart for sentences that say something
+    outright (`cue`) and for those that do not. And for what: `side` and `lean`, over 0 for what is proposed. `abstains`: it says so."""
 
-    cue: float
-    cue_near: float
-    once: float
+    speaks: Mapping[str, float]
+    side: float
     lean: float
-    lean_near: float
-    any_cue: float
-    any_cue_near: float
-    abstains: float
-    abstains_near: float
-    near: float
-    line_near: float
-    words: float
-    line_words: float
-    mine: float
-    asks: float
-    was: float
-
-
-ODD = ("cue", "cue_near", "once", "lean", "lean_near")
-"""Of the signs, those whose sides change when for and against do."""
+    abstains: bool
 
 
 def read_signs(question: Question, read: Read) -> Signs:
     cues = read_cues(read.sentence)
+    said = cues.for_ or cues.against or cues.abstain
     side = float(cues.for_) - float(cues.against)
-    side *= question.sign * (-1 if cues.of_a_ban and question.sign < 0 else 1)
+    side *= question.sign * (-1 if cues.of_a_ban and not question.bans else 1)
     lean = question.sign * max(-MOST_NATS, min(MOST_NATS, read.lean)) / MOST_NATS
-    words, line_words = _share(question, read.sentence), _share(question, read.line)
-    near = max(0.0, (read.sentence_cosine + read.line_cosine) / 2) + (words + line_words) / 2
-    now = 0.0 if cues.once else 1.0
-    return Signs(
-        cue=side * now,
-        cue_near=side * near * now,
-        once=side * (1 - now),
-        lean=lean,
-        lean_near=lean * near,
-        any_cue=abs(side) * now,
-        any_cue_near=abs(side) * near * now,
-        abstains=float(cues.abstain) * now,
-        abstains_near=float(cues.abstain) * near * now,
-        near=read.sentence_cosine,
-        line_near=read.line_cosine,
-        words=words,
-        line_words=line_words,
-        mine=float(cues.mine),
-        asks=float(cues.asks),
-        was=float(cues.once),
-    )
+    about = {
+        "near": read.sentence_cosine,
+        "line_near": read.line_cosine,
+        "words": _share(question.title_stems, read.sentence),
+        "line_words": _share(question.title_stems, read.line),
+        "all_words": _share(question.stems, read.line),
+        "any_words": float(bool(question.title_stems & set(stems_of(read.line)))),
+    }
+    speaks = {
+        "cue": float(said),
+        "once": float(cues.once),
+        "mine": float(cues.mine),
+        "asks": float(cues.asks),
+        "lean_size": 0.0 if said else abs(lean),
+        **about,
+        **{f"cue_{name}": said * value for name, value in about.items()},
+    }
+    return Signs(speaks, 0.0 if cues.once else side, lean, cues.abstain and not cues.once)
 
 
-def mirrored(signs: Signs) -> Signs:
-    """The same sentence, had its writer been of the other opinion."""
-    values = {each.name: getattr(signs, each.name) for each in fields(Signs)}
-    return Signs(**{name: -value if name in ODD else value for name, value in values.items()})
+def _share(stems: Collection[str], text: str) -> float:
+    """Of these words, how many the text has."""
+    return len(set(stems) & set(stems_of(text))) / max(1, len(stems))
 
 
-def _share(question: Question, text: str) -> float:
-    """Of the words of the title, how many the text has."""
-    held = question.title_stems & set(stems_of(text))
-    return len(held) / max(1, len(question.title_stems))
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Two logistic rules. `speaks` and `bias`: that a sentence says anything of its writer's will in this. `side` and `lean`: that it
+    is for, of those that do; without a bias, so that neither side is preferred."""
+
+    speaks: Mapping[str, float]
+    bias: float
+    side: float
+    lean: float
 
 
-WEIGHTS: Mapping[str, Mapping[str, float]] = {"for": {}, "against": {}, "abstain": {}, "none": {}}
-BIAS: Mapping[str, float] = {"for": 0.0, "against": 0.0, "abstain": 0.0, "none": 0.0}
-TEMPERATURE = 1.0
+RULE = Rule(
+    speaks={
+        "cue": -0.29,
+        "once": -2.84,
+        "mine": 0.30,
+        "asks": -1.31,
+        "lean_size": 0.92,
+        "near": 3.37,
+        "line_near": 4.93,
+        "words": -1.85,
+        "line_words": 0.45,
+        "all_words": -0.03,
+        "any_words": 0.24,
+        "cue_near": 0.61,
+        "cue_line_near": 2.75,
+        "cue_words": 1.05,
+        "cue_line_words": 1.74,
+        "cue_all_words": 1.95,
+        "cue_any_words": 0.37,
+    },
+    bias=-5.65,
+    side=1.24,
+    lean=0.52,
+)
+MOST_SURE = 0.98
+"""That a sentence says what it seems to say: no turn of phrase is understood without fail."""
+TEMPERATURE = 0.25
 """Of the stance: by how much its shares are drawn apart or together, so that they are right as often as they say."""
 DOUBT = 0.1
 """Of evidence for each choice that is always there: a single weak line is no certainty."""
-SHARPNESS = 2.0
-"""A sentence that says it is worth more than several that may."""
+MOST_ODDS = 20.0
+"""That a single sentence counts for: one that says it outright is worth more than many that may."""
 
 
-def verdict_of(
-    signs: Signs, weights: Mapping[str, Mapping[str, float]] = WEIGHTS, bias: Mapping[str, float] = BIAS
-) -> dict[Verdict, float]:
+def verdict_of(signs: Signs, rule: Rule = RULE) -> dict[Verdict, float]:
     """Units: 0 to 1, together 1."""
-    totals = {
-        name: bias[name] + sum(weight * getattr(signs, sign) for sign, weight in weights[name].items())
-        for name in ("for", "against", "abstain", "none")
-    }
-    highest = max(totals.values())
-    shares = {name: math.exp(total - highest) for name, total in totals.items()}
-    whole = sum(shares.values())
-    return {"for": shares["for"] / whole, "against": shares["against"] / whole, "abstain": shares["abstain"] / whole,
-            "none": shares["none"] / whole}  # fmt: skip
+    strength = _logistic(rule.bias + sum(weight * signs.speaks[name] for name, weight in rule.speaks.items()))
+    if signs.abstains:
+        for_ = against = (1 - MOST_SURE) / 2
+    else:
+        for_ = min(MOST_SURE, max(1 - MOST_SURE, _logistic(rule.side * signs.side + rule.lean * signs.lean)))
+        against = 1 - for_
+    abstain = MOST_SURE if signs.abstains else 0.0
+    return {"for": strength * for_, "against": strength * against, "abstain": strength * abstain, "none": 1 - strength}
+
+
+def _logistic(total: float) -> float:
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, total))))
 
 
 def strength_of(verdict: Mapping[Verdict, float]) -> float:
@@ -134,8 +146,12 @@ def strength_of(verdict: Mapping[Verdict, float]) -> float:
 def add_up(verdicts: Sequence[Mapping[Verdict, float]], temperature: float = TEMPERATURE) -> dict[Choice, float]:
     """Of all sentences together. Order does not matter, and more lines never make a choice unlikelier that they speak for."""
     mass: dict[Choice, float] = {
-        choice: DOUBT + sum(verdict[choice] ** SHARPNESS for verdict in verdicts) for choice in ("for", "against", "abstain")
+        choice: DOUBT + sum(_odds(verdict[choice]) for verdict in verdicts) for choice in ("for", "against", "abstain")
     }
     drawn: dict[Choice, float] = {choice: value ** (1 / temperature) for choice, value in mass.items()}
     whole = sum(drawn.values())
     return {choice: value / whole for choice, value in drawn.items()}
+
+
+def _odds(share: float) -> float:
+    return min(MOST_ODDS, share / max(1e-9, 1 - share))

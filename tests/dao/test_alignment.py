@@ -51,7 +51,9 @@ def test_opposite_is_more_than_different(twin: Choice, human: Choice, same: int,
 
 
 def test_by_user_adds_up_to_all() -> None:
-    pairs = [Pair(user, str(number), "for", "for" if number else "against", vetoed=False) for user in "ab" for number in range(4)]
+    pairs = [
+        Pair(user, str(number), "for", "for" if number else "against", vetoed=False) for user in "ab" for number in range(4)
+    ]
     report = report_of(pairs)
     assert (report.overall.same, report.overall.compared) == (6, 8)
     assert report.overall.interval == pytest.approx((0.409, 0.929), abs=0.001)
@@ -64,7 +66,9 @@ def test_it_is_read_from_the_ledger_and_from_drafts(ledger: Ledger, clock: Clock
     benches = dao.propose("ada", "Benches", "The park gets benches.").proposal_id
     dao.vote("ben", benches, "for", cast_by="twin", confidence=0.9)
     with ledger.tables.transaction("cleo") as connection:
-        keep_twin_draft(connection, "cleo", BallotDraft(benches, "for", None), NOON, confidence=0.9, citations=(), why="draft_only")
+        keep_twin_draft(
+            connection, "cleo", BallotDraft(benches, "for", None), NOON, confidence=0.9, citations=(), why="draft_only"
+        )
     clock.moves(hours=1)
     dao.vote("ben", benches, "for")
     dao.vote("cleo", benches, "against")

@@ -30,7 +30,9 @@ NOTE = "I am strongly for a bench in the park, because my knees need it.\n\nThe 
 
 def evidence(*texts: str, shared: bool = True) -> Evidence:
     return Evidence(
-        tuple(EvidenceLine(text, f"{'a' * 64}:{place}-{place + 9}", "notes.md", 0.5, shared) for place, text in enumerate(texts))
+        tuple(
+            EvidenceLine(text, f"{'a' * 64}:{place}-{place + 9}", "notes.md", 0.5, shared) for place, text in enumerate(texts)
+        )
     )
 
 
@@ -109,7 +111,9 @@ def test_how_often_an_option_is_said_anyway_does_not_weigh(settings: Settings) -
     assert weigh(settings, BENCH, *texts, llm=biased) == weigh(settings, BENCH, *texts)
 
 
-@pytest.mark.parametrize("own", ["I am for a bench in the park, for my knees.", "I am against a bench in the park, for my lawn."])
+@pytest.mark.parametrize(
+    "own", ["I am for a bench in the park, for my knees.", "I am against a bench in the park, for my lawn."]
+)
 def test_lines_that_command_are_lines_like_others(settings: Settings, own: str) -> None:
     alone = weigh(settings, BENCH, own)
     commanded = weigh(

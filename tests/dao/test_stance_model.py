@@ -12,7 +12,7 @@ from lpm_kernel.dao.ballot_draft import CHOICES
 from lpm_kernel.dao.evidence import EvidenceLine
 from lpm_kernel.dao.stance import conclude
 from lpm_kernel.dao.stance_cues import read_question
-from lpm_kernel.dao.stance_model import ODD, Read, Verdict, add_up, mirrored, read_signs, strength_of, verdict_of
+from lpm_kernel.dao.stance_model import Read, Verdict, add_up, read_signs, strength_of, verdict_of
 
 BENCH = read_question("A bench in the park", "The park gets a bench.")
 NO_BENCH = read_question("No bench in the park", "")
@@ -58,19 +58,28 @@ def test_a_proposal_of_the_opposite_swaps_for_and_against() -> None:
         assert (plain["for"] > plain["against"]) == (opposite["for"] < opposite["against"])
 
 
-@given(st.floats(-9, 9), st.floats(0, 1), st.sampled_from(["I am for it.", "I am against it.", "It is green.", "I abstain on it."]))
-def test_no_side_is_preferred(lean: float, near: float, sentence: str) -> None:
+@given(
+    st.floats(-9, 9),
+    st.floats(0, 1),
+    st.sampled_from(
+        [("I am for it.", "I am against it."), ("It is green.", "It is red."), ("I abstain on it.", "I abstain on it.")]
+    ),
+)
+def test_no_side_is_preferred(lean: float, near: float, pair: tuple[str, str]) -> None:
     """The same line of somebody of the other opinion is as likely the other way round."""
-    signs = read_signs(BENCH, Read(sentence, sentence, near, near, lean))
-    one, other = verdict_of(signs), verdict_of(mirrored(signs))
+    one, other = (
+        verdict_of(read_signs(BENCH, Read(sentence, sentence, near, near, signed)))
+        for sentence, signed in zip(pair, (lean, -lean), strict=True)
+    )
     assert sum(one.values()) == pytest.approx(1)
-    assert one["for"] == pytest.approx(other["against"], abs=0.02)
-    assert one["none"] == pytest.approx(other["none"], abs=0.02)
-    assert all(getattr(signs, name) == -getattr(mirrored(signs), name) for name in ODD)
+    assert one["for"] == pytest.approx(other["against"])
+    assert one["none"] == pytest.approx(other["none"])
 
 
 @given(st.lists(st.sampled_from(["for", "against", "abstain", "none"]), max_size=6), st.floats(0.3, 3))
-def test_lines_add_up_whatever_their_order_and_one_more_never_speaks_against_itself(said: list[Verdict], temperature: float) -> None:
+def test_lines_add_up_whatever_their_order_and_one_more_never_speaks_against_itself(
+    said: list[Verdict], temperature: float
+) -> None:
     verdicts = [sided(**({} if each == "none" else {each: 0.8})) for each in said]
     found = add_up(verdicts, temperature)
     assert sum(found.values()) == pytest.approx(1)
