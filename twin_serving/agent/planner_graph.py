@@ -21,7 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from lpm_kernel.dao.planner.records import Plan, PlanEvent
-from lpm_kernel.dao.planner.run import Desk, step_plan
+from lpm_kernel.dao.planner.run import Desk, step_plan, tell
 from lpm_kernel.dao.planner.steps import STEPS
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def take(state: Course, runtime: Runtime[Consultation]) -> dict[str, Any]:
     """Every node takes the step that is next; which that is, the edges have made sure of."""
     work = runtime.context
     plan, events = step_plan(work.desk, state["plan"])
-    for event in events if work.progress else ():
-        work.progress(event)  # type: ignore[misc]
+    tell(events, work.progress)
     return {"plan": plan, "left": work.is_left()}
 
 

@@ -96,9 +96,8 @@ class DaoCouncil:
 
     def propose(self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str) -> str:
         title = title[:MAX_PROPOSED_TITLE]
-        told = {"topic": topic, "amends": amends, "open": self._opens, "key": key}
         try:
-            return self._dao.propose(asker, title, text, **told).proposal_id
+            return self._dao.propose(asker, title, text, topic=topic, amends=amends, open=self._opens, key=key).proposal_id
         except VoteError as error:
             if error.code != "key_reused":
                 raise

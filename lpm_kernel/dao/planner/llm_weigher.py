@@ -59,13 +59,13 @@ class LlmWeigher:
         distinct = list(dict.fromkeys(cases))
         wanted = dict.fromkeys(each for case in distinct for each in _questions(case))
         odds, tokens = self._odds(question, list(wanted))
-        stating = [text for case in distinct if not case.heard for text in case.own]
+        stating = [text for case in distinct if not _hears(case) for text in case.own]
         verdicts = self._verdicts(question, f"{title}. {text}".strip(), list(dict.fromkeys(stating)), odds)
         found: dict[Case, Weighed] = {}
         for case in distinct:
             read = sum(tokens.pop(each, 0) for each in _questions(case))
-            if case.heard and case.before is not None:
-                own, heard = Asked(case.own[0] if case.own else ""), _questions(case)[-1]
+            if case.before is not None and _hears(case):
+                own, heard = _questions(case)
                 opinion = shifted(case.before, question.sign * (odds[heard] - odds[own]))
             else:
                 shares = add_up([verdicts[text] for text in case.own])
@@ -121,9 +121,14 @@ class LlmWeigher:
                 asked = replace(asked, own=asked.own[: len(asked.own) // 2])
 
 
+def _hears(case: Case) -> bool:
+    """Whether it stood already, and is weighed again."""
+    return bool(case.heard) and case.before is not None
+
+
 def _questions(case: Case) -> list[Asked]:
     """What the model has to be asked for a case: each own line by itself, or the foremost before and after what was heard."""
-    if case.heard and case.before is not None:
+    if _hears(case):
         own = case.own[0] if case.own else ""
         return [Asked(own), Asked(own, case.heard[-MAX_HEARD:])]
     return [Asked(), *(Asked(text) for text in case.own)]

@@ -9,7 +9,7 @@ Does not belong here: what a step does (`steps.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lpm_kernel.stores.llm import Llm
     from lpm_kernel.stores.open import Stores
 
-__all__ = ["Desk", "open_desk", "run_plan", "start_plan", "step_plan"]
+__all__ = ["Desk", "open_desk", "run_plan", "start_plan", "step_plan", "tell"]
 
 MAX_GOAL_CHARACTERS = 2000
 MAX_KEY_CHARACTERS = 200
@@ -82,6 +82,12 @@ def step_plan(desk: Desk, plan: Plan) -> tuple[Plan, list[PlanEvent]]:
     return desk.plans.save(plan, state, events), events
 
 
+def tell(events: Sequence[PlanEvent], progress: Progress | None) -> None:
+    if progress is not None:
+        for event in events:
+            progress(event)
+
+
 def run_plan(
     desk: Desk,
     asker: str,
@@ -98,8 +104,7 @@ def run_plan(
     plan = desk.plans.get(asker, plan_id)
     while plan.state.next is not None:
         plan, events = step_plan(desk, plan)
-        for event in events if progress else ():
-            progress(event)  # type: ignore[misc]
+        tell(events, progress)
         if is_left():
             break
     return plan
