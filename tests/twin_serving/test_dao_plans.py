@@ -62,7 +62,7 @@ def test_a_plan_that_another_process_left_is_taken_up(town: Town) -> None:
 
 def test_a_plan_is_its_askers_and_what_cannot_be_asked_is_refused(town: Town) -> None:
     client, bearer = town.client(tokens=True), town.issuer.bearer
-    begun = client.post("/plans", json={"goal": "Oaks.", "key": "k"}, headers=bearer("ada")).json()
+    begun = client.post("/plans", json={"goal": "Oaks.", "key": "mine"}, headers=bearer("ada")).json()
     path = f"/plans/{begun['plan_id']}"
     assert client.get(path, headers=bearer("ada")).status_code == 200
     for asked in (path, f"{path}/events"):
@@ -72,7 +72,7 @@ def test_a_plan_is_its_askers_and_what_cannot_be_asked_is_refused(town: Town) ->
     def refusal(**body: Any) -> tuple[int, str]:
         return refused(client, "POST", "/plans", json=body, headers=bearer("ada"))
 
-    assert refusal(goal="Elms.", key="k") == (409, "key_reused")
+    assert refusal(goal="Elms.", key="mine") == (409, "key_reused")
     assert refusal(goal="") == (422, "goal_empty")
     assert refusal(goal="x" * 2001) == (422, "request_invalid")
     assert refusal(proposal="p-none") == (404, "proposal_unknown")
