@@ -19,8 +19,13 @@ from twin_serving.deps import ServicesDep
 from twin_serving.errors import problems
 
 router = APIRouter()
+_EVENT = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("data", "event", "id")},
+    "required": ["data"],
+}
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "events, as they come"}
+    200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "Events, as they come; `data` is JSON."}
 }
 
 
