@@ -220,7 +220,13 @@ def tell(plan: Plan, heard: list[tuple[str, float]], weigher: Counting, before_m
     told = {each.member: each for each in state.standpoints}
     sure = [(people[m].stance, told[m].own) for m in people if m in told and people[m].stance != "unsure"]
     right = sum(own is not None and (own.lean > 0) == (stance == "for") for stance, own in sure)
-    print(f"  stance as it was invented: {right} of {len(sure)} by own lines; judgement {state.judgement}")
+    print(f"  stance as it was invented: {right} of {len(sure)} by own lines, most of which say it outright")
+    if (found := state.judgement) is not None:
+        tally = found.tally
+        print(
+            f"  judged: {tally.for_} for, {tally.against} against, {tally.abstain} abstain of {tally.electorate}; agreed "
+            f"{found.agreed}, moved {found.moved}, {len(found.coalitions)} coalitions, {len(state.conditions)} conditions"
+        )
     if judged:
         met = "met" if judged[0] <= 60 else "MISSED"
         print(f"  goal: one full round of 100 twins in at most 60 s: {met} ({judged[0]:.1f} s)")

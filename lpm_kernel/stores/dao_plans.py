@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lpm_kernel.artefacts import decode_record, encode_record
 from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanState, PlanStatus
 from lpm_kernel.errors import VoteError
+from lpm_kernel.stores.dao_plan_schema import dao_plan, dao_plan_event, dao_plan_line
 from lpm_kernel.stores.documents import deleted_documents, private_documents
-from lpm_kernel.stores.schema import dao_plan, dao_plan_event, dao_plan_line
 from lpm_kernel.stores.tables import Tables
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ next there. So what is stored of a plan is what any reader of our tables sees, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -72,7 +72,7 @@ def compiled() -> CompiledStateGraph[Any, Any, Any, Any]:
     from langgraph.graph import END, START, StateGraph
 
     graph = StateGraph(Course, context_schema=Consultation)
-    ways = {**{name: name for name in STEPS}, _LEFT: END}
+    ways: dict[Hashable, str] = {**{name: name for name in STEPS}, _LEFT: END}
     for name in STEPS:
         graph.add_node(name, take)
         graph.add_conditional_edges(name, next_of, ways)

@@ -57,7 +57,7 @@ def recognise_tasks(text: str, plan_id: str) -> tuple[PlannedTask, ...]:
     for sentence in (part.strip(" .!;\t") for part in _SENTENCE.split(text)):
         if not sentence or sentence.endswith("?") or _NOT_ASKED.search(sentence) or _DONE.search(sentence):
             continue
-        kind = next((kind for kind, words in _KINDS if words.search(sentence)), None)
+        kind: TaskKind | None = next((kind for kind, words in _KINDS if words.search(sentence)), None)
         if kind is None:
             continue
         title = sentence[:MAX_TITLE_CHARACTERS]
@@ -113,4 +113,4 @@ def conclude(
     if conditions:
         proposes = order.may_propose and not passed
         return Conclusion("proposal" if proposes else "recommendation", "amend", proposes)
-    return Conclusion("recommendation", judgement.agreed or "undecided")
+    return Conclusion("recommendation", "against" if judgement.agreed == "against" else "undecided")
