@@ -60,9 +60,10 @@ def test_the_most_specific_delegation_that_holds_is_followed_to_a_ballot(held: l
     assert through("ann", VOTED, held) == carrier
 
 
-def test_a_delegation_holds_from_when_it_is_given_until_the_moment_it_ends() -> None:
-    held = [handed("ann", "bob", at=10, ends=20)]
-    assert [through("ann", VOTED, held, at=at) for at in (9.9, 10, 19.9, 20)] == [None, "bob", "bob", None]
+def test_a_delegation_holds_from_when_it_is_given_until_the_moment_it_ends_or_is_revoked() -> None:
+    for ended in ({"ends": 20.0}, {"revoked": 20.0}):
+        held = [handed("ann", "bob", at=10, **ended)]
+        assert [through("ann", VOTED, held, at=at) for at in (9.9, 10, 19.9, 20)] == [None, "bob", "bob", None]
 
 
 def test_a_ballot_of_ones_own_goes_before_what_one_delegated() -> None:

@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lpm_kernel.dao.ballot_draft import CHOICES
-from lpm_kernel.dao.commands import check_ballot
 from lpm_kernel.dao.events import (
     BallotCast,
     BallotVetoed,
     Delegated,
-    DelegationRevoked,
-    Event,
     Happening,
     MembersReminded,
-    ProposalDrafted,
-    ProposalOpened,
-    ProposalResolved,
     StandingApplied,
     VotingExtended,
     VotingStarted,
     kind_of,
 )
-from lpm_kernel.dao.fold import ProposalState
-from lpm_kernel.dao.records import Ballot, Delegation, Scope, Tally
+from lpm_kernel.dao.records import Ballot, Scope, Tally
 from lpm_kernel.dao.rules import Rules
 from lpm_kernel.dao.steps import JUST_AFTER, next_due, next_steps
-from lpm_kernel.errors import VoteError
 
-from .voting import MEMBERS, START, Community, all_rules, ballot, by_id, equal, handed, hours, vote
+from .voting import START, Community, ballot, equal, handed, hours, opened, started, vote
 
 END = hours(72)
-
-
-def opened(rules: Rules | None = None, electorate: dict[str, int] | None = None) -> Community:
-    community = Community(equal("ann", "bob", "cem") if electorate is None else electorate)
-    community.happens(ProposalDrafted("p", "Benches", "Back", "ann", "park", rules or Rules()), START)
-    community.happens(ProposalOpened("p"), START)
-    return community
-
-
-def started(rules: Rules | None = None, electorate: dict[str, int] | None = None) -> Community:
-    community = opened(replace(rules or Rules(), discussion_hours=0), electorate)
-    community.advance(START)
-    assert community.proposal.status == "voting"
-    return community
 
 
 def cast(community: Community, *ballots: Ballot) -> None:
@@ -214,6 +188,17 @@ def test_a_twins_ballot_that_begins_to_count_late_extends_the_vote() -> None:
     assert community.advance(hours(65)) == [VotingExtended("p", hours(84), "late_quorum")]
 
 
+def test_a_delegation_that_ends_late_and_gives_way_to_another_extends_the_vote() -> None:
+    community = started(Rules(close="deadline"))
+    silent = handed("ann", "cem", scope=Scope("topic", "park"), ends=65)
+    for delegation in (silent, handed("ann", "bob")):
+        community.happens(Delegated(delegation), START)
+    cast(community, ballot("bob", "for"))
+    community.advance(hours(58))
+    assert next_due(community.proposal, community.state.delegations, hours(58)) == hours(65)
+    assert community.advance(hours(65)) == [VotingExtended("p", hours(84), "late_quorum")]
+
+
 def test_a_decided_vote_closes_and_is_not_extended_however_late() -> None:
     community = started()
     cast(community, ballot("ann", "for", 70), ballot("bob", "for", 71))
@@ -244,6 +229,15 @@ def test_a_clock_that_stood_still_does_not_skip_standing_delegations() -> None:
     assert community.proposal.status == "passed"
 
 
+def test_standing_delegations_serve_from_their_moment_also_where_the_clock_looks_after_it() -> None:
+    """Else whoever votes between that moment and the clock's next look would decide whether others are represented."""
+    community = started(Rules(close="deadline"))
+    for each in (ballot("ann", "for", 1), ballot("bob", "for", 58)):
+        community.happens(BallotCast(each), each.cast_at)
+    community.advance(hours(59))
+    assert community.proposal.standing_applied
+
+
 def test_a_vote_that_was_decided_before_the_clock_stood_still_is_resolved_as_it_was() -> None:
     community = started()
     for member in ("ann", "bob"):
@@ -258,133 +252,3 @@ def test_an_extension_moves_no_reminder() -> None:
     community = started(Rules(remind_at_percent=(110,), close="deadline"))
     community.advance(END + JUST_AFTER)
     assert next_due(community.proposal, {}, hours(73)) == START + timedelta(hours=72) * 110 / 100
-
-
-Action = tuple[int, BallotCast | Delegated | DelegationRevoked]
-QUARTER = timedelta(minutes=15)
-
-
-@st.composite
-def schedules(draw: st.DrawFn) -> tuple[Rules, dict[str, int], list[Action]]:
-    """What members do in a vote of ten hours, at quarters of an hour."""
-    rules = replace(draw(all_rules()), voting_hours=10, extension_hours=2, late_quorum_hours=draw(st.sampled_from([0, 2, 10])))
-    weights = {member: draw(st.integers(1, 3)) for member in MEMBERS[:4]}
-    actions: list[Action] = []
-    for number, quarter in enumerate(sorted(draw(st.lists(st.integers(0, 50), max_size=7)))):
-        at = quarter / 4
-        member = draw(st.sampled_from(MEMBERS[:4]))
-        kind = draw(st.sampled_from(["human", "human", "twin", "delegate", "revoke"]))
-        if kind == "delegate":
-            to = draw(st.sampled_from([each for each in MEMBERS[:4] if each != member]))
-            ends = draw(st.none() | st.integers(1, 20).map(lambda more, at=at: at + more / 4))
-            scope = draw(st.sampled_from([Scope("all"), Scope("proposal", "p")]))
-            given_ = handed(member, to, at=at, ends=ends, scope=scope, standing=draw(st.booleans()), delegation_id=f"d{number}")
-            actions.append((quarter, Delegated(given_)))
-        elif kind == "revoke":
-            actions.append((quarter, DelegationRevoked(f"d{draw(st.integers(0, 6))}", member)))
-        else:
-            by, later = ("twin", at + 2) if kind == "twin" else ("human", at)
-            choice = draw(st.sampled_from(CHOICES))
-            actions.append(
-                (quarter, BallotCast(ballot(member, choice, at, cast_by=by, counts_at=later, ballot_id=f"b{number}")))
-            )
-    return rules, weights, actions
-
-
-Look = Callable[[ProposalState, dict[str, Delegation], datetime], datetime | None]
-
-
-def each_minute(proposal: ProposalState, held: dict[str, Delegation], at: datetime) -> datetime | None:
-    return at + timedelta(minutes=1)
-
-
-def when_due(proposal: ProposalState, held: dict[str, Delegation], at: datetime) -> datetime | None:
-    return next_due(proposal, held, at)
-
-
-def run(schedule: tuple[Rules, dict[str, int], list[Action]], look: Look) -> Community:
-    """The vote to its end. The clock looks as `look` says, and after everything that is done, as the service does."""
-    rules, weights, actions = schedule
-    community = started(rules, weights)
-    at, waiting = START, list(actions)
-    while community.proposal.status == "voting":
-        due = look(community.proposal, dict(community.state.delegations), at)
-        assert due is not None
-        if waiting and START + waiting[0][0] * QUARTER <= due:
-            quarter, done = waiting.pop(0)
-            at = START + quarter * QUARTER
-            community.advance(at)
-            if may_happen(community.proposal, done, at):
-                community.happens(done, at, "ann")
-                community.advance(at)
-        else:
-            at = due
-            assert community.advance(at) or look is each_minute, "what is due is done"
-            assert at < hours(20)
-    return community
-
-
-def may_happen(proposal: ProposalState, done: Happening, at: datetime) -> bool:
-    if not isinstance(done, BallotCast):
-        return True
-    try:
-        check_ballot(proposal, done.ballot, at)
-    except VoteError:
-        return False
-    return True
-
-
-def seen(events: Sequence[Event]) -> list[object]:
-    """What happened, without the moment of the clock's steps."""
-    happened: list[object] = []
-    for event in events:
-        match event.happening:
-            case ProposalResolved(resolution):
-                happened.append(replace(resolution, resolved_at=END))
-            case other:
-                happened.append(other)
-    return happened
-
-
-@settings(max_examples=120)
-@given(schedules())
-def test_to_look_only_when_something_is_due_misses_nothing(schedule: tuple[Rules, dict[str, int], list[Action]]) -> None:
-    often, seldom = run(schedule, each_minute), run(schedule, when_due)
-    assert seen(often.events) == seen(seldom.events)
-    for one, other in zip(often.events, seldom.events, strict=True):
-        assert timedelta(0) <= one.at - other.at <= timedelta(minutes=1)
-
-
-@settings(max_examples=120)
-@given(schedules())
-def test_a_vote_is_resolved_once_extended_at_most_once_and_reminded_of_once_each(
-    schedule: tuple[Rules, dict[str, int], list[Action]],
-) -> None:
-    happened = [event.happening for event in run(schedule, when_due).events]
-    assert sum(isinstance(each, ProposalResolved) for each in happened) == 1
-    assert sum(isinstance(each, VotingExtended) for each in happened) <= 1
-    assert sum(isinstance(each, StandingApplied) for each in happened) <= 1
-    reminded = [each.at_percent for each in happened if isinstance(each, MembersReminded)]
-    assert reminded == sorted(set(reminded))
-
-
-@given(schedules(), st.integers(0, 60))
-def test_the_same_state_and_moment_give_the_same_steps_and_none_is_asked_for_twice(
-    schedule: tuple[Rules, dict[str, int], list[Action]], quarter: int
-) -> None:
-    rules, weights, actions = schedule
-    done = [each for at, each in actions if at <= quarter]
-    cast_ = [each.ballot for each in done if isinstance(each, BallotCast)]
-    held = by_id(*(each.delegation for each in done if isinstance(each, Delegated)))
-    proposal, at = vote(weights, cast_, rules), START + quarter * QUARTER
-    steps = next_steps(proposal, held, weights, at)
-    assert steps == next_steps(replace(proposal, ballots=tuple(reversed(cast_))), dict(reversed(held.items())), weights, at)
-    due = next_due(proposal, held, at)
-    assert due is not None
-    assert (due == at) is bool(steps)
-    community = started(rules, weights)
-    for each in cast_:
-        community.happens(BallotCast(each), each.cast_at)
-    asked = [kind_of(each) + str(getattr(each, "at_percent", "")) for each in community.advance(at)]
-    assert len(asked) == len(set(asked))
-    assert community.advance(at) == []

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from lpm_kernel.dao.ballot_draft import CHOICES, Choice
-from lpm_kernel.dao.events import Event, Happening, hash_of
+from lpm_kernel.dao.events import Event, Happening, ProposalDrafted, ProposalOpened, hash_of
 from lpm_kernel.dao.fold import EMPTY, DaoState, ProposalState, apply
 from lpm_kernel.dao.records import Ballot, CastBy, Delegation, Scope
 from lpm_kernel.dao.rules import Rules
@@ -125,6 +125,20 @@ class Community:
                 done.append(step)
             assert len(done) < 20, "the steps of a vote come to an end"
         return done
+
+
+def opened(rules: Rules | None = None, electorate: dict[str, int] | None = None) -> Community:
+    community = Community(equal("ann", "bob", "cem") if electorate is None else electorate)
+    community.happens(ProposalDrafted("p", "Benches", "Back", "ann", "park", rules or Rules()), START)
+    community.happens(ProposalOpened("p"), START)
+    return community
+
+
+def started(rules: Rules | None = None, electorate: dict[str, int] | None = None) -> Community:
+    community = opened(replace(rules or Rules(), discussion_hours=0), electorate)
+    community.advance(START)
+    assert community.proposal.status == "voting"
+    return community
 
 
 def read_votes(name: str) -> Any:
