@@ -35,7 +35,7 @@ class DaoSide:
         self.metrics = DaoMetrics(lambda: count_open(self.dao))
         self.listeners = Listeners(stores.settings.dao.stream_listeners, self.metrics.listening)
         self.feed = DashboardFeed(self.dao, self.listeners)
-        self.worker = DaoWorker(stores, self.dao, self.metrics)
+        self.worker = DaoWorker(stores, self.dao, self.metrics, stores.settings.dao.worker_poll_s)
         self.plans = PlanWorker(stores, self.dao, llm)
         self.auditing = anyio.CapacityLimiter(1)
         self._audited: tuple[AuditReport, datetime] | None = None

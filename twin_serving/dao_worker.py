@@ -23,23 +23,22 @@ CLOSE_S = 10.0
 
 
 class DaoWorker:
-    """Two threads, so that a graph that is slow keeps no vote from its end. Several processes may each have them, and the sensor
-    beside them: the ledger takes each step once."""
+    """Two threads, so that a graph that is slow keeps no vote from its end. Several processes may each have them, and the
+    sensor beside them: the ledger takes each step once."""
 
-    def __init__(self, stores: Stores, dao: Dao, metrics: DaoMetrics) -> None:
-        self._stores, self._dao, self._metrics = stores, dao, metrics
+    def __init__(self, stores: Stores, dao: Dao, metrics: DaoMetrics, poll_s: float) -> None:
+        self._stores, self._dao, self._metrics, self._poll_s = stores, dao, metrics, poll_s
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         self._told: str | None = None
 
     def start(self, work: Callable[[], object] | None = None) -> None:
-        """Does nothing where the settings leave votes to the sensor. `work`: in place of what the two do."""
-        poll_s = self._dao.settings.worker_poll_s
-        if poll_s <= 0:
+        """Does nothing where votes are left to the sensor: `poll_s` 0. `work`: in place of what the two do."""
+        if self._poll_s <= 0:
             return
         duties = {"dao-worker": work or self.turn, **({} if work else {"dao-to-graph": self.project})}
         for name, duty in duties.items():
-            thread = threading.Thread(target=self._run, args=(duty, poll_s), name=name, daemon=True)
+            thread = threading.Thread(target=self._run, args=(duty,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -75,7 +74,7 @@ class DaoWorker:
             self._told = told
             _LOG.warning("votes reach the graph: %s", "again" if told is None else told)
 
-    def _run(self, duty: Callable[[], object], poll_s: float) -> None:
+    def _run(self, duty: Callable[[], object]) -> None:
         while not self._closed.is_set():
             try:
                 duty()
@@ -83,4 +82,4 @@ class DaoWorker:
                 _LOG.warning("votes that are due could not be looked for: %s", error)
             except Exception as error:
                 _LOG.error("the DAO's worker goes on after a failure", exc_info=error)
-            self._closed.wait(poll_s)
+            self._closed.wait(self._poll_s)

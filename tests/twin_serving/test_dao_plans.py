@@ -1,4 +1,4 @@
-"""Plans over the API: begun, worked on beside the requests, taken up after an end, told step by step, and their asker's alone."""
+"""Plans over the API: begun, worked on beside the requests, taken up after an end, told step by step, their asker's alone."""
 
 from __future__ import annotations
 

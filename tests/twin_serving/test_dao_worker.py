@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
 from typing import Any, cast
 
 from lpm_kernel.dao.service import Dao
@@ -34,8 +33,7 @@ def test_a_deadline_resolves_by_itself_and_is_counted(town: Town) -> None:
 
 
 def worker(poll_s: float) -> DaoWorker:
-    dao = cast("Any", SimpleNamespace(settings=SimpleNamespace(worker_poll_s=poll_s)))
-    return DaoWorker(cast("Any", None), dao, DaoMetrics(dict))
+    return DaoWorker(cast("Any", None), cast("Any", None), DaoMetrics(dict), poll_s)
 
 
 def test_it_goes_on_after_any_failure_and_ends_when_it_is_closed() -> None:
