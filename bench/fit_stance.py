@@ -16,7 +16,7 @@ from bench.stance_people import Case, fitted_on
 from lpm_kernel.dao.ballot_draft import CHOICES, Choice
 from lpm_kernel.dao.stance import asked_of, read_lines
 from lpm_kernel.dao.stance_cues import read_question
-from lpm_kernel.dao.stance_model import Rule, Signs, Verdict, add_up, read_signs, strength_of, verdict_of
+from lpm_kernel.dao.stance_model import Rule, Signs, Verdict, add_up, best_of, read_signs, strength_of, that_decide
 from lpm_kernel.L2.base_model import prepare_base
 from lpm_kernel.L2.engine import cache_folder
 from lpm_kernel.L2.llama import LlamaCpp
@@ -25,6 +25,7 @@ from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
 
 NEAREST = 7
+MIN_EVIDENCE = 0.4
 REGULARISATION = 0.1
 TEMPERATURES = [step / 20 for step in range(2, 41)]
 
@@ -48,18 +49,13 @@ def measure(case: Case, embedder: Embedder, llm: Llm) -> Measured:
     return Measured(case, [[read_signs(question, read) for read in own] for own in reads])
 
 
-def verdicts_of(measured: Measured, rule: Rule) -> list[dict[Verdict, float]]:
-    """Of each line, by the sentence that says most."""
-    return [max((verdict_of(signs, rule) for signs in own), key=strength_of) for own in measured.signs]
-
-
 def sentences_of(measured: Sequence[Measured]) -> list[tuple[Signs, Verdict]]:
     """With what they say. Of a line that takes a side only the sentence that says so outright is taken, or its nearest."""
     found: list[tuple[Signs, Verdict]] = []
     for one in measured:
         for (_, verdict), own in zip(one.case.lines, one.signs, strict=True):
             said = own if verdict == "none" else [max(own, key=lambda signs: (signs.speaks["cue"], signs.speaks["near"]))]
-            found += [(signs, verdict) for signs in said]
+            found.extend((signs, verdict) for signs in said)
     return found
 
 
@@ -83,7 +79,8 @@ def fit(measured: Sequence[Measured]) -> Rule:
 
 
 def chosen(rule: Rule, measured: Measured, temperature: float) -> tuple[float, dict[Choice, float]]:
-    verdicts = verdicts_of(measured, rule)
+    lines = [best_of([(signs, "") for signs in own], rule)[0] for own in measured.signs]
+    verdicts = that_decide(lines, MIN_EVIDENCE)
     return max(map(strength_of, verdicts), default=0.0), add_up(verdicts, temperature)
 
 
@@ -136,9 +133,10 @@ def report(measured: Sequence[Measured]) -> Rule:
         print(f"  min_evidence {limit}: right {right}/{len(known)}, abstains without evidence {silent_}/{len(unknown)}")
     for one, strength, shares in told:
         best = max(CHOICES, key=lambda each: shares[each])
-        if one.case.put.stance is None and strength >= 0.5 or one.case.put.stance not in (None, best):
+        if (one.case.put.stance is None and strength >= 0.5) or one.case.put.stance not in (None, best):
             print(
-                f"    {one.case.person}: {one.case.put.title}: {one.case.put.stance}, found {best} {shares[best]:.2f} {strength:.2f}"
+                f"    {one.case.person}: {one.case.put.title}: {one.case.put.stance}, "
+                f"found {best} {shares[best]:.2f} {strength:.2f}"
             )
     rule = fit(measured)
     print(f"  {rule}")

@@ -48,12 +48,13 @@ def fitted_on() -> list[Case]:
             for other in proposals:
                 for line in other["lines"]:
                     ((verdict, text),) = line.items()
-                    lines.append((text, verdict if other is proposal else "none"))
-            lines += [(text, "none") for text in others]
+                    said: Verdict = verdict if other is proposal else "none"
+                    lines.append((text, said))
+            lines.extend((text, "none") for text in others)
             stance = None if proposal["stance"] == "unknown" else proposal["stance"]
             cases.append(Case(about["person"], Put(proposal["title"], proposal["text"], stance), tuple(lines)))
             opposite = proposal["negated"]
-            swapped = tuple((text, SWAPPED[verdict]) for text, verdict in lines)
+            swapped: tuple[tuple[str, Verdict], ...] = tuple((text, SWAPPED[verdict]) for text, verdict in lines)
             put = Put(opposite["title"], opposite["text"], None if stance is None else _swapped(stance))
             cases.append(Case(about["person"], put, swapped))
     return cases

@@ -3,8 +3,8 @@
 Belongs here: counting over the ledger and over drafts.
 Does not belong here: how a twin chooses (`stance.py`).
 
-A person who has seen what their twin chose may have followed it, so this is agreement and not proof. What a person vetoed without
-voting is counted beside it: there is no choice of theirs to compare.
+A person who has seen what their twin chose may have followed it, so this is agreement and not proof. What a person vetoed
+without voting is counted beside it: there is no choice of theirs to compare.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def measure_alignment(dao: Dao, tables: Tables, user_ids: Iterable[str] | None =
     for user_id in dao.members() if user_ids is None else user_ids:
         with tables.transaction(user_id) as connection:
             newest_first = list_drafts(connection, user_id)
-        drafted = {kept.draft.proposal: kept.draft.choice for kept in reversed(newest_first)}
+        drafted: dict[str, Choice] = {kept.draft.proposal: kept.draft.choice for kept in reversed(newest_first)}
         pairs += pairs_of(user_id, proposals, drafted)
     return report_of(pairs)
 

@@ -1,7 +1,8 @@
-"""How a person would vote, by what they wrote: the lines of their memory weighed one by one, and abstaining where they do not tell.
+"""How a person would vote, by what they wrote: lines of their memory weighed one by one, abstaining where they do not tell.
 
 Belongs here: from a proposal to a stance with its evidence.
-Does not belong here: finding lines (`evidence.py`), the rule that weighs one (`stance_model.py`) and ballots (`twin_ballots.py`).
+Does not belong here: finding lines (`evidence.py`), the rule that weighs one (`stance_model.py`) and ballots
+(`twin_ballots.py`).
 
 The choice is made before any reason is given, and by likelihoods, never by words of the model: a line that commands ("vote for
 this, ignore all else") is a line like others. Deterministic: the same memory, model and proposal give the same stance.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from lpm_kernel.dao.ballot_draft import CHOICES, Choice
 from lpm_kernel.dao.evidence import Evidence, EvidenceLine, Memory, gather_evidence, memory_of
 from lpm_kernel.dao.stance_cues import Question, read_question
-from lpm_kernel.dao.stance_model import Read, Verdict, add_up, read_signs, strength_of, verdict_of
+from lpm_kernel.dao.stance_model import Read, Verdict, Weighed, add_up, strength_of, that_decide, weigh_line
 from lpm_kernel.L0.sentences import split_sentences
 from lpm_kernel.L2.prompt import as_line
 from lpm_kernel.recall.plan import Part
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
 Why = Literal["no_evidence", "unsure"]
 GOING_ON = ((" So I am", " for", " against"), (" So I vote", " yes", " no"), (" In short, it is a", " good", " bad"))
-"""How the writer may go on, and with what on either side. Asked as a question about the writer ("is the member for or against?")
-a small model answers by the order of the options; as the writer's next words it is right more often, and no option stands in the
-prompt. `python -m bench fit_stance` compares them."""
+"""How the writer may go on, and with what on either side. Asked as a question of the writer ("is the member for or against?")
+a small model answers by the order of the options; as the writer's next words it is right more often, and no option stands in
+the prompt. `python -m bench fit_stance` compares them."""
 
 
 class Proposed(Protocol):
@@ -45,7 +46,7 @@ class Proposed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WeighedLine:
-    """`said`: the sentence of it that says most of its writer's will, and `leans` is for what. `weight`: how likely it says it."""
+    """`said`: the sentence of it that says most of its writer's will; `leans`: for what; `weight`: how likely it says it."""
 
     line: EvidenceLine
     said: str
@@ -108,7 +109,7 @@ def weigh_evidence(
     question = read_question(proposal.title, proposal.text)
     texts = [line.text for line in found.lines]
     reads = read_lines(embedder, llm, question, asked_of(proposal), texts, tenant=tenant, adapter=adapter)
-    weighed = [_weigh(line, question, own) for line, own in zip(found.lines, reads, strict=True)]
+    weighed = [(line, *weigh_line(question, own)) for line, own in zip(found.lines, reads, strict=True)]
     return conclude(weighed, limits.min_evidence, limits.min_confidence, found.degraded)
 
 
@@ -160,22 +161,16 @@ def _prompt(question: Question, text: str, words: str) -> tuple[Message, ...]:
     )
 
 
-def _weigh(line: EvidenceLine, question: Question, reads: Sequence[Read]) -> tuple[EvidenceLine, str, Mapping[Verdict, float]]:
-    """The line, by that sentence of it which says most."""
-    verdicts = [(verdict_of(read_signs(question, read)), read.sentence) for read in reads]
-    verdict, said = max(verdicts, key=lambda pair: strength_of(pair[0]))
-    return line, said, verdict
-
-
 def conclude(
-    weighed: Sequence[tuple[EvidenceLine, str, Mapping[Verdict, float]]],
+    weighed: Sequence[tuple[EvidenceLine, Weighed, str]],
     min_evidence: float,
     min_confidence: float,
     degraded: tuple[Part, ...] = (),
 ) -> Stance:
     """A pure function of what was weighed; the order of the lines does not matter."""
-    probabilities = add_up([verdict for _, _, verdict in weighed])
-    strength = max((strength_of(verdict) for _, _, verdict in weighed), default=0.0)
+    verdicts = that_decide([each for _, each, _ in weighed], min_evidence)
+    probabilities = add_up(verdicts)
+    strength = max(map(strength_of, verdicts), default=0.0)
     best = max(CHOICES, key=lambda choice: probabilities[choice])
     why: Why | None = None
     if strength < min_evidence:
@@ -183,11 +178,15 @@ def conclude(
     elif probabilities[best] < min_confidence:
         why = "unsure"
     choice: Choice = "abstain" if why else best
-    lines = [
-        WeighedLine(line, said, leaning, round(verdict[leaning], 4))
-        for line, said, verdict in weighed
-        for leaning in [max(CHOICES, key=lambda each: verdict[each])]
-    ]
+    lines = [WeighedLine(line, said, *_leaning(each.verdict)) for line, each, said in weighed]
     lines.sort(key=lambda line: (line.leans != best, -line.weight, line.line.citation))
     confidence = round(probabilities[best] * strength, 4)
     return Stance(choice, confidence, probabilities, round(strength, 4), tuple(lines), why, degraded)
+
+
+def _leaning(verdict: Mapping[Verdict, float]) -> tuple[Choice, float]:
+    leaning: Choice = "for"
+    for choice in CHOICES:
+        if verdict[choice] > verdict[leaning]:
+            leaning = choice
+    return leaning, round(verdict[leaning], 4)

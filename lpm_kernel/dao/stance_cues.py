@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 from lpm_kernel.stores.stems import stems_of
 
-_MORE = r"(?:(?:\w+ly|all|quite|still|very much|now|also|rather|dead|so|only|just|always|would|will|shall|do|have|['’]d|['’]ll)\s+){0,3}"
+_MORE = (
+    r"(?:(?:\w+ly|all|quite|still|very much|now|also|rather|dead|so|only|just|always|would|will|shall"
+    r"|do|have|['’]d|['’]ll)\s+){0,3}"
+)
 _AM = rf"\bI(?:['’]m|\s+am|\s+remain|\s+was)\s+{_MORE}"
 _I = rf"\bI(?:['’]d|['’]ll)?\s+{_MORE}"
 _NOT_FOR_A_TIME = r"(?!\s+(?:ever|years|once|now|the record|example|instance|hours|days|weeks|months|a while|sale|hire)\b)"
@@ -34,14 +37,16 @@ _AGAINST = re.compile(
     rf"{_AM}(?:against|opposed to|opposed|not for|not in favou?r|no friend of)\b"
     rf"|{_I}(?:oppose|opposed|reject|rejected|object|objected|refuse|disagree|resist)\b"
     rf"|{_I}(?:vote|voted|say|said|argue|argued|speak|spoke|stand|stood)\s+(?:\w+ly\s+)?(?:no|against|(?:it|this|that) down)\b"
-    rf"|\bI\s+{_NEVER}\s+(?:\w+ly\s+)?(?:support|back|agree|approve|want|accept|vote for|welcome|sell|see (?:the|any) (?:point|sense))\b"
+    rf"|\bI\s+{_NEVER}\s+(?:\w+ly\s+)?(?:support|back|agree|approve|want|accept|vote for|welcome|sell|see (?:the"
+    rf"|any) (?:point|sense))\b"
     r"|\bmy (?:vote|answer|ballot) (?:is|will be|stays) (?:a )?(?:clear )?(?:no|against)\b|\bmy (?:own )?no\b"
     r"|\bover my dead body\b|(?:^|[,;:]\s*)(?:so |then |oh |well |and )?no(?:,| to\b|$)"
     r"|\bis a (?:bad idea|mistake)\b|\bI find (?:it|this|that) wrong\b",
     re.IGNORECASE,
 )
 _ABSTAIN = re.compile(
-    r"\bI (?:\w+ ){0,3}abstain\b|\band abstain\b|\bI(?:['’]m| am| remain) (?:\w+ )?(?:undecided|torn)\b|\b(?:sit|sitting) (?:this|it) (?:one )?out\b"
+    r"\bI (?:\w+ ){0,3}abstain\b|\band abstain\b|\bI(?:['’]m| am| remain) (?:\w+ )?(?:undecided|torn)\b|\b(?:sit"
+    r"|sitting) (?:this|it) (?:one )?out\b"
     r"|\bI have no (?:opinion|view)\b|\bleave my ballot (?:blank|empty)\b|\bI (?:cannot|can['’]t|could not) decide\b"
     r"|\bI (?:can )?(?:be )?neither (?:be )?for nor against\b|\bneither (?:be )?for nor against\b"
     r"|\bI (?:have not|haven['’]t) (?:yet )?made up my mind\b|\bI will not (?:take (?:a |any )?sides?|vote on)\b"
@@ -53,9 +58,11 @@ _ANSWERED = re.compile(r"\basked?\b|\basking\b", re.IGNORECASE)
 """Then a yes or no that was said is an answer to that, whatever it was."""
 _SAID = re.compile(r"\b(?:I|and) (?:have )?said (?:yes|no)\b", re.IGNORECASE)
 _ONCE = re.compile(
-    r"\bused to\b|\bwould have\b|\bonce (?:thought|said|was)\b|\bat first\b|\bfirst thought\b|\b(?:un)?til (?:this|last)\b|\bback then\b"
+    r"\bused to\b|\bwould have\b|\bonce (?:thought|said|was)\b|\bat first\b|\bfirst thought\b|\b(?:un)?til (?:this|last)\b"
+    r"|\bback then\b"
     r"|\bwent in\b|\blast (?:year|winter|spring|summer|autumn|month)\b|\bI still said\b|\bI was wrong\b"
-    r"|\bin (?:january|february|march|april|may|june|july|august|september|october|november|december|spring|summer|autumn|winter)"
+    r"|\bin (?:january|february|march|april|may|june|july|august|september|october|november|december|spring|summer|autumn"
+    r"|winter)"
     r"(?: \d{4})? I\b",
     re.IGNORECASE,
 )
@@ -71,12 +78,14 @@ _MINE = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]yself|[Ww]e|[Oo]ur|[Uu]s)\b")
 _ASKS = re.compile(r"\?[\"”’')\]]*\s*$")
 
 _NEGATIVE = re.compile(
-    r"^\s*(?:proposal\s+(?:not\s+)?to\s+)?(?:not(?:\s+to)?|no(?:\s+more)?|never|do(?:es)?\s+not|don['’]t|stop|end|ban|abolish|scrap|drop|reject|cancel"
+    r"^\s*(?:proposal\s+(?:not\s+)?to\s+)?(?:not(?:\s+to)?|no(?:\s+more)?|never|do(?:es)?\s+not|don['’]t|stop|end|ban|abolish"
+    r"|scrap|drop|reject|cancel"
     r"|against|without|oppose|prohibit|forbid|halt|abandon|refuse|give\s+up|do\s+away\s+with)\b(?:\s+to)?\s*",
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
-    r"(?<!that )(?<!which )(?<!who )\b(?:(?:is|are|do|does|will|shall|may|can|must|should) not|cannot|isn['’]t|aren['’]t|doesn['’]t)\b\s*",
+    r"(?<!that )(?<!which )(?<!who )\b(?:(?:is|are|do|does|will|shall|may|can|must|should) not|cannot|isn['’]t|aren['’]t"
+    r"|doesn['’]t)\b\s*",
     re.IGNORECASE,
 )
 _FIRST_SENTENCE = re.compile(r"[^.!?]*")

@@ -1,7 +1,8 @@
 """From a line of somebody's notes to how likely it says that they are for a proposal, against it, neither, or nothing of it.
 
 Belongs here: what is measured of a line, the one linear rule over it, and how lines add up. Pure: opens nothing, asks no model.
-Does not belong here: finding lines (`evidence.py`), likelihoods (`stance.py`) and what is done with a stance (`twin_ballots.py`).
+Does not belong here: finding lines (`evidence.py`), likelihoods (`stance.py`) and what is done with a stance
+(`twin_ballots.py`).
 
 The weights are fitted by `python -m bench fit_stance` on invented people and their proposals (`data/stance/people.yaml`), never
 on those whom the stance is tested with, and copied here by hand.
@@ -25,7 +26,7 @@ MOST_NATS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One sentence of a line, as it was measured. Cosines are to the proposal; `lean` is how much likelier the model finds "for"
+    """One sentence of a line, as measured. Cosines are to the proposal; `lean` is how much likelier the model finds "for"
     than "against" after the line than after none, in nats, of the thing that is proposed or that is to be ended."""
 
     sentence: str
@@ -38,7 +39,8 @@ class Read:
 @dataclass(frozen=True, slots=True)
 class Signs:
     """Whether a sentence speaks of the proposal at all: `speaks`, each with its weight, apart for sentences that say something
-    outright (`cue`) and for those that do not. And for what: `side` and `lean`, over 0 for what is proposed. `abstains`: it says so."""
+    outright (`cue`) and for those that do not. And for what: `side` and `lean`, over 0 for what is proposed. `abstains`: it
+    says so."""
 
     speaks: Mapping[str, float]
     side: float
@@ -79,8 +81,8 @@ def _share(stems: Collection[str], text: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Two logistic rules. `speaks` and `bias`: that a sentence says anything of its writer's will in this. `side` and `lean`: that it
-    is for, of those that do; without a bias, so that neither side is preferred."""
+    """Two logistic rules. `speaks` and `bias`: that a sentence says anything of its writer's will in this. `side` and `lean`:
+    that it is for, of those that do; without a bias, so that neither side is preferred."""
 
     speaks: Mapping[str, float]
     bias: float
@@ -141,6 +143,32 @@ def _logistic(total: float) -> float:
 def strength_of(verdict: Mapping[Verdict, float]) -> float:
     """How likely a sentence says anything of its writer's will in this."""
     return 1 - verdict["none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """`outright`: whether the sentence says it in so many words, in the first person."""
+
+    verdict: Mapping[Verdict, float]
+    outright: bool
+
+
+def weigh_line(question: Question, reads: Sequence[Read], rule: Rule = RULE) -> tuple[Weighed, str]:
+    """By that sentence of it which says most; the sentence too."""
+    found = [(read_signs(question, read), read.sentence) for read in reads]
+    return best_of([(signs, sentence) for signs, sentence in found], rule)
+
+
+def best_of(sentences: Sequence[tuple[Signs, str]], rule: Rule = RULE) -> tuple[Weighed, str]:
+    weighed = [(Weighed(verdict_of(signs, rule), signs.speaks["cue"] > 0), said) for signs, said in sentences]
+    return max(weighed, key=lambda pair: strength_of(pair[0].verdict))
+
+
+def that_decide(lines: Sequence[Weighed], min_evidence: float) -> list[Mapping[Verdict, float]]:
+    """What is said outright, where anything is; else whatever leans to a side. Why: lines that only lean are many, and a command in a
+    document is one of them; together they must not overrule the one in which the person says what they want."""
+    outright = [line.verdict for line in lines if line.outright and strength_of(line.verdict) >= min_evidence]
+    return outright or [line.verdict for line in lines]
 
 
 def add_up(verdicts: Sequence[Mapping[Verdict, float]], temperature: float = TEMPERATURE) -> dict[Choice, float]:

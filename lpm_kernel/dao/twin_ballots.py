@@ -1,11 +1,12 @@
 """A twin's ballot: weighed from its person's memory, and cast, drafted or left alone as the person allows.
 
 Belongs here: obeying consent, and what is said of the reasons.
-Does not belong here: the stance (`stance.py`), consent's rows (`stores/dao_consent.py`) and the rules of a vote (`commands.py`).
+Does not belong here: the stance (`stance.py`), consent's rows (`stores/dao_consent.py`) and the rules of a vote
+(`commands.py`).
 
-A twin that cannot tell casts nothing: an abstention counts to the quorum, and that somebody wrote nothing is no reason for one. Where
-the person wrote that they abstain, their twin does. Nobody else hears of a document that its writer keeps to themselves: it may
-weigh, and it is neither quoted nor cited in a ballot. A draft, which the person alone sees, quotes all.
+A twin that cannot tell casts nothing: an abstention counts to the quorum, and that somebody wrote nothing is no reason for
+one. Where the person wrote that they abstain, their twin does. Nobody else hears of a document that its writer keeps to
+themselves: it may weigh, and it is neither quoted nor cited in a ballot. A draft, which the person alone sees, quotes all.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ Outcome = Literal["cast", "drafted", "abstained", "refused"]
 @dataclass(frozen=True, slots=True)
 class TwinBallot:
     """`why`: of a cast ballot the consent it rests on; of a draft the condition that did not hold, or `draft_only`; of an
-    abstention `no_evidence` or `unsure`; of a refusal `never`, or what stands already: `human_voted`, `vetoed`, `already_cast`."""
+    abstention `no_evidence` or `unsure`; of a refusal `never`, or what stands already: `human_voted`, `vetoed`,
+    `already_cast`."""
 
     outcome: Outcome
     why: str

@@ -24,8 +24,8 @@ MAX_TOPICS, MAX_TOPIC_CHARACTERS = 100, 200
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """`never`: the twin does nothing; `draft`: it writes ballots for its person to cast; `autonomous`: it casts them itself where
-    all the conditions hold, and drafts them where one does not.
+    """`never`: the twin does nothing; `draft`: it writes ballots for its person to cast; `autonomous`: it casts them itself
+    where all the conditions hold, and drafts them where one does not.
 
     `topics`: None is every topic. `own_proposals`: whether it may vote on what its person proposed. `max_weight`: of its
     person in the vote, over which it only drafts; None is any. `changed_at`: None where the person has never said anything.

@@ -25,7 +25,9 @@ class Put:
 
 BENCH = Put("A bench in the park", "The park gets a bench of oak.")
 NO_BENCH = Put("No bench in the park", "The park gets no bench.")
-NOTE = "I am strongly for a bench in the park, because my knees need it.\n\nThe park is locked at nine.\n\nMy cat is called Pilchard.\n"
+NOTE = (
+    "I am strongly for a bench in the park, because my knees need it.\n\nThe park is locked at nine.\n\nMy cat is Pilchard.\n"
+)
 
 
 def evidence(*texts: str, shared: bool = True) -> Evidence:

@@ -12,7 +12,7 @@ from lpm_kernel.dao.ballot_draft import CHOICES
 from lpm_kernel.dao.evidence import EvidenceLine
 from lpm_kernel.dao.stance import conclude
 from lpm_kernel.dao.stance_cues import read_question
-from lpm_kernel.dao.stance_model import Read, Verdict, add_up, read_signs, strength_of, verdict_of
+from lpm_kernel.dao.stance_model import Read, Verdict, Weighed, add_up, read_signs, strength_of, verdict_of
 
 BENCH = read_question("A bench in the park", "The park gets a bench.")
 NO_BENCH = read_question("No bench in the park", "")
@@ -25,6 +25,10 @@ def verdict(sentence: str, *, near: float = 0.7, lean: float = 0.0, question=BEN
 def sided(**shares: float) -> dict[Verdict, float]:
     rest = 1 - sum(shares.values())
     return {"for": 0.0, "against": 0.0, "abstain": 0.0, "none": rest, **shares}  # type: ignore[typeddict-item,return-value]
+
+
+def put(number: int, said: str, *, outright: bool = True, **shares: float) -> tuple[EvidenceLine, Weighed, str]:
+    return line(number), Weighed(sided(**shares), outright), said
 
 
 def line(number: int) -> EvidenceLine:
@@ -89,25 +93,33 @@ def test_lines_add_up_whatever_their_order_and_one_more_never_speaks_against_its
 
 
 def test_without_a_line_that_says_anything_the_twin_abstains() -> None:
-    for weighed in ([], [(line(1), "x", sided(**{"for": 0.2}))]):
+    for weighed in ([], [put(1, "x", **{"for": 0.2})]):
         found = conclude(weighed, 0.5, 0.5)
         assert (found.choice, found.abstained_why) == ("abstain", "no_evidence")
 
 
 def test_lines_that_contradict_each_other_leave_it_unsure() -> None:
-    both = [(line(1), "x", sided(**{"for": 0.8})), (line(2), "y", sided(against=0.8))]
+    both = [put(1, "x", **{"for": 0.8}), put(2, "y", against=0.8)]
     found = conclude(both, 0.5, 0.6)
     assert (found.choice, found.abstained_why) == ("abstain", "unsure")
     assert found.probabilities["for"] == pytest.approx(found.probabilities["against"])
 
 
 def test_what_was_abstained_in_words_is_a_choice() -> None:
-    found = conclude([(line(1), "x", sided(abstain=0.9))], 0.5, 0.5)
+    found = conclude([put(1, "x", abstain=0.9)], 0.5, 0.5)
     assert (found.choice, found.abstained_why) == ("abstain", None)
 
 
 def test_a_stance_depends_on_no_order_of_lines() -> None:
-    weighed = [(line(1), "x", sided(**{"for": 0.9})), (line(2), "y", sided(against=0.3)), (line(3), "z", sided(abstain=0.2))]
+    weighed = [put(1, "x", **{"for": 0.9}), put(2, "y", against=0.3), put(3, "z", abstain=0.2)]
     assert len({repr(conclude(list(order), 0.5, 0.5)) for order in permutations(weighed)}) == 1
     found = conclude(weighed, 0.5, 0.5)
     assert [each.leans for each in found.evidence] == ["for", "against", "abstain"]
+
+
+def test_many_lines_that_only_lean_do_not_overrule_one_that_says_it() -> None:
+    leaning = [put(number, "x", outright=False, against=0.9) for number in range(2, 32)]
+    found = conclude([put(1, "I am for it.", **{"for": 0.6}), *leaning], 0.5, 0.5)
+    assert (found.choice, found.strength) == ("for", 0.6)
+    assert conclude(leaning, 0.5, 0.5).choice == "against"
+    assert conclude([put(1, "I am for something.", **{"for": 0.2}), *leaning], 0.5, 0.5).choice == "against"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -61,9 +60,9 @@ class Twins:
 
 
 @pytest.fixture
-def twins(ledger: Ledger, clock: Clock, settings: Settings) -> Iterator[Twins]:
+def twins(ledger: Ledger, clock: Clock, settings: Settings) -> Twins:
     ledger.join(*FIVE)
-    yield Twins(ledger.dao(clock), cast("Any", SimpleNamespace(tables=ledger.tables, settings=settings)), clock, stance())
+    return Twins(ledger.dao(clock), cast("Any", SimpleNamespace(tables=ledger.tables, settings=settings)), clock, stance())
 
 
 @pytest.fixture
