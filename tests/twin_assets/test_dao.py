@@ -199,6 +199,19 @@ def test_delegations_by_commands(votes: Workshop) -> None:
     assert getattr(to_oneself.exception, "code", None) == "delegation_to_self"
 
 
+def test_consent_is_shown_and_changed_by_commands(votes: Workshop) -> None:
+    assert twin("consent", "ada").output == "ada: draft, as for everybody who has said nothing\n"
+    said = twin("consent", "ada", "--mode", "autonomous", "--min-confidence", "0.9", "--topic", "gate", "--own-proposals")
+    assert said.exit_code == 0, said.output
+    assert "ada: autonomous, since " in said.output
+    assert "confidence from 0.9, gate, own proposals too" in said.output
+    assert "confidence from 0.9, every topic, own proposals too" in twin("consent", "ada", "--every-topic").output
+    assert twin("consent", "ada", "--topic", "gate", "--every-topic").exit_code == 2
+    nobody = twin("consent", "nobody-here")
+    assert getattr(nobody.exception, "code", None) == "twin_not_found"
+    assert twin("alignment").output.startswith("all: 0 of 0 the same, nothing to compare")
+
+
 def test_a_ledger_that_somebody_has_changed_is_found_and_its_figures_are_not_shown(
     votes: Workshop, engines_of_votes: EngineHome
 ) -> None:
