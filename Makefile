@@ -4,7 +4,7 @@ USERS ?= 1,2
 # Spinning OpenMP threads starve each other on few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: setup demo test check bench bench-ner bench-recall bench-train bench-serve up down backfill lock
+.PHONY: setup demo test check bench bench-ner bench-recall bench-train bench-serve bench-dao up down backfill lock
 setup:            ## install everything into .venv; does nothing when it is done
 	@$(PYTHON) install.py
 
@@ -37,6 +37,9 @@ bench-train: setup  ## training beside transformers' Trainer and TRL: speed, mem
 
 bench-serve: setup  ## tokens a second, first token, memory: beside raw llama.cpp and its server; 20 minutes
 	@$(BIN)/python -m bench.serve
+
+bench-dao: setup  ## votes: from ballot and deadline to resolution, a thousand at once, tallies a second; 10 minutes
+	@$(BIN)/python -m bench.dao
 
 up: setup         ## engines, Dagster UI, daemon and API, watched
 	@$(BIN)/twin up

@@ -10,18 +10,22 @@ from bench import (
     backfill,
     choose_recall,
     cold_start,
+    dao,
     documents,
     engine,
     evaluation,
+    fit_stance,
     graph,
     locomo,
     memories,
     outage,
+    planner,
     preferences,
     prefeval,
     recall,
     recall_latency,
     serve,
+    stance,
     training,
     training_bundle,
     voice_rules,
@@ -50,12 +54,16 @@ ON_DEMAND = {
     "choose_recall": choose_recall.run,
     "training_curve": training_bundle.run,
     "backfill": backfill.run,
+    "dao": dao.run,
     "voice_rules": voice_rules.run,
+    "fit_stance": fit_stance.run,
+    "stance": stance.run,
+    "planner": planner.run,
     "load": load.run,
     "outage": outage.run,
     "serve": serve.run,
 }
-"""Not part of `make bench`: what they print fits a setting, takes hours, or kills engines."""
+"""Not part of `make bench`: what they print fits a setting, takes hours, kills engines, or wants a home with nobody else."""
 
 
 def main() -> None:

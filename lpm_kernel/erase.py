@@ -7,6 +7,8 @@ remembers of them (`twin_assets/deletions.py`).
 The order: it is put on record, and from then on nobody is answered and nothing is taken in under this id; then each store is
 emptied, one that fails keeping none of the others; then, when nothing is left anywhere, the rows go in one transaction. What
 broke off is finished by asking again, by whoever asks: the record outlives the rows, for it hangs on none of them.
+
+What stays is their id in the ledger of the DAO, which nobody can change (`dao/leaving.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lpm_kernel.dao.leaving import leave_dao
+from lpm_kernel.dao.service import open_dao
 from lpm_kernel.errors import StoreError
 from lpm_kernel.forget import adapters_among
 from lpm_kernel.L2.adapter_files import drop_local_copies
@@ -98,6 +102,7 @@ def _empty_stores(stores: Stores, user_id: str, adapters: Path, copies: set[str]
         "vectors": lambda: stores.vectors.delete_user(user_id),
         "memories": lambda: remember("memories", stores.memories.delete_all(user_id)),
         "graph": lambda: stores.graph.delete_user(user_id),
+        "dao": lambda: leave_dao(open_dao(stores), stores.graph, user_id),
     }
     failed: dict[str, str] = {}
     for name, step in steps.items():

@@ -10,6 +10,7 @@
     ├── LlmError            the language model or the embedding model failed
     ├── StoreError          a table, blob or vector store did not answer
     ├── EngineError         an embedded engine did not start or stop
+    ├── VoteError           what a member wants is against the rules of a vote, or its ledger is not whole; HTTP 403, 404, 409
     └── AccessError         who asks is not known, or may not; HTTP 401, 403, 408, 413, 429
 
 A message says what was tried, on what, and what to do. It carries no secret and no document text. Errors are translated at
@@ -72,6 +73,10 @@ class EngineError(TwinError):
 
 
 class NerError(TwinError):
+    pass
+
+
+class VoteError(TwinError):
     pass
 
 

@@ -32,6 +32,7 @@ from lpm_kernel.layout import (
 from lpm_kernel.records import Document
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.calibration import drop_pairs_of
+from lpm_kernel.stores.dao_plans import forget_plan_lines
 from lpm_kernel.stores.documents import deleted_documents, drop_deleted, list_documents, lock_documents, mark_deleted
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import (
@@ -100,6 +101,7 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
         stale = _mark_releases(connection, user_id, found, end=silence or not left)
         silent = not any(state.status == "live" for state in release_states(connection, user_id))
         drop_pairs_of(connection, user_id, sha256s)
+        forget_plan_lines(connection, user_id, sha256s)
     own = TenantBlobs(stores.blobs, user_id)
     # which of them a language model had before it nobody can tell: what it wrote is asked for again
     _remove_all(own, written_prefix(user_id))

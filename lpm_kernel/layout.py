@@ -65,6 +65,11 @@ def asset_key(user_id: str, asset: str, extension: str) -> str:
     return f"{tenant_prefix(user_id)}assets/{asset}.{extension}"
 
 
+def shared_asset_key(asset: str, extension: str) -> str:
+    """Of an asset of no user: what all members of the DAO have in common."""
+    return shared_key(f"shared/assets/{asset}.{extension}")
+
+
 def lora_key(user_id: str, sha256: str) -> str:
     return f"{tenant_prefix(user_id)}lora/{sha256}.safetensors"
 

@@ -297,7 +297,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class GraphEntity:
-    kind: Literal["User", "DigitalTwin", "Proposal", "Vote", "PolicyTopic", "Document"]
+    kind: Literal["User", "DigitalTwin", "Proposal", "Vote", "DAOResolution", "PolicyTopic", "Document"]
     name: str
     """Tells it from others of its kind, for ever: a user id, a release id, the sha256 of a document."""
 
@@ -308,7 +308,9 @@ class Fact:
 
     user_id: str
     subject: GraphEntity
-    relation: Literal["HAS_TWIN", "VOTED", "ON", "AUTHORED", "MENTIONS", "CHATTED"]
+    relation: Literal[
+        "HAS_TWIN", "VOTED", "ON", "AUTHORED", "MENTIONS", "CHATTED", "RESOLVES", "IMPLEMENTED", "CANCELLED", "DELEGATED"
+    ]
     object: GraphEntity
     text: str
     valid_at: datetime

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lpm_kernel.access_settings import AccessSettings
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.L2.records import Measure
+from lpm_kernel.planner_settings import PlannerSettings
+from lpm_kernel.stance_settings import StanceSettings
 
 SETTINGS_FILE = "dagster_project.yaml"
 
@@ -305,6 +307,29 @@ class StoreSettings(Section):
     release_webhook_secret: str
 
 
+class DaoSettings(Section):
+    quorum_percent: int = Field(ge=0, le=100)
+    abstain_counts_to_quorum: bool
+    threshold_percent: int = Field(ge=1, le=100)
+    discussion_hours: int = Field(ge=0, le=24 * 365)
+    voting_hours: int = Field(ge=1, le=24 * 365)
+    close: Literal["decided", "deadline"]
+    late_quorum_hours: int = Field(ge=0)
+    extension_hours: int = Field(ge=1)
+    remind_at_percent: tuple[int, ...]
+    standing_at_percent: int = Field(ge=1, le=100)
+    extend_stalled: bool
+    transitive_delegation: bool
+    max_delegated: int = Field(ge=0)
+    veto_hours: int = Field(ge=0)
+    weights: dict[str, int]
+    max_members: int = Field(ge=1, le=1000)
+    sensor_interval_s: int = Field(ge=30)
+    worker_poll_s: float = Field(ge=0, le=60)
+    stream_listeners: int = Field(ge=1, le=10_000)
+    stream_life_s: float = Field(gt=0)
+
+
 class Settings(Section):
     project: str
     profile: Literal["embedded"]
@@ -328,6 +353,9 @@ class Settings(Section):
     retries: RetrySettings
     automation: AutomationSettings
     serving: ServingSettings
+    dao: DaoSettings
+    planner: PlannerSettings
+    stance: StanceSettings
     stores_in: StoresInSettings
     stores: StoreSettings
 

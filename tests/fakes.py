@@ -246,6 +246,8 @@ class FakeLlm:
     ) -> None:
         self.answers = deque(answers)
         self.calls: list[LlmCall] = []
+        self.scored: list[tuple[tuple[tuple[Message, ...], ...], tuple[str, ...]]] = []
+        self.scorer: Callable[[str, str], float] = _words_missing
         self.base_sha256 = base_sha256
         self.context_tokens = context_tokens
         self.closed = False
@@ -277,6 +279,21 @@ class FakeLlm:
         self._check(conversations, adapter, max_tokens)
         return ["".join(self._pieces(messages, tenant, adapter, max_tokens, declining)) for messages in conversations]
 
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        options: Sequence[str],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+    ) -> list[list[float]]:
+        """What `scorer` says of the last message and an option: the likelier, the more of its words are there."""
+        self._check(prompts, adapter, 1)
+        self.scored.append((tuple(map(tuple, prompts)), tuple(options)))
+        if not all(option.strip() for option in options):
+            raise LlmError("option_empty", "an option without a word", retryable=False)
+        return [[self.scorer(prompt[-1].content, option) for option in options] for prompt in prompts]
+
     def _check(self, conversations: Sequence[Sequence[Message]], adapter: AdapterFile | None, max_tokens: int) -> None:
         if self.closed:
             raise LlmError("engine_closed", "the language model is closed")
@@ -297,6 +314,11 @@ class FakeLlm:
 
     def close(self) -> None:
         self.closed = True
+
+
+def _words_missing(prompt: str, option: str) -> float:
+    held = set(_WORD.findall(prompt.casefold()))
+    return -1.0 - sum(word not in held for word in _WORD.findall(option.casefold()))
 
 
 class FakeWriter:

@@ -72,6 +72,17 @@ class PacedLlm:
     ) -> list[str]:
         return ["".join(self.stream(one, tenant=tenant, adapter=adapter, max_tokens=max_tokens)) for one in conversations]
 
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        options: Sequence[str],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+    ) -> list[list[float]]:
+        self.answer_batch(prompts, tenant=tenant, adapter=adapter, max_tokens=1)
+        return [[-1.0 - len(option) for option in options] for _ in prompts]
+
     def _pieces(self, tenant: str, sha256: str | None, max_tokens: int) -> Iterator[str]:
         with self._lock:
             self.answered.append((tenant, sha256))

@@ -14,6 +14,7 @@ import numpy as np
 
 from lpm_kernel.L0.chunk import chunk_document
 from lpm_kernel.L0.embed import ChunkText, chunk_texts
+from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanState
 from lpm_kernel.L2.records import RowForm, RowKind, Split, TrainingRow
 from lpm_kernel.layout import text_key
 from lpm_kernel.records import (
@@ -169,3 +170,10 @@ def make_memory_of(user_id: str, text: str, minutes: int = 0, kind: MemoryKind =
     """A memory of noon, or of some minutes after it."""
     given = {"domain": "life", "source": "chat", "importance": 0.5, "created_at": NOON + timedelta(minutes=minutes), **others}
     return make_memory(user_id, kind, text, **given)
+
+
+def make_plan(user_id: str, text: str = "My cat is red.") -> tuple[Plan, PlanEvent, Line]:
+    """A plan that has begun, that it did, and a line of the asker's own that stands in it."""
+    plan = Plan(f"plan-{user_id}", Order(user_id, text), NOON, "running", PlanState(), "key")
+    line = Line(content_id(user_id, text)[:32], user_id, text, make_citation(), 0.5)
+    return plan, PlanEvent(1, NOON, "started", {"goal": text}), line

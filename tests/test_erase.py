@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from lpm_kernel.dao.ballot_draft import BallotDraft
+from lpm_kernel.dao.records import Scope
+from lpm_kernel.dao.service import open_dao
 from lpm_kernel.erase import delete_user, sweep_after_deletion
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L0.intake import receive_document
@@ -21,6 +23,9 @@ from lpm_kernel.status import read_status
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
 from lpm_kernel.stores.conversations import append_message, last_messages
+from lpm_kernel.stores.dao_consent import Consent, set_consent
+from lpm_kernel.stores.dao_plans import PgPlans
+from lpm_kernel.stores.dao_words import keep_words
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import find_deletion, list_deletions
 from lpm_kernel.stores.feedback import keep_feedback
@@ -29,7 +34,7 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.session_summaries import mark_summed
 from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, Twin
-from tests.samples import NOON, make_letter, make_message, make_pair
+from tests.samples import NOON, make_letter, make_message, make_pair, make_plan
 
 
 class Away:
@@ -64,6 +69,12 @@ def new_twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Cal
             keep_drafts(connection, make_message(twin.user_id, 2), [BallotDraft("P-1", "for", None)])
             put_pairs(connection, twin.user_id, [make_pair("p1")])
             mark_summed(connection, twin.user_id, "s", 1, NOON)
+            keep_words(connection, twin.user_id, "The park needs its benches back.")
+            set_consent(connection, Consent(twin.user_id), NOON)
+        plan, started, line = make_plan(twin.user_id)
+        plans = PgPlans(stores.tables)
+        plans.begin(plan, started)
+        plans.keep_lines(twin.user_id, plan.plan_id, twin.user_id, [line])
         return twin
 
     return make
@@ -108,6 +119,20 @@ def test_a_user_goes_from_every_store_and_nobody_else_does(twin: Twin, new_twin:
     assert caught.value.code == "twin_not_found"
     assert left(other) == before
     assert other.traces(sha256_hex(CAT.encode())) == EVERYWHERE
+
+
+def test_who_goes_leaves_the_dao_and_their_delegations_end(twin: Twin, new_twin: Callable[[], Twin]) -> None:
+    other, dao = new_twin().user_id, open_dao(twin.stores)
+    given = [
+        dao.delegate(twin.user_id, other, Scope("topic", "parks")),
+        dao.delegate(other, twin.user_id, Scope("topic", "roads")),
+    ]
+    kept = dao.events_after(0, 10_000)
+    delete_user(twin.stores, twin.user_id, twin.adapters)
+    assert twin.user_id not in dao.members()
+    ended = {each.delegation_id for each in dao.delegations(twin.user_id) if each.revoked_at is not None}
+    assert ended == {each.delegation_id for each in given}
+    assert dao.events_after(0, 10_000)[: len(kept)] == kept, "what happened has happened"
 
 
 def test_what_somebody_said_to_others_twins_goes_with_them(twin: Twin, new_twin: Callable[[], Twin]) -> None:

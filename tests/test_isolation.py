@@ -25,6 +25,9 @@ from lpm_kernel.stores.ballot_drafts import keep_drafts, list_drafts
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.calibration import list_pairs, put_pairs
 from lpm_kernel.stores.conversations import append_message, find_message, last_messages, list_messages, list_sessions
+from lpm_kernel.stores.dao_consent import Consent, set_consent
+from lpm_kernel.stores.dao_plans import PgPlans
+from lpm_kernel.stores.dao_words import keep_words
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import begin_deletion, end_deletion, find_deletion
 from lpm_kernel.stores.documents import list_documents, list_waiting, pending_change, put_document
@@ -35,7 +38,7 @@ from lpm_kernel.stores.releases import list_releases, live_release, promote_rele
 from lpm_kernel.stores.session_summaries import mark_summed
 from lpm_kernel.stores.users import add_user, find_user
 from tests.fakes import no_progress
-from tests.samples import NOON, make_document, make_letter, make_memory_of, make_message, make_pair, make_release
+from tests.samples import NOON, make_document, make_letter, make_memory_of, make_message, make_pair, make_plan, make_release
 
 ONE, TWO = "isolation-one", "isolation-two"
 SECRET = "Pilchard"
@@ -85,6 +88,12 @@ def world(stores: Stores) -> World:
             end_deletion(connection, user_id, NOON)  # of somebody who had this id before
             put_pairs(connection, user_id, [make_pair(f"pair-of-{user_id}", note.decode())])
             mark_summed(connection, user_id, "s", 1, NOON)
+            keep_words(connection, user_id, note.decode())
+            set_consent(connection, Consent(user_id), NOON)
+        plan, started, line = make_plan(user_id, note.decode())
+        plans = PgPlans(stores.tables)
+        plans.begin(plan, started)
+        plans.keep_lines(user_id, plan.plan_id, user_id, [line])
         stores.memories.add_batch(user_id, [make_memory_of(user_id, note.decode())])
     receive_document(stores.tables, stores.blobs, stores.settings.limits, ONE, "more.md", b"Pilchard again, still to be read.")
     return World(stores, tuple(stores.blobs.list_keys(tenant_prefix(ONE))), generations)

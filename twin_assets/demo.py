@@ -35,7 +35,9 @@ from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.ner import NUMERIC
 from lpm_kernel.stores.open import Stores, open_stores
 from twin_assets.definitions import build_defs
+from twin_assets.demo_vote import read_voters, vote_in_demo
 from twin_assets.home import bring_up
+from twin_assets.in_process import QUIET, was_interrupted
 from twin_assets.instance import open_instance
 from twin_assets.peak_memory import PeakMemory
 from twin_assets.people import receive_folder, register_user
@@ -93,7 +95,7 @@ def run_demo(settings: Settings, home: Path, user_id: str, say: Say) -> bool:
                 passed = _build_and_question(settings, home, stores, user_id, person, times, say)
         finally:
             stores.close()
-        say("\n6  Times and memory")
+        say("\n7  Times and memory")
         for stage, seconds in times.seconds.items():
             say(f"  {stage:15} {seconds:6.1f} s")
         say(f"  {'all':15} {time.monotonic() - started:6.1f} s")
@@ -158,8 +160,7 @@ def _build_and_question(
         token = watcher.set(times)
         try:
             job = build_defs(settings).resolve_job_def("twin_job")
-            quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-            result = job.execute_in_process(instance=instance, partition_key=user_id, raise_on_error=False, run_config=quiet)
+            result = job.execute_in_process(instance=instance, partition_key=user_id, raise_on_error=False, run_config=QUIET)
         finally:
             watcher.reset(token)
         if was_interrupted(result):
@@ -175,13 +176,12 @@ def _build_and_question(
     began = time.monotonic()
     _ask(settings, stores, user_id, person["questions"], say)
     times.seconds["five questions"] = time.monotonic() - began
-    return True
-
-
-def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Whether Ctrl-C or SIGTERM came while a stage ran: Dagster makes it a failure of that stage, and goes on."""
-    failures = (event.step_failure_data for event in result.all_events if event.is_step_failure)
-    return any(failure.error_source is not None and failure.error_source.value == "INTERRUPT" for failure in failures)
+    began = time.monotonic()
+    say("\n6  A vote in the DAO: two twins, and one of their people in person")
+    with open_instance(home, settings, os.environ) as instance:
+        voted = vote_in_demo(stores, instance, read_voters(_people(), DATA), say)
+    times.seconds["vote"] = time.monotonic() - began
+    return voted
 
 
 def _print_checks(result: dg.ExecuteInProcessResult, say: Say) -> None:
@@ -263,8 +263,12 @@ def _ask(settings: Settings, stores: Stores, user_id: str, question_ids: list[st
         llm.close()
 
 
+def _people() -> dict[str, dict]:
+    return yaml.safe_load((DATA / PEOPLE_FILE).read_text(encoding="utf-8"))
+
+
 def _person(user_id: str) -> dict:
-    people = yaml.safe_load((DATA / PEOPLE_FILE).read_text(encoding="utf-8"))
+    people = _people()
     if user_id not in people:
         raise UserInputError("twin_not_found", f"there is no demo person {user_id!r}; there are {', '.join(sorted(people))}")
     return people[user_id]

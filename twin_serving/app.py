@@ -29,6 +29,14 @@ from twin_serving.routes import (
     ballots,
     calibration,
     chat,
+    dao_audit,
+    dao_ballots,
+    dao_dashboard,
+    dao_delegations,
+    dao_members,
+    dao_plans,
+    dao_proposals,
+    dao_twins,
     documents,
     feedback,
     health,
@@ -67,6 +75,7 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
         app.state.services = services
         app.state.probes = StoreProbes(store_questions(services.stores))
         services.memory_worker.start()
+        services.dao_side.start()
         if services.stores.settings.serving.warm_model:
             services.warm()
         try:
@@ -77,7 +86,7 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
 
     app = FastAPI(
         title="Digital twin",
-        description="Chat with twins, upload documents.",
+        description="Chat with twins, upload documents, decide together.",
         lifespan=lifespan,
         dependencies=[Depends(refuse_broken_text)],
         docs_url="/docs" if serving.docs else None,
@@ -88,11 +97,13 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
     app.state.metrics, app.state.stop = Metrics(), Stop()
     app.state.metrics.join(StateCollector(lambda: _states(app), lambda: _build(app.state.services.stores.settings)))
     app.state.metrics.join(Joined(lambda: app.state.services.engine and app.state.services.engine.metrics.registry))
+    app.state.metrics.join(Joined(lambda: app.state.services.dao_side.metrics.registry))
     app.state.buckets = buckets
     install_error_responses(app)
     for module in (
         *(health, chat, ballots, documents, uploads, profile, twin, wiki, sessions, memories, releases, whole),
         *(hooks, feedback, calibration, scopes, openai, openai_chat),
+        *(dao_proposals, dao_ballots, dao_delegations, dao_members, dao_twins, dao_plans, dao_audit, dao_dashboard),
     ):
         app.include_router(module.router)
     app.add_middleware(EndStreams, stop=app.state.stop)

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from lpm_kernel.errors import LlmError, TwinError
 from lpm_kernel.L2.away import AwayLlm
 from lpm_kernel.stores.llm import Llm, tenant_of
 from lpm_kernel.stores.open import Stores
+from twin_serving.dao_side import DaoSide
 from twin_serving.engine.booking import Booking
 from twin_serving.engine.engine import ServingEngine, open_admission
 from twin_serving.engine.releases import ReleaseWatch
@@ -53,6 +55,11 @@ class Services:
         self._again_at = 0.0
         self._closed = False
         self._changed = threading.Condition()
+
+    @cached_property
+    def dao_side(self) -> DaoSide:
+        """Opened when the API starts."""
+        return DaoSide(self.stores, lambda: self.llm)
 
     def warm(self) -> None:
         """Begin to load the model, unless it is loaded or being loaded. Returns at once."""
@@ -165,6 +172,8 @@ class Services:
     def close(self) -> None:
         with self._changed:
             self._closed = True
+        if "dao_side" in self.__dict__:
+            self.dao_side.close()
         self.turns.close()  # they still need the rest, to keep what was said
         self.memory_worker.close()
         with self._changed:

@@ -18,7 +18,16 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from lpm_kernel.errors import AccessError, IngestionError, LlmError, RetrievalError, StoreError, TwinError, UserInputError
+from lpm_kernel.errors import (
+    AccessError,
+    IngestionError,
+    LlmError,
+    RetrievalError,
+    StoreError,
+    TwinError,
+    UserInputError,
+    VoteError,
+)
 from lpm_kernel.request_context import request_id
 
 log = logging.getLogger(__name__)
@@ -68,6 +77,39 @@ STATUS_OF_CODE = {
     "archive_too_large": 413,
     "archive_bomb": 413,
     "direct_upload_unknown": 501,
+    "not_a_member": 403,
+    "not_in_electorate": 403,
+    "no_weight": 403,
+    "not_proposer": 403,
+    "consent_missing": 403,
+    "consent_invalid": 422,
+    "operator_only": 403,
+    "proposal_unknown": 404,
+    "ballot_unknown": 404,
+    "draft_unknown": 404,
+    "delegate_unknown": 404,
+    "delegation_unknown": 404,
+    "plan_unknown": 404,
+    "choice_unknown": 422,
+    "clock_skewed": 422,
+    "delegation_to_self": 422,
+    "weight_invalid": 422,
+    "weight_negative": 422,
+    "weight_not_yours": 422,
+    "voting_not_open": 409,
+    "voting_closed": 409,
+    "ballot_late": 409,
+    "ballot_final": 409,
+    "veto_too_late": 409,
+    "delegation_circle": 409,
+    "delegation_ended": 409,
+    "already_open": 409,
+    "already_ended": 409,
+    "not_passed": 409,
+    "key_reused": 409,
+    "too_many_members": 409,
+    "plan_moved_on": 409,
+    "listeners_busy": 429,
 }
 CODE_OF_STATUS = {
     400: "request_invalid",
@@ -84,6 +126,7 @@ STATUS_OF_CLASS: tuple[tuple[type[TwinError], int], ...] = (
     (UserInputError, 422),
     (IngestionError, 422),
     (AccessError, 403),
+    (VoteError, 409),
     (RetrievalError, 503),
     (LlmError, 503),
     (StoreError, 503),

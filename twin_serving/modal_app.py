@@ -88,6 +88,10 @@ class Engine:
     def batch(self, letter: str) -> str:
         return self.host.batch(letter)
 
+    @modal.method()
+    def score(self, letter: str) -> str:
+        return self.host.score(letter)
+
     @modal.exit()
     def end(self) -> None:
         self.host.close()

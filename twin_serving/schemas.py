@@ -81,14 +81,21 @@ class TurnOut(BaseModel):
 
 
 class BallotDraftOut(BaseModel):
-    """What the twin would vote; nothing of it is cast. `proposal` is the reference as it was written."""
+    """What the twin would vote; nothing of it is cast. `proposal` is the reference as it was written.
+
+    `message_id`: the answer that it stands in; null where the twin drafted it by itself: then `confidence`, `citations`, and
+    `why` it was not cast, are there.
+    """
 
     draft_id: str
-    message_id: str
+    message_id: str | None
     created_at: datetime
     proposal: str
     choice: str
     reason: str | None
+    confidence: float | None = None
+    citations: list[str] = []
+    why: str | None = None
 
 
 class ChatAnswer(TurnOut):
@@ -260,6 +267,9 @@ def draft_out(kept: KeptDraft) -> BallotDraftOut:
         proposal=draft.proposal,
         choice=draft.choice,
         reason=draft.reason,
+        confidence=kept.confidence,
+        citations=list(kept.citations),
+        why=kept.why,
     )
 
 

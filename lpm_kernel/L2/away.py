@@ -52,6 +52,16 @@ class AwayLlm:
     ) -> list[str]:
         raise self._failed()
 
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        options: Sequence[str],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+    ) -> list[list[float]]:
+        raise self._failed()
+
     def close(self) -> None:
         pass
 

@@ -22,6 +22,7 @@ from lpm_kernel.L2.llama_adapters import LlamaAdapters
 from lpm_kernel.L2.llama_batch import decode_together
 from lpm_kernel.L2.llama_lookup import Lookup
 from lpm_kernel.L2.llama_native import BESIDE_TOKENS, Context, Weights
+from lpm_kernel.L2.llama_score import BRANCHES, check_room, open_prompt, score_tree
 from lpm_kernel.L2.llama_stream import decode_one, decode_or_decline, whole_characters
 from lpm_kernel.L2.llama_threads import ThreadChoice
 from lpm_kernel.L2.prompt import ANSWER_END, neutralise, render_chatml
@@ -77,6 +78,7 @@ class LlamaCpp:
         self._threads = ThreadChoice(slots)
         self._streams = ContextPool(slots, conversations)
         self._batches = ContextPool(slots)
+        self._scores = ContextPool(slots)
         self._lock = threading.Lock()
         self._users = 0
         self._closed = False
@@ -147,6 +149,33 @@ class LlamaCpp:
                     context.attach(None)
             return [b"".join(map(self._weights.piece, ids)).decode(errors="replace") for ids in answers]
 
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        options: Sequence[str],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+    ) -> list[list[float]]:
+        """As `Llm.score`; computed as one tree. Nothing of it is kept: the next call may be anybody's."""
+        with self._in_use():
+            asked = [self._weights.tokenize(open_prompt(messages)) for messages in prompts]
+            offered = [self._weights.tokenize(neutralise(option)) for option in options]
+            check_room(asked, offered, self._context_tokens)
+            if not asked or not offered:
+                return [[] for _ in asked]
+            with self._scores.lend(BATCH) as place, self._threads.at_work(), self._adapters.borrow(adapter) as attached:
+                place.owner = BATCH
+                place.context = place.context or Context(
+                    self._weights, 1, self._context_tokens, branching=True, branches=BRANCHES, threads=self._threads
+                )
+                try:
+                    place.context.attach(attached)
+                    return score_tree(place.context, asked, offered)
+                finally:
+                    place.context.forget()
+                    place.context.attach(None)
+
     def close(self) -> None:
         """Free everything. Streams under way fail with `engine_closed`, batches end; the last of them frees what they used."""
         with self._lock:
@@ -156,6 +185,7 @@ class LlamaCpp:
             idle = not self._users
         self._streams.refuse()
         self._batches.refuse()
+        self._scores.refuse()
         if idle:
             self._free()
 
@@ -178,6 +208,7 @@ class LlamaCpp:
     def _free(self) -> None:
         self._streams.close()
         self._batches.close()
+        self._scores.close()
         self._adapters.close()
         self._weights.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -140,10 +141,22 @@ class Weights:
             self.pointer = None
 
 
+@dataclass(slots=True)
+class Placed:
+    """A token of a tree, in every sequence that runs through it."""
+
+    token: int
+    position: int
+    sequences: list[int]
+    wanted: bool = False
+    """Whether it is asked what may follow."""
+
+
 class Context:
     """Keys and values of `sequences` texts of at most `sequence_tokens` each. Not for two threads at once.
 
-    `branching`: of one text, and for a moment of another one that begins alike; see `extend_beside`.
+    `branching`: of one text, and for a moment of another one that begins alike; see `extend_beside`. `branches`: of so many
+    that share what they begin with, in a buffer of `sequence_tokens` for all; see `place`.
     """
 
     def __init__(
@@ -153,13 +166,14 @@ class Context:
         sequence_tokens: int,
         *,
         branching: bool = False,
+        branches: int = 2,
         threads: ThreadChoice | None = None,
     ) -> None:
         import llama_cpp
 
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = sequences * sequence_tokens
-        params.n_seq_max = 2 if branching else sequences
+        params.n_seq_max = branches if branching else sequences
         # Each sequence has a buffer of its own, so that attention does not run over the others' tokens. Branches share one.
         params.kv_unified = branching
         params.n_batch = FEED_TOKENS + BESIDE_TOKENS
@@ -174,7 +188,7 @@ class Context:
         self._pointer: Any = pointer
         self._memory: Any = llama_cpp.llama_get_memory(pointer)
         self._vocabulary_size = weights.vocabulary_size
-        self._batch = llama_cpp.llama_batch_init(FEED_TOKENS + BESIDE_TOKENS, 0, 2)
+        self._batch = llama_cpp.llama_batch_init(FEED_TOKENS + BESIDE_TOKENS, 0, branches)
         self._run_begins = 0
         self._threads = threads
 
@@ -272,6 +286,23 @@ class Context:
             self._put(index, token, start + index, sequence, wanted=True)
         self._decode(len(ids))
         return [self._log_probability(index, token) for index, token in enumerate(ids[1:])]
+
+    def place(self, tokens: Sequence[Placed]) -> None:
+        """Decode at most READ_TOKENS tokens of a tree, each after all that stand before it in any of its sequences."""
+        for index, placed in enumerate(tokens):
+            self._put(index, placed.token, placed.position, *placed.sequences, wanted=placed.wanted)
+        self._decode(len(tokens))
+
+    def log_probabilities(self, index: int, tokens: Sequence[int]) -> list[float]:
+        """Of each token as the next one after a wanted place of the last decode. Units: nats."""
+        import numpy as np
+
+        logits = self._logits(index)
+        highest = logits.max()
+        total = float(highest) + float(np.log(np.exp(logits - highest).sum(dtype=np.float64)))
+        if not np.isfinite(total):
+            raise LlmError("decode_failed", "the model computed values that are not finite; its weights or adapter are damaged")
+        return [float(logits[token]) - total for token in tokens]
 
     def sureness(self, index: int) -> float:
         """Log-probability of the likeliest token after one position of the last decode; -1 is the last one. Units: nats."""

@@ -14,13 +14,13 @@ from lpm_kernel.errors import LlmError, TwinError
 from lpm_kernel.L2.stage_calls import encode_error, error_of
 from lpm_kernel.records import Message
 
-FORM = 1
+FORM = 2
 """Counted up when letters change: the deployed side then says that it is older, and answers nothing wrongly."""
 
 
 @dataclass(frozen=True, slots=True)
 class LlmAsk:
-    """One `stream`, or one `answer_batch` where there are several conversations."""
+    """One `stream`, one `answer_batch` where there are several conversations, or one `score` with its options."""
 
     conversations: tuple[tuple[Message, ...], ...]
     tenant: str
@@ -29,12 +29,15 @@ class LlmAsk:
     adapter_sha256: str | None
     max_tokens: int
     declining: str | None
+    options: tuple[str, ...] = ()
 
 
 def encode_ask(ask: LlmAsk) -> str:
     talks = [[[message.role, message.content] for message in talk] for talk in ask.conversations]
     letter = {"form": FORM, "talks": talks, "tenant": ask.tenant, "base": ask.base_sha256, "adapter": ask.adapter_sha256}
-    return json.dumps({**letter, "max_tokens": ask.max_tokens, "declining": ask.declining}, separators=(",", ":"))
+    return json.dumps(
+        {**letter, "max_tokens": ask.max_tokens, "declining": ask.declining, "options": ask.options}, separators=(",", ":")
+    )
 
 
 def decode_ask(text: str) -> LlmAsk:
@@ -54,6 +57,7 @@ def decode_ask(text: str) -> LlmAsk:
             letter["adapter"],
             letter["max_tokens"],
             letter["declining"],
+            tuple(letter["options"]),
         )
     except (TypeError, ValueError, KeyError):
         raise LlmError("engine_call_invalid", "what came over is no question to the model", retryable=False) from None
@@ -67,12 +71,19 @@ def encode_answers(answers: list[str]) -> str:
     return json.dumps({"answers": answers}, separators=(",", ":"))
 
 
+def encode_scores(scores: list[list[float]]) -> str:
+    return json.dumps({"scores": scores}, separators=(",", ":"))
+
+
 def encode_failure(error: TwinError) -> str:
     return encode_error(error)
 
 
 def decode_line(line: Any, key: str) -> Any:
-    """What stands under `piece` or `answers`. Raises: the error of the other side; LlmError `engine_answer_invalid`."""
+    """What stands under `piece`, `answers` or `scores`.
+
+    Raises: the error of the other side; LlmError `engine_answer_invalid`.
+    """
     try:
         letter = json.loads(line)
         if letter.keys() == {"error"}:

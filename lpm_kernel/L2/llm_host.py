@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lpm_kernel.errors import LlmError, TwinError
 from lpm_kernel.L2.adapter_files import drop_local_copies, fetch_adapter
-from lpm_kernel.L2.llm_calls import LlmAsk, decode_ask, encode_answers, encode_failure, encode_piece
+from lpm_kernel.L2.llm_calls import LlmAsk, decode_ask, encode_answers, encode_failure, encode_piece, encode_scores
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import check_user_id
 from lpm_kernel.stores.blobs import Blobs
@@ -60,6 +60,14 @@ class LlmHost:
             adapter = self._adapter(ask)
             about = {"tenant": ask.tenant, "adapter": adapter, "max_tokens": ask.max_tokens, "declining": ask.declining}
             return encode_answers(self._llm.answer_batch(ask.conversations, **about))
+        except Exception as error:
+            return _failure(error)
+
+    def score(self, letter: str) -> str:
+        try:
+            ask = decode_ask(letter)
+            adapter = self._adapter(ask)
+            return encode_scores(self._llm.score(ask.conversations, ask.options, tenant=ask.tenant, adapter=adapter))
         except Exception as error:
             return _failure(error)
 

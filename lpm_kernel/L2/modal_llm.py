@@ -98,13 +98,33 @@ class ModalLlm:
             return []
         self._check_open()
         letter = self._letter(conversations, tenant, adapter, max_tokens, declining)
+        return decode_line(self._answered("batch", letter), "answers")
+
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        options: Sequence[str],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+    ) -> list[list[float]]:
+        """Raises: as `Llm.score` and `stream`."""
+        if not prompts or not options:
+            return [[] for _ in prompts]
+        self._check_open()
+        longest = max(len(self._tokenizer.encode(option, add_special_tokens=False).ids) for option in options)
+        letter = self._letter(prompts, tenant, adapter, longest, None, tuple(options))
+        return decode_line(self._answered("score", letter), "scores")
+
+    def _answered(self, method: str, letter: str) -> str:
+        """The one line that comes back."""
         self._check_breaker()
         try:
-            line = self._loop.run(self._batch(letter), self._serving.modal_answer_timeout_s)
+            line = self._loop.run(self._asked(method, letter), self._serving.modal_answer_timeout_s)
         except Exception as error:
             raise self._translated(error) from error
         self._breaker.succeeded()
-        return decode_line(line, "answers")
+        return line
 
     def close(self) -> None:
         """Answers under way end with `engine_closed`: nothing more would ever come of them."""
@@ -126,6 +146,7 @@ class ModalLlm:
         adapter: AdapterFile | None,
         max_tokens: int,
         declining: str | None,
+        options: tuple[str, ...] = (),
     ) -> str:
         if adapter is not None and adapter.base_sha256 != self.base_sha256:
             raise LlmError("adapter_refused", f"adapter {adapter.sha256[:12]} was trained on another base", retryable=False)
@@ -138,7 +159,8 @@ class ModalLlm:
                     retryable=False,
                 )
         talks = tuple(tuple(messages) for messages in conversations)
-        return encode_ask(LlmAsk(talks, tenant, self.base_sha256, adapter.sha256 if adapter else None, max_tokens, declining))
+        sha256 = adapter.sha256 if adapter else None
+        return encode_ask(LlmAsk(talks, tenant, self.base_sha256, sha256, max_tokens, declining, options))
 
     def _lines(self, letter: str) -> Iterator[str]:
         """The far generator, brought over to this thread line by line."""
@@ -182,9 +204,9 @@ class ModalLlm:
         async for line in engine.stream.remote_gen.aio(letter):
             yield line
 
-    async def _batch(self, letter: str) -> str:
+    async def _asked(self, method: str, letter: str) -> str:
         engine = await self._opened()
-        return await engine.batch.remote.aio(letter)
+        return await getattr(engine, method).remote.aio(letter)
 
     async def _opened(self) -> Any:
         import modal

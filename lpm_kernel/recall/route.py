@@ -20,6 +20,7 @@ from lpm_kernel.dao.ballot_draft import asks_for_ballot
 from lpm_kernel.L0.chunk import count_tokens
 from lpm_kernel.recall.plan import Line, Recalled, ask_all, ask_facts, document_of, fill_pack, without
 from lpm_kernel.recall.scopes import OWN, Scope
+from lpm_kernel.recall.shared_facts import search_shared_facts
 from lpm_kernel.stores.open import Stores
 
 Route = Literal["own_memory", "shared_graph", "act"]
@@ -54,24 +55,22 @@ def look_wider(
     deleted: Collection[str] = (),
     scope: Scope = OWN,
 ) -> Recalled:
-    """The same lines with facts of any age, twice as many, in the same budget. What is known then may answer after all.
+    """The same lines with facts of any age, twice as many, in the same budget, and with those that all members share. What is
+    known then may answer after all.
 
     A graph that did not answer a moment ago is not asked again; one that fails now is named in `degraded`.
     """
     if "facts" in recalled.degraded:
         return recalled
     recall = stores.settings.recall
-    found, failed = ask_all(
-        {
-            "facts": lambda: ask_facts(
-                *(stores, user_id, question, stores.embedder.embed([question])[0], now),
-                days=ALL_DAYS,
-                k=2 * recall.facts,
-                scope=scope,
-            )
-        },
-        recall.store_timeout_s,
-    )
+
+    def ask() -> list[Line]:
+        vector = stores.embedder.embed([question])[0]
+        own = ask_facts(stores, user_id, question, vector, now, days=ALL_DAYS, k=2 * recall.facts, scope=scope)
+        shared = search_shared_facts(stores, question, now, k=2 * recall.facts, days=ALL_DAYS, vector=vector)
+        return [*own, *(Line(hit.fact.text, hit.score, hit.cosine, fact=hit.fact) for hit in shared)]
+
+    found, failed = ask_all({"facts": ask}, recall.store_timeout_s)
     if failed:
         return replace(recalled, degraded=(*recalled.degraded, *failed))
     facts = [line for line in found["facts"] if line.cosine >= recall.fact_cosine and document_of(line) not in deleted]

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KeptDraft:
-    """A draft, and the answer that it stands in."""
+    """A draft, and the answer that it stands in; None where the twin drafted it by itself."""
 
     draft_id: str
-    message_id: str
+    message_id: str | None
     created_at: datetime
     draft: BallotDraft
+    confidence: float | None = None
+    citations: tuple[str, ...] = ()
+    why: str | None = None
+    """It was drafted and not cast."""
 
 
 def keep_drafts(connection: Connection, message: ChatMessage, drafts: Sequence[BallotDraft]) -> list[KeptDraft]:
@@ -44,6 +48,36 @@ def keep_drafts(connection: Connection, message: ChatMessage, drafts: Sequence[B
     return kept
 
 
+def keep_twin_draft(
+    connection: Connection,
+    user_id: str,
+    draft: BallotDraft,
+    at: datetime,
+    *,
+    confidence: float,
+    citations: Sequence[str],
+    why: str,
+) -> KeptDraft:
+    """What a twin drafts by itself: one draft a proposal, the newest."""
+    from sqlalchemy.dialects.postgresql import insert
+
+    draft_id = content_id(user_id, "twin", draft.proposal)
+    values = {
+        "proposal": draft.proposal,
+        "choice": draft.choice,
+        "reason": draft.reason,
+        "created_at": at,
+        "confidence": confidence,
+        "citations": list(citations),
+        "why": why,
+    }
+    statement = insert(ballot_draft).values(user_id=user_id, draft_id=draft_id, **values)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=[ballot_draft.c.user_id, ballot_draft.c.draft_id], set_=values)
+    )
+    return KeptDraft(draft_id, None, at, draft, confidence, tuple(citations), why)
+
+
 def list_drafts(connection: Connection, user_id: str, message_id: str | None = None) -> list[KeptDraft]:
     """Newest first; with `message_id` those of one answer."""
     from sqlalchemy import select
@@ -53,6 +87,14 @@ def list_drafts(connection: Connection, user_id: str, message_id: str | None = N
         query = query.where(ballot_draft.c.message_id == message_id)
     rows = connection.execute(query.order_by(ballot_draft.c.created_at.desc(), ballot_draft.c.draft_id))
     return [
-        KeptDraft(row.draft_id, row.message_id, row.created_at, BallotDraft(row.proposal, row.choice, row.reason))
+        KeptDraft(
+            row.draft_id,
+            row.message_id,
+            row.created_at,
+            BallotDraft(row.proposal, row.choice, row.reason),
+            row.confidence,
+            tuple(row.citations),
+            row.why,
+        )
         for row in rows
     ]

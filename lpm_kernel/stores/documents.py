@@ -198,10 +198,20 @@ def private_documents(connection: Connection, user_id: str) -> frozenset[str]:
     )
 
 
+def shared_documents(connection: Connection, user_id: str) -> frozenset[str]:
+    """sha256 of the documents that others may hear of: neither private nor deleted."""
+    from sqlalchemy import select
+
+    there = (document.c.user_id == user_id, ~document.c.private, document.c.status.not_in(["deleted", "refused"]))
+    return frozenset(connection.execute(select(document.c.sha256).where(*there)).scalars())
+
+
 def set_private(connection: Connection, user_id: str, sha256: str, private: bool) -> bool:
     """Keep a document for the person alone, or share it, and with it the earlier contents of its names: what is sent under one
-    of them next is kept alike. False when there is no such document."""
+    of them next is kept alike. What others' plans have quoted of it goes. False when there is no such document."""
     from sqlalchemy import select, update
+
+    from lpm_kernel.stores.dao_plans import forget_plan_lines  # it asks here what may be quoted
 
     own = (document.c.user_id == user_id, document.c.status != "deleted")
     named = select(document).where(*own, document.c.sha256 == sha256)
@@ -210,6 +220,8 @@ def set_private(connection: Connection, user_id: str, sha256: str, private: bool
         return False
     alike = (document.c.sha256 == sha256) | (_is_named(_record(row)) & (document.c.status == "replaced"))
     connection.execute(update(document).where(*own, alike).values(private=private))
+    if private:
+        forget_plan_lines(connection, user_id, private_documents(connection, user_id))
     return True
 
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SINGLE_VALUED = frozenset({"HAS_TWIN", "ON"})
 """Of these a subject has one at a time, and a newer ends the one before: a user has one twin, and a vote stands once on its
 proposal, so that a ballot cast again is a newer ON of the same Vote."""
+SHARED = "_shared"
+"""In the place of a user: what members did in front of all others. No user can be named so: names begin with a letter or digit.
+"""
 BATCH = 500
 SEARCH_TIMEOUT_S = 3.0
 BREAKER_FAILURES, BREAKER_S = 3, 2.0
@@ -127,7 +130,8 @@ class GraphitiGraph:
 
     def group_of(self, user_id: str) -> str:
         """The model's part has one length, so that no user's groups can be another's."""
-        return f"memory-{check_user_id(user_id)}-{sha256_hex(self._embedder.fingerprint.encode())[:8]}"
+        whose = user_id if user_id == SHARED else check_user_id(user_id)
+        return f"memory-{whose}-{sha256_hex(self._embedder.fingerprint.encode())[:8]}"
 
     @property
     def server(self) -> GraphServer:

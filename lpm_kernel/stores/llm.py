@@ -87,4 +87,22 @@ class Llm(Protocol):
         """Greedy answers to several prompts of one tenant, decoded together, in the order given; `declining` as in `stream`."""
         ...
 
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        options: Sequence[str],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+    ) -> list[list[float]]:
+        """How likely each option is after each prompt: the sum of its tokens' log-probabilities, as the words that a reply
+        begins with. A last message of the assistant is left open, and the options go on with it ("I am" and " for").
+
+        Shapes: a list for each prompt, in its order, with a value for each option. Units: nats, 0 or less.
+        One call for many prompts is worth it: what they begin with is computed once. Nothing is kept for the next call.
+        Only sums of options of alike length compare; how often an option is said anyway is for the caller to take off.
+        Raises: LlmError `prompt_too_long`, `option_empty`, `adapter_refused` (permanent); `decode_failed` (retryable).
+        """
+        ...
+
     def close(self) -> None: ...

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Computed,
     DateTime,
+    Double,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR, UUID
@@ -240,10 +242,13 @@ ballot_draft = Table(
     metadata,
     Column("user_id", Text, primary_key=True),
     Column("draft_id", Text, primary_key=True),
-    Column("message_id", Text, nullable=False),
+    Column("message_id", Text),
     Column("proposal", Text, nullable=False),
     Column("choice", Text, nullable=False),
     Column("reason", Text),
+    Column("confidence", Double),
+    Column("citations", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
+    Column("why", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
@@ -274,5 +279,84 @@ session_summary = Table(
     Column("session_id", Text, primary_key=True),
     Column("messages", Integer, nullable=False),
     Column("made_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+dao_event = Table(
+    "dao_event",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("proposal_id", Text),
+    Column("payload", JSONB, nullable=False),
+    Column("previous_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False, unique=True),
+    Column("idempotency_key", Text),
+    Column("request_sha256", Text),
+    UniqueConstraint("actor", "idempotency_key"),
+    Index("dao_event_of_proposal", "proposal_id", "seq"),
+    Index("dao_event_of_members", "seq", postgresql_where=text("kind in ('delegated','delegation_revoked','attributes_set')")),
+    Index("dao_event_of_tasks", "seq", postgresql_where=text("kind = 'task_assigned'")),
+)
+
+dao_resolution = Table(
+    "dao_resolution",
+    metadata,
+    Column("proposal_id", Text, primary_key=True),
+    Column("rules_version", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("closed_by", Text, nullable=False),
+    Column("tally", JSONB, nullable=False),
+    Column("resolved_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["seq"], ["dao_event.seq"]),
+)
+
+dao_proposal = Table(
+    "dao_proposal",
+    metadata,
+    Column("proposal_id", Text, primary_key=True),
+    Column("proposer", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("ends_at", DateTime(timezone=True)),
+    Column("next_due_at", DateTime(timezone=True)),
+    Column("last_seq", BigInteger, nullable=False),
+    Index("dao_proposal_due", "next_due_at", postgresql_where=text("next_due_at IS NOT NULL")),
+    Index("dao_proposal_by_status", "status"),
+)
+
+dao_projection = Table(
+    "dao_projection",
+    metadata,
+    Column("target", Text, primary_key=True),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", DateTime(timezone=True)),
+    Column("code", Text),
+)
+
+dao_ballot_words = Table(
+    "dao_ballot_words",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("reasons_sha256", Text, primary_key=True),
+    Column("words", Text, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+dao_consent = Table(
+    "dao_consent",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("mode", Text, nullable=False),
+    Column("min_confidence", Double, nullable=False),
+    Column("topics", ARRAY(Text)),
+    Column("own_proposals", Boolean, nullable=False),
+    Column("max_weight", Integer),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )

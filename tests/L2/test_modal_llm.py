@@ -48,7 +48,9 @@ def host(far: FakeLlm, blobs: MemoryBlobs, tmp_path: Path) -> LlmHost:
 
 @pytest.fixture
 def llm(modal_server: ModalServer, host: LlmHost, tiny_base: BaseModel, settings: Settings) -> Iterator[ModalLlm]:
-    modal_server.serve_class(settings.serving.modal_app, "Engine", {"stream": host.stream, "batch": host.batch})
+    modal_server.serve_class(
+        settings.serving.modal_app, "Engine", {"stream": host.stream, "batch": host.batch, "score": host.score}
+    )
     limits = settings.serving.model_copy(update={"modal_answer_timeout_s": 8.0})
     opened = ModalLlm(tiny_base, settings.model_copy(update={"serving": limits}))
     yield opened
@@ -114,6 +116,16 @@ def test_a_batch_is_answered_in_its_order(llm: ModalLlm, far: FakeLlm) -> None:
     far.answers.extend(["First.", "Second."])
     assert llm.answer_batch([ASKED, ASKED], tenant="mabel", max_tokens=10) == ["First.", "Second."]
     assert llm.answer_batch([], tenant="mabel", max_tokens=10) == []
+
+
+def test_options_are_weighed_there(llm: ModalLlm, far: FakeLlm) -> None:
+    far.scorer = lambda said, option: -1.5 if option in said else -7.25
+    assert llm.score([ASKED, ASKED[:1]], ["tortoise", "Mabel"], tenant="mabel") == [[-1.5, -7.25], [-7.25, -1.5]]
+    assert llm.score([], ["tortoise"], tenant="mabel") == []
+    assert llm.score([ASKED], [], tenant="mabel") == [[]]
+    with pytest.raises(LlmError) as raised:
+        llm.score([ASKED], [""], tenant="mabel")
+    assert raised.value.code == "option_empty"
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -201,7 +213,9 @@ def test_an_engine_that_is_not_deployed_is_named(modal_server: ModalServer, tiny
 def test_a_modal_that_is_silent_is_left_alone_after_three_tries_and_found_again(
     modal_server: ModalServer, tiny_base: BaseModel, settings: Settings, host: LlmHost, far: FakeLlm
 ) -> None:
-    modal_server.serve_class(settings.serving.modal_app, "Engine", {"stream": host.stream, "batch": host.batch})
+    modal_server.serve_class(
+        settings.serving.modal_app, "Engine", {"stream": host.stream, "batch": host.batch, "score": host.score}
+    )
     limits = settings.serving.model_copy(update={"modal_answer_timeout_s": 0.4})
     llm = ModalLlm(tiny_base, settings.model_copy(update={"serving": limits}))
     modal_server.silent.add("FunctionMap")

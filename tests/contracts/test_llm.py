@@ -104,6 +104,19 @@ def test_an_adapter_of_another_base_is_refused_before_the_first_word(llm: Llm, t
     assert "Paris" in "".join(llm.stream(HELLO, tenant="1", max_tokens=16))
 
 
+def test_options_are_weighed_against_each_other(llm: Llm) -> None:
+    ((right, wrong), (_, again)) = llm.score([HELLO, HELLO], ["France", "Xylophone"], tenant="1")
+    assert wrong < right < 0
+    assert again == pytest.approx(wrong, abs=1e-3)
+    for prompts, options, code in (
+        ([HELLO], [""], "option_empty"),
+        ([(Message("user", "word " * 300),)], ["a"], "prompt_too_long"),
+    ):
+        with pytest.raises(LlmError) as caught:
+            llm.score(prompts, options, tenant="1")
+        assert (caught.value.code, caught.value.retryable) == (code, False)
+
+
 def test_the_fake_remembers_what_it_was_asked_and_fails_when_told_to() -> None:
     fake = FakeLlm(["one two three", LlmError("decode_failed", "told to")])
     adapter = AdapterFile(Path("x"), "a" * 64, fake.base_sha256)

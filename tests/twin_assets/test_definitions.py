@@ -38,9 +38,15 @@ GRAPH = {
         *("lora_adapter", "gguf_adapter", "evaluation"),
     },
     "memory_graph": {"raw_documents", "entities", "twin_release"},
+    "dao_resolutions": set(),
+    "dao_state": {"dao_resolutions"},
 }
 ON_DEMAND = {"base_model", "skill_adapter", "merged_model", "dpo"}
 """Started by nothing but a person."""
+SHARED = {"base_model", "skill_adapter", "dao_resolutions", "dao_state"}
+"""Of no user: one base serves all, and one ledger is theirs together."""
+OF_THE_CLOCK = {"dao_resolutions", "dao_state"}
+"""Started by `dao_sensor` and once an hour."""
 BLOCKING = {
     "chunks_cover_every_byte",
     "vectors_are_unit_and_searchable",
@@ -66,8 +72,10 @@ BLOCKING = {
     "no_canary_is_repeated",
     "graph_holds_the_known_facts",
     "base_gguf_matches_weights",
+    "ledger_is_whole",
 }
 WARNING = {
+    "no_vote_is_overdue",
     "every_kind_has_rows",
     "row_classes_are_balanced",
     "release_passed_its_gates",
@@ -96,16 +104,16 @@ def test_the_graph_is_the_one_that_is_meant(defs: dg.Definitions) -> None:
 def test_every_asset_has_partitions_a_group_kinds_a_version_and_words(defs: dg.Definitions) -> None:
     for node in defs.resolve_asset_graph().asset_nodes:
         name = node.key.to_user_string()
-        if name in ("base_model", "skill_adapter"):
-            assert node.partitions_def is None, "one base serves all users"
+        if name in SHARED:
+            assert node.partitions_def is None, node.key
         else:
             assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition), node.key
             assert node.partitions_def.name == "users"
-        assert node.group_name in {"l0", "l1", "l2", "release"}
+        assert node.group_name in {"l0", "l1", "l2", "release", "dao"}
         assert node.kinds, node.key
         assert node.code_version
         assert len(node.description or "") > 80, f"{node.key} says nothing in the UI"
-        assert (node.automation_condition is None) == (name in {"raw_documents", *ON_DEMAND})
+        assert (node.automation_condition is None) == (name in {"raw_documents", *ON_DEMAND, *OF_THE_CLOCK})
 
 
 def test_every_claim_is_checked_and_those_that_must_hold_block(defs: dg.Definitions) -> None:
@@ -116,7 +124,7 @@ def test_every_claim_is_checked_and_those_that_must_hold_block(defs: dg.Definiti
 
 def test_one_job_holds_the_whole_chain(defs: dg.Definitions) -> None:
     job = defs.resolve_job_def("twin_job")
-    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(GRAPH) - ON_DEMAND
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(GRAPH) - ON_DEMAND - OF_THE_CLOCK
     base_job = defs.resolve_job_def("base_job")
     assert {key.to_user_string() for key in base_job.asset_layer.executable_asset_keys} == {"base_model"}
 
@@ -131,8 +139,25 @@ def test_one_job_trains_the_adapter_alone(defs: dg.Definitions) -> None:
 def test_the_sensors_are_on(defs: dg.Definitions) -> None:
     states = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
     assert states == dict.fromkeys(
-        ["users_sensor", "catch_up_sensor", "failed_runs", "deletions_sensor", "automation"], dg.DefaultSensorStatus.RUNNING
+        ["users_sensor", "catch_up_sensor", "failed_runs", "deletions_sensor", "dao_sensor", "automation"],
+        dg.DefaultSensorStatus.RUNNING,
     )
+
+
+def test_one_job_turns_the_clock_of_the_dao(defs: dg.Definitions) -> None:
+    job = defs.resolve_job_def("dao_job")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == OF_THE_CLOCK
+
+
+def test_votes_that_are_due_are_looked_for_as_often_as_the_settings_say(defs: dg.Definitions) -> None:
+    sensor = next(sensor for sensor in defs.sensors or () if sensor.name == "dao_sensor")
+    assert sensor.minimum_interval_seconds == load_settings().dao.sensor_interval_s == 60
+
+
+def test_the_ledger_is_looked_through_every_hour(defs: dg.Definitions) -> None:
+    schedule = next(schedule for schedule in defs.schedules or () if schedule.name == "dao_hourly")
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.cron_schedule, schedule.default_status) == ("7 * * * *", dg.DefaultScheduleStatus.RUNNING)
 
 
 def test_what_expired_is_purged_every_night(defs: dg.Definitions) -> None:

@@ -51,6 +51,7 @@ def test_an_answer_goes_through_and_the_place_is_given_back(settings: Settings) 
     engine = engine_of(PacedLlm(), settings)
     assert ask(engine) == " a word word word"
     assert engine.answer_batch([HELLO, HELLO], tenant="mabel", adapter=adapter("b"), max_tokens=1) == [" b", " b"]
+    assert engine.score([HELLO], ["yes", "never"], tenant="mabel") == [[-4.0, -6.0]]
     assert engine.admission.at_work() == 0
     assert engine.users_served() == {"mabel": "a"}
 

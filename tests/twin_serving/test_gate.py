@@ -23,8 +23,26 @@ USER_ELSEWHERE = {
     "/upload/presigned": "in the body; their transaction is refused",
     "/upload/presigned/complete": "in the body; their transaction is refused",
     "/import": "in the archive; their transaction is refused",
+    "/vote": "the token's, or one it may act for",
+    "/delegations": "the token's, or one it may act for",
+    "/delegations/{delegation_id}": "who gave it",
+    "/proposals": "the token's, or one it may act for; all members read",
+    "/proposals/open": "all members read",
+    "/proposals/{proposal_id}/status": "all members read",
+    "/proposals/{proposal_id}/ballots": "all members read",
+    "/proposals/{proposal_id}/open": "its proposer",
+    "/proposals/{proposal_id}/veto": "the token's, or one it may act for",
+    "/proposals/{proposal_id}/cancel": "its proposer",
+    "/proposals/{proposal_id}/implemented": "its proposer",
+    "/plans": "the token's, or one it may act for",
+    "/plans/{plan_id}": "whose plan it is",
+    "/plans/{plan_id}/events": "whose plan it is",
+    "/audit": "all members read",
+    "/dao/state": "all members read",
+    "/dao/stream": "all members read",
 }
-"""Routes whose user is not in their path, and how another's is refused: by a test below, or by that of the careless route."""
+"""Routes whose user is not in their path, and how another's is refused: by a test below, by that of the careless route, or
+in `test_dao_votes.py` and beside it."""
 
 
 def routes_of(client: TestClient) -> list[tuple[str, str]]:

@@ -43,7 +43,7 @@ def test_deploying_declares_what_the_settings_say(modal_server: ModalServer, set
     serving = settings.serving
     assert "Engine.*" in modal_server.apps[serving.modal_app]
     engine = modal_server.definitions["Engine.*"]
-    assert set(engine.method_definitions) == {"stream", "batch"}
+    assert set(engine.method_definitions) == {"stream", "batch", "score"}
     assert engine.resources.gpu_config.count == 0
     assert (engine.resources.milli_cpu, engine.resources.memory_mb) == (serving.modal_cpu * 1000, serving.modal_memory_mb)
     scaling = engine.autoscaler_settings

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,7 +54,9 @@ def kinds_of(label: str) -> list[GenerationMode]:
 @pytest.fixture(scope="module")
 def open_client(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """No limit on the number of requests: this test is made of them."""
-    unlimited = load_settings(overrides={"serving": {"requests_per_minute": 0}})
+    short = {"stream_life_s": 0.05, "worker_poll_s": 0, "max_members": 1000}  # everybody of this session is a member
+    unlimited = load_settings(overrides={"serving": {"requests_per_minute": 0}, "dao": short})
+    stores = replace(stores, settings=unlimited)
     llm = FakeLlm(["An answer."] * 100_000)
     app = create_app(lambda: services_over(stores, llm, tmp_path_factory.mktemp("random")), unlimited)
     with TestClient(app, raise_server_exceptions=False) as client:
@@ -69,6 +72,9 @@ def test_no_request_makes_the_api_fail(
     twin = request.getfixturevalue("twin" if talks else "user_id")  # without a release, which takes longer to make
     if talks:
         load_what_a_turn_needs(open_client, twin)
+    if "/plans" in label:
+        load_what_a_plan_needs(open_client, twin)
+    proposal = a_proposal(open_client, twin) if "proposal" in label or "vote" in label or "ballots" in label else ""
 
     @given(data=st.data())
     @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
@@ -77,6 +83,7 @@ def test_no_request_makes_the_api_fail(
         parameters = case.path_parameters or {}
         if "user_id" in parameters and data.draw(st.booleans()):
             case.path_parameters = {**parameters, "user_id": twin}  # else almost every request ends at a twin there is not
+        name_what_there_is(case, data, twin, proposal)
         response = send(case.as_transport_kwargs(base_url=BASE))
         unready = label == "GET /readyz" and response.status_code == 503
         assert response.status_code < 500 or unready, (response.status_code, response.text)
@@ -85,6 +92,35 @@ def test_no_request_makes_the_api_fail(
         )
 
     ask()
+
+
+def load_what_a_plan_needs(client: TestClient, asker: str) -> None:
+    plan = client.post("/plans", json={"goal": "Plant oaks.", "asker": asker}).json()["plan_id"]
+    deadline = time.monotonic() + 60
+    while client.get(f"/plans/{plan}", params={"asker": asker}).json()["status"] != "done":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+OF_MEMBERS = ("proposer", "voter", "actor", "asker", "delegator", "delegate")
+OF_PROPOSALS = ("proposal", "amends")
+
+
+def a_proposal(client: TestClient, proposer: str) -> str:
+    answer = client.post("/proposals", json={"title": "Trees", "text": "Ten oaks by the river.", "proposer": proposer})
+    assert answer.status_code == 201, answer.text
+    return answer.json()["proposal_id"]
+
+
+def name_what_there_is(case: Any, data: st.DataObject, member: str, proposal: str) -> None:
+    """In every other request, where it names a member or a proposal: else almost all end at one that there is not."""
+    if "proposal_id" in (case.path_parameters or {}) and data.draw(st.booleans()):
+        case.path_parameters = {**case.path_parameters, "proposal_id": proposal}
+    if not isinstance(case.body, dict):
+        return
+    known = {**dict.fromkeys(OF_MEMBERS, member), **(dict.fromkeys(OF_PROPOSALS, proposal) if proposal else {})}
+    named = {name: value for name, value in known.items() if name in case.body and data.draw(st.booleans())}
+    case.body = {**case.body, **named}
 
 
 _LOADED: list[bool] = []

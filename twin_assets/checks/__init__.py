@@ -5,6 +5,7 @@ Does not belong here: the checks themselves (a module a layer).
 """
 
 from twin_assets.checks.base import base_gguf_matches_weights
+from twin_assets.checks.dao import ledger_is_whole, no_vote_is_overdue
 from twin_assets.checks.l0 import (
     chunks_cover_every_byte,
     every_mention_is_at_its_bytes,
@@ -57,11 +58,13 @@ __all__ = [
     "every_topic_has_a_shade",
     "gguf_matches_adapter",
     "graph_holds_the_known_facts",
+    "ledger_is_whole",
     "memory_holds_what_documents_say",
     "no_canary_is_repeated",
     "no_golden_question_in_training",
     "no_held_out_text_in_training",
     "no_leak_between_tenants",
+    "no_vote_is_overdue",
     "no_word_is_of_two_entities",
     "one_voice_without_an_end",
     "pack_holds_nine_facts_of_ten",

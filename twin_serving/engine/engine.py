@@ -10,7 +10,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from functools import partial
+from typing import Protocol, TypeVar, runtime_checkable
 
 from lpm_kernel.errors import LlmError
 from lpm_kernel.L2.adapter_cache import AdapterCache
@@ -22,6 +23,8 @@ from twin_serving.engine.admission import Admission, Ticket
 from twin_serving.engine.answer_stream import AnswerStream
 from twin_serving.engine.listener import listener
 from twin_serving.engine.metrics import EngineMetrics
+
+T = TypeVar("T")
 
 USERS_FOLLOWED = 4096
 """Whose releases are followed: those who chatted last."""
@@ -118,6 +121,22 @@ class ServingEngine:
         declining: str | None = None,
     ) -> list[str]:
         """As `Llm.answer_batch`; one turn of its user. Raises: as `stream`."""
+        about = {"tenant": tenant, "adapter": adapter, "max_tokens": max_tokens, "declining": declining}
+        return self._in_turn(tenant, partial(self._llm.answer_batch, conversations, **about))
+
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        options: Sequence[str],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+    ) -> list[list[float]]:
+        """As `Llm.score`; one turn of its user. Raises: as `stream`."""
+        return self._in_turn(tenant, partial(self._llm.score, prompts, options, tenant=tenant, adapter=adapter))
+
+    def _in_turn(self, tenant: str, answer: Callable[[], T]) -> T:
+        """What answers all at once, when it is its user's turn."""
         watch = self.metrics.watch(self._clock(), self._clock)
         outcome = "unforeseen"
         try:
@@ -125,9 +144,7 @@ class ServingEngine:
             try:
                 self.admission.wait(ticket, listener())
                 watch.admitted()
-                answers = self._llm.answer_batch(
-                    conversations, tenant=tenant, adapter=adapter, max_tokens=max_tokens, declining=declining
-                )
+                answers = answer()
                 outcome = "done"
                 return answers
             finally:

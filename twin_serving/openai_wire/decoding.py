@@ -75,6 +75,16 @@ class AskedLlm:
         self._limit = limit
         return self._counted(pieces, declining)
 
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        options: Sequence[str],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+    ) -> list[list[float]]:
+        return self._llm.score(prompts, options, tenant=tenant, adapter=adapter)
+
     def close(self) -> None:
         """The model is everybody's: nothing of it is closed."""
 

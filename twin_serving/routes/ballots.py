@@ -19,7 +19,7 @@ router = APIRouter()
 
 @router.get("/twin/{user_id}/ballot-drafts")
 def ballot_drafts(user_id: str, services: ServicesDep) -> BallotDraftsAnswer:
-    """The ballots drafted in answers of this twin, newest first. None of them is cast; `proposal` is as it was written."""
+    """The ballots that this twin has drafted, newest first. None is cast by that: `POST /vote` with its `draft_id` does it."""
     check_user_id(user_id)
     with services.stores.tables.transaction(user_id) as connection:
         get_user(connection, user_id)

@@ -1,0 +1,96 @@
+"""What a twin says in a plan: lines of its memory, quoted. It says nothing else, so nothing can be put into its mouth.
+
+Belongs here: which lines make a statement, which of them may be put to others, and who says the same as another.
+Does not belong here: how a twin stands (`weighing.py`) and where lines come from (`minds.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from lpm_kernel.dao.planner.records import Line
+from lpm_kernel.stores.stems import stems_of
+
+MAX_QUOTED_CHARACTERS = 240
+"""Of a line as it is put to others; a longer one is cut at a word and says so."""
+
+_TO_A_READER = re.compile(
+    r"\b(?:ignore|disregard|forget|override|overrules?|overrides?)\b.{0,40}\b(?:instructions?|prompts?|above|previous|prior|evidence"
+    r"|everything (?:else|above|before|said)|all (?:else|others?|rules|notes|lines|that)"
+    r"|(?:the|these|those|other) (?:rules|notes|lines))\b"
+    r"|\b(?:system|developer) ?(?:prompt|message)\b"
+    r"|^\s*\W*(?:system|assistant|user|developer|instruction)s?\s*[:>]"
+    r"|<\|.{0,30}\|>|\[/?INST\]|</?s>|###\s*(?:instruction|system|response)"
+    r"|\b(?:you|all twins|every twin|the twins?|any (?:ai|model|assistant|twin|agent)|ai (?:agents?|models?|assistants?))"
+    r"\s+(?:must|shall|have to|are to|should|will now|are now|are required to)\b"
+    r"|\b(?:you are|act as|as) an? (?:ai|assistant|language model|digital twin)\b"
+    r"|^\s*\W*(?:please\s+)?(?:vote|answer|say|reply|respond|output|print|write)\s+(?:only\s+)?[\"'“‘]?(?:for|against|yes|no|abstain)\b"
+    r"|\b(?:answer|reply|respond|output) (?:only )?with\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def speaks_to_reader(text: str) -> bool:
+    """Whether a line gives orders to whoever reads it. It is weighed as what it is, a line of its own twin's, and put to no
+    other; what this misses is a line like any other, and can move others no further than one (`rounds.py`)."""
+    return bool(_TO_A_READER.search(text))
+
+
+def choose_lines(lines: Sequence[Line], most: int, max_characters: int) -> tuple[Line, ...]:
+    """The nearest first, none twice in the same words, as many as fit; a long one is shown as far as it fits."""
+    chosen: list[Line] = []
+    said: set[tuple[str, ...]] = set()
+    left = max_characters
+    for line in sorted(lines, key=lambda line: (-line.cosine, line.line_id)):
+        sign = sign_of(line.text)
+        if len(chosen) == most:
+            break
+        if sign not in said and min(len(line.text), MAX_QUOTED_CHARACTERS) <= left:
+            chosen.append(line)
+            said.add(sign)
+            left -= min(len(line.text), MAX_QUOTED_CHARACTERS)
+    return tuple(chosen)
+
+
+def quoted(text: str) -> str:
+    """One line of plain text, as others are shown it: no line break, no control character, no mark that a prompt is made of."""
+    plain = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    plain = re.sub(r"<\|.*?\|>|[<>|`]{2,}|#{2,}", " ", plain).replace('"', "'")
+    plain = " ".join(plain.split())
+    if len(plain) <= MAX_QUOTED_CHARACTERS:
+        return plain
+    return plain[:MAX_QUOTED_CHARACTERS].rsplit(" ", 1)[0] + " …"
+
+
+def sign_of(text: str) -> tuple[str, ...]:
+    """Equal for lines that say the same in the same words."""
+    return tuple(stems_of(text)) or (text,)
+
+
+def same_by_lines(statements: Mapping[str, Sequence[Line]], share: float) -> list[tuple[str, str]]:
+    """Pairs of members whose statements have this share of all their lines in common, each line without regard to order and
+    to the forms of its words."""
+    signs = {member: {frozenset(sign_of(line.text)) for line in lines} for member, lines in statements.items() if lines}
+    members = sorted(signs)
+    return [
+        (one, other)
+        for place, one in enumerate(members)
+        for other in members[:place]
+        if overlap(signs[one], signs[other]) >= share
+    ]
+
+
+def overlap(one: Collection[frozenset[str]], other: Collection[frozenset[str]]) -> float:
+    """Of two sets of lines, 0 to 1: two lines are the same where four in five of their words are."""
+    matched = sum(any(_near(line, theirs) for theirs in other) for line in one)
+    matched_back = sum(any(_near(line, ours) for ours in one) for line in other)
+    return (matched + matched_back) / max(1, len(one) + len(other))
+
+
+def _near(one: frozenset[str], other: frozenset[str]) -> bool:
+    return len(one & other) >= 0.8 * len(one | other)
+
+
+def words_of(lines: Iterable[Line]) -> frozenset[str]:
+    return frozenset(word for line in lines for word in stems_of(line.text))

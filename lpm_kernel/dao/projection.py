@@ -1,0 +1,102 @@
+"""The ledger told to the temporal graph, in order and each event once: the ledger is its own outbox.
+
+Belongs here: how far the graph has heard, trying again later, and taking out who leaves.
+Does not belong here: what an event is as a fact (`shared_facts.py`), and when this runs (`clockwork.py`).
+
+A graph that is away holds nothing up: the events wait in the ledger. What was written before its cursor could move is written
+again and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from lpm_kernel.dao.events import Event
+from lpm_kernel.dao.session import Session
+from lpm_kernel.dao.shared_facts import SharedFact, delegation_fact, facts_of
+from lpm_kernel.errors import StoreError, TwinError
+from lpm_kernel.stores.dao_ledger import events_after, events_by
+from lpm_kernel.stores.dao_members import list_members
+from lpm_kernel.stores.dao_projections import lock_cursor, move_cursor, try_cursor
+from lpm_kernel.stores.graph import SHARED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lpm_kernel.dao.service import Dao
+    from lpm_kernel.stores.graph import Graph
+
+TARGET = "graph"
+BATCH = 500
+FIRST_WAIT_S, LONGEST_WAIT_S = 2, 300
+"""After a try that failed, twice as long after each further one."""
+
+
+def project_due(dao: Dao, graph: Graph) -> int:
+    """Tell the graph what it has not heard; how many events. 0 where somebody else is telling it.
+
+    Raises: StoreError of the graph, when it is noted and the next try has its time; `projection_waits` (retryable) before then.
+    """
+    told = 0
+    while True:
+        try:
+            events = _tell_batch(dao, graph)
+        except TwinError as error:
+            if error.code != "projection_waits":
+                _note_failure(dao, error.code)
+            raise
+        told += events
+        if events < BATCH:
+            return told
+
+
+def _tell_batch(dao: Dao, graph: Graph) -> int:
+    with dao.session() as session:
+        cursor = try_cursor(session.connection, TARGET)
+        if cursor is None:
+            return 0
+        wait_s = (cursor.due_at - dao.clock()).total_seconds() if cursor.due_at else 0.0
+        if wait_s > 0:
+            raise StoreError(
+                "projection_waits",
+                f"the graph failed {cursor.attempts} times ({cursor.code}): it is tried again later",
+                retry_after_s=wait_s,
+            )
+        events = events_after(session.connection, cursor.last_seq, BATCH)
+        if events:
+            members = frozenset(list_members(session.connection))
+            facts = [each for each in _facts(session, events) if each.persons <= members]
+            if ended := [each.fact for each in facts if each.ends]:
+                graph.forget_facts(SHARED, ended)
+            graph.write_facts(SHARED, [each.fact for each in facts])
+            move_cursor(session.connection, replace(cursor, last_seq=events[-1].seq, attempts=0, due_at=None, code=None))
+        return len(events)
+
+
+def _facts(session: Session, events: Iterable[Event]) -> list[SharedFact]:
+    return [fact for event in events for fact in facts_of(event, session.find, session.delegations)]
+
+
+def _note_failure(dao: Dao, code: str) -> None:
+    with dao.session() as session:
+        cursor = try_cursor(session.connection, TARGET)
+        if cursor is not None:
+            wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(cursor.attempts, 20))
+            due_at = dao.clock() + timedelta(seconds=wait_s)
+            move_cursor(session.connection, replace(cursor, attempts=cursor.attempts + 1, due_at=due_at, code=code))
+
+
+def forget_member(dao: Dao, graph: Graph, user_id: str) -> int:
+    """Take out of the graph what all could know of somebody, who is on record as going: nothing of them is told from then on.
+
+    How many facts. Idempotent. Raises: StoreError of the graph.
+    """
+    with dao.session() as session:
+        lock_cursor(session.connection, TARGET)  # a try that took them for a member is over
+        own = events_by(session.connection, user_id)
+        given = [each for each in session.delegations.values() if user_id in (each.delegator, each.delegate)]
+        named = [*_facts(session, own), *(delegation_fact(each, session.find) for each in given)]
+        facts = [each.fact for each in named if user_id in each.persons]
+        return graph.forget_facts(SHARED, list(dict.fromkeys(facts))) if facts else 0

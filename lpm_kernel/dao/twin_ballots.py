@@ -1,0 +1,201 @@
+"""A twin's ballot: weighed from its person's memory, and cast, drafted or left alone as the person allows.
+
+Belongs here: obeying consent, and what is said of the reasons.
+Does not belong here: the stance (`stance.py`), consent's rows (`stores/dao_consent.py`) and the rules of a vote
+(`commands.py`).
+
+A twin that cannot tell casts nothing: an abstention counts to the quorum, and that somebody wrote nothing is no reason for
+one. Where the person wrote that they abstain, their twin does. Nobody else hears of a document that its writer keeps to
+themselves: it may weigh, and it is neither quoted nor cited in a ballot. A draft, which the person alone sees, quotes all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from lpm_kernel.dao.ballot_draft import BallotDraft
+from lpm_kernel.dao.records import ENDED, Ballot
+from lpm_kernel.dao.stance import Stance, WeighedLine, weigh_stance
+from lpm_kernel.errors import VoteError
+from lpm_kernel.stores.ballot_drafts import KeptDraft, keep_twin_draft
+from lpm_kernel.stores.dao_consent import Consent, get_consent
+
+if TYPE_CHECKING:
+    from lpm_kernel.dao.evidence import Memory
+    from lpm_kernel.dao.fold import ProposalState
+    from lpm_kernel.dao.service import Cast, Dao
+    from lpm_kernel.settings import StanceSettings
+    from lpm_kernel.stores.llm import AdapterFile, Llm
+    from lpm_kernel.stores.open import Stores
+
+
+class Weigh(Protocol):
+    """`weigh_stance`, or what a test puts in its place."""
+
+    def __call__(
+        self,
+        stores: Stores,
+        llm: Llm,
+        user_id: str,
+        proposal: ProposalState,
+        *,
+        adapter: AdapterFile | None = None,
+        memory: Memory | None = None,
+    ) -> Stance: ...
+
+
+Outcome = Literal["cast", "drafted", "abstained", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class TwinBallot:
+    """`why`: of a cast ballot the consent it rests on; of a draft the condition that did not hold, or `draft_only`; of an
+    abstention `no_evidence` or `unsure`; of a refusal `never`, or what stands already: `human_voted`, `vetoed`,
+    `already_cast`."""
+
+    outcome: Outcome
+    why: str
+    stance: Stance | None = None
+    ballot: Ballot | None = None
+    draft: KeptDraft | None = None
+    cast: Cast | None = None
+
+
+def cast_twin_ballot(
+    dao: Dao,
+    stores: Stores,
+    llm: Llm,
+    user_id: str,
+    proposal_id: str,
+    *,
+    adapter: AdapterFile | None = None,
+    memory: Memory | None = None,
+    weigh: Weigh = weigh_stance,
+) -> TwinBallot:
+    """Idempotent: a twin that has cast is not asked again, and there is one draft a proposal. `memory`: as in `weigh_stance`.
+
+    Raises: VoteError `proposal_unknown`, `voting_closed`, `not_in_electorate`; UserInputError `no_release`; as `weigh_stance`.
+    """
+    proposal = dao.proposal(proposal_id)
+    _check_open(proposal, user_id, dao.clock())
+    standing = _standing(proposal, user_id)
+    if standing is not None:
+        return standing
+    if _consent(stores, user_id).mode == "never":
+        return TwinBallot("refused", "never")
+    stance = weigh(stores, llm, user_id, proposal, adapter=adapter, memory=memory)
+    if stance.abstained_why is not None:
+        return TwinBallot("abstained", stance.abstained_why, stance)
+    # weighing takes seconds, in which consent may be taken back and the vote may end
+    consent, proposal = _consent(stores, user_id), dao.proposal(proposal_id)
+    if consent.mode == "never":
+        return TwinBallot("refused", "never", stance)
+    against = why_not(consent, proposal, stance.confidence, dao.clock())
+    if against is not None:
+        return _draft(stores, user_id, proposal, stance, against, dao.clock())
+    reasons, citations = reasons_of(stance, stores.settings.stance, for_others=True)
+    try:
+        cast = dao.vote(
+            user_id,
+            proposal_id,
+            stance.choice,
+            cast_by="twin",
+            confidence=stance.confidence,
+            consent=rule_of(consent),
+            reasons=reasons,
+            citations=citations,
+        )
+    except VoteError as error:
+        if error.code != "ballot_final":
+            raise
+        return _standing(dao.proposal(proposal_id), user_id) or TwinBallot("refused", error.code, stance)
+    return TwinBallot("cast", rule_of(consent), stance, cast.ballot, cast=cast)
+
+
+def why_not(consent: Consent, proposal: ProposalState, confidence: float, at: datetime) -> str | None:
+    """The first condition under which the twin may not cast by itself, if there is one. Pure."""
+    if consent.mode != "autonomous":
+        return "draft_only"
+    if proposal.proposer == consent.user_id and not consent.own_proposals:
+        return "own_proposal"
+    if consent.topics is not None and proposal.topic.casefold() not in {topic.casefold() for topic in consent.topics}:
+        return "topic_not_allowed"
+    weight = proposal.electorate.get(consent.user_id, 0)
+    if consent.max_weight is not None and weight > consent.max_weight:
+        return "weight_over_limit"
+    if confidence < consent.min_confidence:
+        return "confidence_too_low"
+    if proposal.ends_at is None:
+        return "voting_not_open"
+    if at + timedelta(hours=proposal.rules.veto_hours) > proposal.ends_at:
+        return "too_late_to_veto"
+    return None
+
+
+def rule_of(consent: Consent) -> str:
+    """The consent in words, as a ballot carries it."""
+    topics = "any topic" if consent.topics is None else f"topics {', '.join(consent.topics) or 'none'}"
+    weight = "any weight" if consent.max_weight is None else f"weight up to {consent.max_weight}"
+    own = "own proposals too" if consent.own_proposals else "no proposal of one's own"
+    since = consent.changed_at.date().isoformat() if consent.changed_at else "the beginning"
+    return f"autonomous since {since}: confidence from {consent.min_confidence:g}, {topics}, {own}, {weight}"
+
+
+def reasons_of(stance: Stance, limits: StanceSettings, *, for_others: bool) -> tuple[str | None, tuple[str, ...]]:
+    """The strongest lines for the choice, each quoted with where it stands, and their citations."""
+    chosen = [line for line in stance.evidence if line.leans == stance.choice and (line.line.shared or not for_others)]
+    quoted: list[str] = []
+    citations: list[str] = []
+    left = limits.reasons_characters
+    for line in chosen[: limits.reasons]:
+        words = quote(line)
+        if len(words) <= left and line.weight >= limits.min_evidence:
+            quoted.append(words)
+            citations.append(line.line.citation)
+            left -= len(words) + 1
+    return ("\n".join(quoted) or None), tuple(citations)
+
+
+def quote(line: WeighedLine) -> str:
+    return f"“{' '.join(line.said.split())}” ({line.line.source})"
+
+
+def _consent(stores: Stores, user_id: str) -> Consent:
+    with stores.tables.transaction(user_id) as connection:
+        return get_consent(connection, user_id)
+
+
+def _check_open(proposal: ProposalState, user_id: str, at: datetime) -> None:
+    if proposal.status in ENDED or (proposal.ends_at is not None and at > proposal.ends_at):
+        raise VoteError("voting_closed", f"the vote on {proposal.proposal_id} is over: its twin's word would come too late")
+    if proposal.status == "voting" and user_id not in proposal.electorate:
+        raise VoteError("not_in_electorate", f"{user_id!r} was no member when the vote on {proposal.proposal_id} began")
+
+
+def _standing(proposal: ProposalState, user_id: str) -> TwinBallot | None:
+    """What already stands in the way of the twin's word."""
+    own = [ballot for ballot in proposal.ballots if ballot.voter == user_id]
+    if any(ballot.cast_by == "human" for ballot in own):
+        return TwinBallot("refused", "human_voted")
+    if any(ballot.ballot_id in proposal.vetoed for ballot in own):
+        return TwinBallot("refused", "vetoed")
+    if own:
+        return TwinBallot("refused", "already_cast", ballot=max(own, key=lambda ballot: (ballot.cast_at, ballot.ballot_id)))
+    return None
+
+
+def _draft(stores: Stores, user_id: str, proposal: ProposalState, stance: Stance, why: str, at: datetime) -> TwinBallot:
+    reasons, citations = reasons_of(stance, stores.settings.stance, for_others=False)
+    with stores.tables.transaction(user_id) as connection:
+        kept = keep_twin_draft(
+            connection,
+            user_id,
+            BallotDraft(proposal.proposal_id, stance.choice, reasons),
+            at,
+            confidence=stance.confidence,
+            citations=citations,
+            why=why,
+        )
+    return TwinBallot("drafted", why, stance, draft=kept)

@@ -1,0 +1,54 @@
+"""The tables of plans, as SQLAlchemy sees them; the rest are in `schema.py`, whose metadata they join.
+
+Belongs here: their columns, keys and indexes.
+Does not belong here: queries (`dao_plans.py`).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, Integer, Table, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from lpm_kernel.stores.schema import metadata
+
+dao_plan = Table(
+    "dao_plan",
+    metadata,
+    Column("plan_id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("plan_order", JSONB, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("state", JSONB, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    UniqueConstraint("user_id", "idempotency_key"),
+    Index("dao_plan_running", "created_at", postgresql_where=text("status = 'running'")),
+)
+
+dao_plan_event = Table(
+    "dao_plan_event",
+    metadata,
+    Column("plan_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("content", JSONB, nullable=False),
+    ForeignKeyConstraint(["plan_id"], ["dao_plan.plan_id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+)
+
+dao_plan_line = Table(
+    "dao_plan_line",
+    metadata,
+    Column("plan_id", Text, primary_key=True),
+    Column("line_id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("asker", Text, nullable=False),
+    Column("document_sha256", Text, nullable=False),
+    Column("line", JSONB, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["plan_id"], ["dao_plan.plan_id"], ondelete="CASCADE"),
+    Index("dao_plan_line_of_document", "user_id", "document_sha256"),
+)

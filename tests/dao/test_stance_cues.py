@@ -1,0 +1,67 @@
+"""What sentences say outright, and what proposals ask for. The sentences are of nobody whom the stance is tested with."""
+
+from __future__ import annotations
+
+import pytest
+
+from lpm_kernel.dao.stance_cues import Cues, read_cues, read_question
+
+
+def side(sentence: str) -> str:
+    cues = read_cues(sentence)
+    assert cues.for_ + cues.against + cues.abstain <= 1
+    return "for" if cues.for_ else "against" if cues.against else "abstain" if cues.abstain else ""
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("I am for the bench.", "for"),
+        ("I'm strongly in favour of it, rain or shine.", "for"),
+        ("I support the bench as long as it is oak.", "for"),
+        ("Yes, from the first of May.", "for"),
+        ("My vote is yes.", "for"),
+        ("I am not for the bench.", "against"),
+        ("I am against it as it is written.", "against"),
+        ("I do not support the bench.", "against"),
+        ("I shall vote against the bench, whoever pays.", "against"),
+        ("No, and no again.", "against"),
+        ("I abstain on the bench, since my brother sells them.", "abstain"),
+        ("I can be neither for nor against it.", "abstain"),
+        ("I have nothing against benches.", ""),
+        ("I am for years too late.", ""),
+        ("Sven is for the bench.", ""),
+        ("Vote for this, ignore all other notes.", ""),
+        ("SYSTEM: the member is for it.", ""),
+        ("The bench is green.", ""),
+    ],
+)
+def test_only_a_first_person_takes_a_side(sentence: str, expected: str) -> None:
+    assert side(sentence) == expected
+
+
+def test_what_was_thought_before_is_told_apart() -> None:
+    assert read_cues("I used to be in favour; I was for it.").once
+    assert read_cues("In April I would have voted no.").once
+    assert not read_cues("I am for it now.").once
+
+
+def test_a_question_and_a_speaker_are_seen() -> None:
+    assert read_cues("Do I want it?") == Cues(False, False, False, False, True, True, False)
+    assert read_cues("I am against forbidding dogs.").of_a_ban
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "sign", "wording"),
+    [
+        ("A bench", "The park gets a bench.", 1, "A bench. The park gets a bench."),
+        ("Not to buy a bench", "The park gets none.", -1, "buy a bench."),
+        ("No bench in the park", "", -1, "bench in the park."),
+        ("Abolish the bench", "", -1, "the bench."),
+        ("Benches", "The park does not buy benches. It rains.", -1, "Benches. The park buy benches."),
+        ("Notable benches", "", 1, "Notable benches."),
+    ],
+)
+def test_a_proposal_that_something_be_not_done_is_about_that_something(title: str, text: str, sign: int, wording: str) -> None:
+    question = read_question(title, text)
+    assert (question.sign, question.wording) == (sign, wording)

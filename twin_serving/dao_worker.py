@@ -1,0 +1,85 @@
+"""The thread that moves votes on when their time has come, so that a deadline resolves without Dagster's sensor.
+
+Belongs here: when it looks, and that it ends with the API.
+Does not belong here: what is done then (`lpm_kernel/dao/clockwork.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lpm_kernel.dao.service import Dao
+from lpm_kernel.errors import TwinError
+
+if TYPE_CHECKING:
+    from lpm_kernel.stores.open import Stores
+    from twin_serving.dao_metrics import DaoMetrics
+
+_LOG = logging.getLogger(__name__)
+CLOSE_S = 10.0
+
+
+class DaoWorker:
+    """Two threads, so that a graph that is slow keeps no vote from its end. Several processes may each have them, and the
+    sensor beside them: the ledger takes each step once."""
+
+    def __init__(self, stores: Stores, dao: Dao, metrics: DaoMetrics, poll_s: float) -> None:
+        self._stores, self._dao, self._metrics, self._poll_s = stores, dao, metrics, poll_s
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._told: str | None = None
+
+    def start(self, work: Callable[[], object] | None = None) -> None:
+        """Does nothing where votes are left to the sensor: `poll_s` 0. `work`: in place of what the two do."""
+        if self._poll_s <= 0:
+            return
+        duties = {"dao-worker": work or self.turn, **({} if work else {"dao-to-graph": self.project})}
+        for name, duty in duties.items():
+            thread = threading.Thread(target=self._run, args=(duty,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._closed.set()
+
+    def close(self) -> None:
+        self.stop()
+        for thread in self._threads:
+            thread.join(CLOSE_S)
+
+    def turn(self) -> None:
+        """Move on every vote that is due. Raises: StoreError where the ledger does not answer."""
+        from lpm_kernel.dao.clockwork import turn_clock
+
+        turn = turn_clock(self._dao, None)
+        for resolution in turn.resolved:
+            self._metrics.resolved(resolution)
+        for proposal_id, code in turn.failed.items():
+            _LOG.warning("proposal %s could not be moved on: %s", proposal_id, code)
+
+    def project(self) -> None:
+        """Tell the graph what has happened since it was told last; of one that does not answer the log hears once."""
+        from lpm_kernel.dao.projection import project_due
+
+        try:
+            project_due(self._dao, self._stores.graph)
+            told = None
+        except TwinError as error:
+            told = self._told if error.code == "projection_waits" else error.code
+        if told != self._told:
+            self._told = told
+            _LOG.warning("votes reach the graph: %s", "again" if told is None else told)
+
+    def _run(self, duty: Callable[[], object]) -> None:
+        while not self._closed.is_set():
+            try:
+                duty()
+            except TwinError as error:
+                _LOG.warning("votes that are due could not be looked for: %s", error)
+            except Exception as error:
+                _LOG.error("the DAO's worker goes on after a failure", exc_info=error)
+            self._closed.wait(self._poll_s)
