@@ -100,7 +100,7 @@ def weigh_evidence(
     proposal: Proposed,
     embedder: Embedder,
     llm: Llm,
-    limits: StanceSettings,
+    stance: StanceSettings,
     *,
     tenant: str,
     adapter: AdapterFile | None = None,
@@ -110,7 +110,7 @@ def weigh_evidence(
     texts = [line.text for line in found.lines]
     reads = read_lines(embedder, llm, question, asked_of(proposal), texts, tenant=tenant, adapter=adapter)
     weighed = [(line, *weigh_line(question, own)) for line, own in zip(found.lines, reads, strict=True)]
-    return conclude(weighed, limits.min_evidence, limits.min_confidence, found.degraded)
+    return conclude(weighed, stance.min_evidence, stance.min_confidence, found.degraded)
 
 
 def read_lines(

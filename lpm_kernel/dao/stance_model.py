@@ -116,7 +116,7 @@ RULE = Rule(
 )
 MOST_SURE = 0.98
 """That a sentence says what it seems to say: no turn of phrase is understood without fail."""
-TEMPERATURE = 0.25
+TEMPERATURE = 0.35
 """Of the stance: by how much its shares are drawn apart or together, so that they are right as often as they say."""
 DOUBT = 0.1
 """Of evidence for each choice that is always there: a single weak line is no certainty."""
@@ -165,8 +165,8 @@ def best_of(sentences: Sequence[tuple[Signs, str]], rule: Rule = RULE) -> tuple[
 
 
 def that_decide(lines: Sequence[Weighed], min_evidence: float) -> list[Mapping[Verdict, float]]:
-    """What is said outright, where anything is; else whatever leans to a side. Why: lines that only lean are many, and a command in a
-    document is one of them; together they must not overrule the one in which the person says what they want."""
+    """What is said outright, where anything is; else whatever leans to a side. Why: lines that only lean are
+    many, and a command in a document is one of them; together they must not overrule the one in which the person speaks."""
     outright = [line.verdict for line in lines if line.outright and strength_of(line.verdict) >= min_evidence]
     return outright or [line.verdict for line in lines]
 

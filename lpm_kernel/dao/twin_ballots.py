@@ -143,15 +143,15 @@ def rule_of(consent: Consent) -> str:
     return f"autonomous since {since}: confidence from {consent.min_confidence:g}, {topics}, {own}, {weight}"
 
 
-def reasons_of(stance: Stance, limits: StanceSettings, *, for_others: bool) -> tuple[str | None, tuple[str, ...]]:
+def reasons_of(found: Stance, stance: StanceSettings, *, for_others: bool) -> tuple[str | None, tuple[str, ...]]:
     """The strongest lines for the choice, each quoted with where it stands, and their citations."""
-    chosen = [line for line in stance.evidence if line.leans == stance.choice and (line.line.shared or not for_others)]
+    chosen = [line for line in found.evidence if line.leans == found.choice and (line.line.shared or not for_others)]
     quoted: list[str] = []
     citations: list[str] = []
-    left = limits.reasons_characters
-    for line in chosen[: limits.reasons]:
+    left = stance.reasons_characters
+    for line in chosen[: stance.reasons]:
         words = quote(line)
-        if len(words) <= left and line.weight >= limits.min_evidence:
+        if len(words) <= left and line.weight >= stance.min_evidence:
             quoted.append(words)
             citations.append(line.line.citation)
             left -= len(words) + 1

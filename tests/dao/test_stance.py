@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -57,7 +57,8 @@ def test_a_person_is_heard_in_their_own_memory(stores: Stores, user_id: str) -> 
     digest, _, place = found.evidence[0].line.citation.partition(":")
     assert len(digest) == 64
     assert place.count("-") == 1
-    assert weigh_stance(stores, undecided(), user_id, BENCH) == found
+    again = weigh_stance(stores, undecided(), user_id, BENCH)
+    assert replace(again, degraded=()) == replace(found, degraded=()), "a graph that wakes slowly is marked, nothing else"
     assert weigh_stance(stores, undecided(), user_id, NO_BENCH).choice == "against"
     other = weigh_stance(stores, undecided(), user_id, Put("A new tax on boats", "Boats pay ten a year."))
     assert (other.choice, other.abstained_why) == ("abstain", "no_evidence")
