@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanState
 from lpm_kernel.L0.chunk import chunk_document
 from lpm_kernel.L0.embed import ChunkText, chunk_texts
-from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanState
 from lpm_kernel.L2.records import RowForm, RowKind, Split, TrainingRow
 from lpm_kernel.layout import text_key
 from lpm_kernel.records import (

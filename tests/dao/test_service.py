@@ -334,7 +334,7 @@ def test_an_unknown_proposal_is_named_so_whatever_is_done_with_it(dao: Dao) -> N
 
 
 def test_who_came_first_and_is_served_later_counts_those_who_were_served_before(dao: Dao, clock: Clock) -> None:
-    """The ballot that decided was of the moment at which it was sent, and two that came later and went first were not counted."""
+    """The ballot that decided was of the moment at which it was sent; two that came later and went first were not counted."""
     name = benches(dao)
     for voter in ("ada", "ben", "cleo"):
         clock.moves(seconds=1)
