@@ -79,7 +79,8 @@ def weigh_stance(
     now: datetime | None = None,
     memory: Memory | None = None,
 ) -> Stance:
-    """`memory`: which, where it is not that of the live release. `adapter`: None weighs with the base, which measures no worse.
+    """`memory`: which, where it is not that of the live release. `adapter`: None weighs with the base, for
+    which the rules were fitted.
 
     Raises: UserInputError `twin_not_found`, `no_release`; RetrievalError `memory_empty`; StoreError; LlmError. Nothing is
     made up in their place.

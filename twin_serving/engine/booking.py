@@ -91,6 +91,17 @@ class BookedLlm:
         about = {"tenant": tenant, "adapter": adapter, "max_tokens": max_tokens, "declining": declining}
         return self._engine.answer_batch(conversations, **about)
 
+    def score(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        options: Sequence[str],
+        *,
+        tenant: str,
+        adapter: AdapterFile | None = None,
+    ) -> list[list[float]]:
+        """As `answer_batch`, a turn of its own."""
+        return self._engine.score(prompts, options, tenant=tenant, adapter=adapter)
+
     def close(self) -> None:
         """The engine is everybody's: nothing of it is closed."""
 
