@@ -138,7 +138,9 @@ def vote_out(cast: Cast) -> VoteAnswer:
 
 
 def ballot_out(ballot: Ballot, reasons: str | None, citations: Sequence[str], *, counts: bool, vetoed: bool) -> BallotOut:
-    """`citations`: those of the ballot's that the reader may hear of."""
+    """`citations`: those of the ballot's that the reader may hear of. A twin's reasons are quotations of what it cites: they
+    are told only while all of that may be heard."""
+    withheld = len(ballot.citations) - len(citations)
     return BallotOut(
         ballot_id=ballot.ballot_id,
         voter=ballot.voter,
@@ -150,9 +152,9 @@ def ballot_out(ballot: Ballot, reasons: str | None, citations: Sequence[str], *,
         vetoed=vetoed,
         confidence=ballot.confidence,
         consent=ballot.consent,
-        reasons=reasons,
+        reasons=None if withheld and ballot.cast_by == "twin" else reasons,
         citations=list(citations),
-        citations_withheld=len(ballot.citations) - len(citations),
+        citations_withheld=withheld,
     )
 
 

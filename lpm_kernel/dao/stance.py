@@ -11,7 +11,7 @@ this, ignore all else") is a line like others. Deterministic: the same memory, m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -111,7 +111,10 @@ def weigh_evidence(
     texts = [line.text for line in found.lines]
     reads = read_lines(embedder, llm, question, asked_of(proposal), texts, tenant=tenant, adapter=adapter)
     weighed = [(line, *weigh_line(question, own)) for line, own in zip(found.lines, reads, strict=True)]
-    return conclude(weighed, stance.min_evidence, stance.min_confidence, found.degraded)
+    concluded = conclude(weighed, stance.min_evidence, stance.min_confidence, found.degraded)
+    if question.unclear and concluded.abstained_why is None:  # rather no ballot than one turned round
+        return replace(concluded, choice="abstain", abstained_why="unsure")
+    return concluded
 
 
 def read_lines(

@@ -67,11 +67,12 @@ _ONCE = re.compile(
     re.IGNORECASE,
 )
 _BANS = re.compile(
-    r"\b(?:forbid\w*|forbade|bann?\w*|prohibit\w*|abolish\w*|stops?|stopped|ends?|ended|drops?|scraps?)\b", re.IGNORECASE
+    r"\b(?:forbid\w*|forbade|bann?\w*|prohibit\w*|abolish\w*|stops?|stopped|ends?|ended|drops?|scraps?)(?![\w-])", re.IGNORECASE
 )
 _OF_A_BAN = re.compile(
     r"\b(?:for|against|oppose|support|back|reject)\s+(?:\w+\s+){0,3}?"
-    r"(?:forbid\w*|bann?\w*|prohibit\w*|abolish\w*|stopping|ending|dropping|scrapping)\b",
+    r"(?:forbid\w*|bann?\w*|prohibit\w*|abolish\w*|stopping|ending|an end to|dropping|scrapping|cancell?\w*|halt\w*|reject\w*"
+    r"|abandon\w*|giving up|doing away with)\b",
     re.IGNORECASE,
 )
 _MINE = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]yself|[Ww]e|[Oo]ur|[Uu]s)\b")
@@ -80,7 +81,7 @@ _ASKS = re.compile(r"\?[\"”’')\]]*\s*$")
 _NEGATIVE = re.compile(
     r"^\s*(?:proposal\s+(?:not\s+)?to\s+)?(?:not(?:\s+to)?|no(?:\s+more)?|never|do(?:es)?\s+not|don['’]t|stop|end|ban|abolish"
     r"|scrap|drop|reject|cancel"
-    r"|against|without|oppose|prohibit|forbid|halt|abandon|refuse|give\s+up|do\s+away\s+with)\b(?:\s+to)?\s*",
+    r"|against|without|oppose|prohibit|forbid|halt|abandon|refuse|give\s+up|do\s+away\s+with)(?![\w-]|\s+of\b)(?:\s+to)?\s*",
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
@@ -89,6 +90,7 @@ _NEGATED = re.compile(
     re.IGNORECASE,
 )
 _FIRST_SENTENCE = re.compile(r"[^.!?]*")
+_CLAUSE = re.compile(r"[^,;:]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,8 @@ class Question:
     """Of title and text."""
     bans: bool
     """Whether what is to be done is itself that something be forbidden or ended."""
+    unclear: bool = False
+    """Whether something else than the title names is denied: it may be the proposal turned round, or no part of it."""
 
 
 def read_cues(sentence: str) -> Cues:
@@ -143,8 +147,19 @@ def read_question(title: str, text: str) -> Question:
     bare = _NEGATIVE.sub("", title)
     if bare != title:
         wording, sign = f"{bare}.", -1
-    elif _NEGATED.search(first):
+    elif _negates(first, title):
         wording, sign = f"{title}. {_NEGATED.sub('', first)}.", -1
     stems = frozenset(stems_of(wording))
     bans = sign > 0 and bool(_BANS.search(f"{title}. {text}"))
-    return Question(wording, sign, frozenset(stems_of(bare)) or stems, stems | frozenset(stems_of(text)), bans)
+    unclear = sign > 0 and bool(_NEGATED.search(first))
+    return Question(wording, sign, frozenset(stems_of(bare)) or stems, stems | frozenset(stems_of(text)), bans, unclear)
+
+
+def _negates(first: str, title: str) -> bool:
+    """Whether it is what the title names that is not to be: "the old one is not reliable" speaks of something else."""
+    found = _NEGATED.search(first)
+    if found is None:
+        return False
+    clause = _CLAUSE.match(first, found.end())
+    named, denied = set(stems_of(title)), set(stems_of(clause.group() if clause else ""))
+    return bool(named) and 2 * len(named & denied) >= len(named)

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from lpm_kernel.dao.ballot_draft import BallotDraft
+from lpm_kernel.dao.delegation import delegations_of_vote
 from lpm_kernel.dao.records import ENDED, Ballot
 from lpm_kernel.dao.stance import Stance, WeighedLine, weigh_stance
 from lpm_kernel.errors import VoteError
@@ -93,6 +94,11 @@ def cast_twin_ballot(
     if consent.mode == "never":
         return TwinBallot("refused", "never", stance)
     against = why_not(consent, proposal, stance.confidence, dao.clock())
+    given = delegations_of_vote(
+        dao.delegations(user_id), proposal_id, proposal.topic, dao.clock(), standing=proposal.standing_applied
+    )
+    if against is None and user_id in given:
+        against = "delegated"  # the person said who votes for them, and a ballot would go before that
     if against is not None:
         return _draft(stores, user_id, proposal, stance, against, dao.clock())
     reasons, citations = reasons_of(stance, stores.settings.stance, for_others=True)

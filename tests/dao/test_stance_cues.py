@@ -60,8 +60,38 @@ def test_a_question_and_a_speaker_are_seen() -> None:
         ("Abolish the bench", "", -1, "the bench."),
         ("Benches", "The park does not buy benches. It rains.", -1, "Benches. The park buy benches."),
         ("Notable benches", "", 1, "Notable benches."),
+        ("End-of-year feast", "", 1, "End-of-year feast."),
+        ("Drop-in hours", "", 1, "Drop-in hours."),
+        ("No-cost bicycle day", "", 1, "No-cost bicycle day."),
+        (
+            "A bench",
+            "Our old chairs are not safe. The park gets one.",
+            1,
+            "A bench. Our old chairs are not safe. The park gets one.",
+        ),
+        ("Cancel the bench contract", "", -1, "the bench contract."),
     ],
 )
 def test_a_proposal_that_something_be_not_done_is_about_that_something(title: str, text: str, sign: int, wording: str) -> None:
     question = read_question(title, text)
     assert (question.sign, question.wording) == (sign, wording)
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "unclear"),
+    [
+        ("A bench", "Our old chairs are not safe. The park gets one.", True),
+        ("Keep the park open", "The gates are not locked at night.", True),
+        ("Benches", "The park does not buy benches.", False),
+        ("No bench in the park", "It does not need one.", False),
+        ("A bench", "The park gets one. It is not dear.", False),
+    ],
+)
+def test_where_something_else_is_denied_it_is_unclear_what_is_proposed(title: str, text: str, unclear: bool) -> None:
+    """One sentence about the old machine turned every twin's ballot on the new one round."""
+    assert read_question(title, text).unclear is unclear
+
+
+def test_who_is_for_the_end_of_a_thing_is_not_for_the_thing() -> None:
+    for said in ("I am for cancelling the contract.", "I support an end to the contract.", "I am for halting it."):
+        assert read_cues(said).of_a_ban, said

@@ -11,6 +11,7 @@ import pytest
 
 from lpm_kernel.dao.ballot_draft import CHOICES, Choice
 from lpm_kernel.dao.evidence import EvidenceLine
+from lpm_kernel.dao.records import Scope
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.dao.stance import Stance, WeighedLine
 from lpm_kernel.dao.tally import counting_ballots
@@ -168,6 +169,14 @@ def test_on_its_persons_own_proposal_it_casts_only_where_that_is_allowed(twins: 
     assert twins.vote("ada", benches).why == "own_proposal"
     twins.allow("ada", own_proposals=True)
     assert twins.vote("ada", benches).outcome == "cast"
+
+
+def test_where_the_person_has_said_who_votes_for_them_their_twin_only_drafts(twins: Twins, benches: str) -> None:
+    twins.allow("ben")
+    given = twins.dao.delegate("ben", "cleo", Scope("topic", "park"))
+    assert (twins.vote("ben", benches).outcome, twins.vote("ben", benches).why) == ("drafted", "delegated")
+    twins.dao.revoke("ben", given.delegation_id)
+    assert twins.vote("ben", benches).outcome == "cast"
 
 
 def test_a_ballot_that_could_not_be_vetoed_in_time_is_drafted(twins: Twins, benches: str) -> None:

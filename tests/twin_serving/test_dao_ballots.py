@@ -36,19 +36,34 @@ def test_cited_places_in_private_documents_are_the_voters_alone(town: Town) -> N
     made = client.post("/proposals", json={"title": "Trees", "text": "Ten oaks."}, headers=bearer("ada")).json()
     proposal = made["proposal_id"]
     shared, diary = kept(town, "notes.md"), kept(town, "diary.md", private=True)
-    cited = [f"{shared}:0-9", f"{diary}:0-9", "said-in-a-chat"]
-    as_twin(town, "ada", proposal, *cited)
+    as_twin(town, "ada", proposal, *(cited := [f"{shared}:0-9", f"{diary}:0-9", "said-in-a-chat"]))
 
-    def seen(by: dict[str, str]) -> tuple[list[str], int, str]:
+    def seen(by: dict[str, str]) -> tuple[list[str], int, str | None]:
         [told] = client.get(f"/proposals/{proposal}/ballots", headers=by).json()["ballots"]
         return told["citations"], told["citations_withheld"], told["reasons"]
 
     assert seen(bearer("ada")) == (cited, 0, "I like shade.")
-    assert seen(bearer("bo")) == (cited[:1], 2, "I like shade.")
+    assert seen(bearer("bo")) == (cited[:1], 2, None), "its reasons quote what it cites"
     with town.stores.tables.transaction("ada") as connection:
         set_private(connection, "ada", shared, True)
-    assert seen(bearer("bo"))[:2] == ([], 3), "what is kept private later is withheld from then on"
+    assert seen(bearer("bo")) == ([], 3, None), "what is kept private later is withheld from then on"
     assert diary not in client.get("/audit", params={"limit": 500}, headers=bearer("bo")).text
+
+
+def test_a_twins_reasons_are_told_while_what_they_quote_is_shared(town: Town) -> None:
+    client, bearer = town.client(tokens=True), town.issuer.bearer
+    made = client.post("/proposals", json={"title": "Trees", "text": "Ten oaks."}, headers=bearer("ada")).json()
+    shared = kept(town, "shade.md")
+    as_twin(town, "ada", made["proposal_id"], f"{shared}:0-9")
+
+    def reasons() -> str | None:
+        [told] = client.get(f"/proposals/{made['proposal_id']}/ballots", headers=bearer("bo")).json()["ballots"]
+        return told["reasons"]
+
+    assert reasons() == "I like shade."
+    with town.stores.tables.transaction("ada") as connection:
+        set_private(connection, "ada", shared, True)
+    assert reasons() is None
 
 
 def test_a_person_takes_back_what_their_twin_cast_while_it_does_not_count(town: Town) -> None:

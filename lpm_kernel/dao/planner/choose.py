@@ -43,6 +43,8 @@ class Profile:
     """What is asked, as a vector of the model that their topics were embedded with."""
     model: str = ""
     """Its fingerprint: vectors of two are not compared."""
+    silent: bool = False
+    """Whether their person lets the twin do nothing in votes: it is not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,9 @@ def choose(
             continue
         expertise, topic_id = expertise_of(profile)
         conflicts = conflicts_of(profile, question, delegations, voices, names, at)
-        if not profile.topics:
+        if profile.silent:
+            left_out["consent"] += 1
+        elif not profile.topics:
             left_out["without_memory"] += 1
         elif expertise < rules.min_expertise:
             left_out["knows_nothing_of_it"] += 1

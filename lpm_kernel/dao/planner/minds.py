@@ -22,6 +22,7 @@ from lpm_kernel.errors import RetrievalError, UserInputError
 from lpm_kernel.L1.records import ChunkSalience
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Chunk, Release, Topic, User, content_id
+from lpm_kernel.stores.dao_consent import get_consent
 from lpm_kernel.stores.documents import deleted_documents, private_documents
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import live_release
@@ -55,6 +56,8 @@ class _Known:
     release: Release | None
     withheld: frozenset[str]
     """sha256 of what is private or deleted."""
+    silent: bool
+    """Whether the person lets their twin do nothing in votes: then it speaks in no plan either."""
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ class StoredMinds:
 
     def lines(self, member: str, asked: str, k: int) -> list[Line]:
         known = self._known(member)
-        if known is None or known.release is None:
+        if known is None or known.release is None or known.silent:
             return []
         release = known.release
         embedder = self.stores.embedder_of(release.embedding_fingerprint)
@@ -105,15 +108,16 @@ class StoredMinds:
             except UserInputError:
                 return None
             withheld = deleted_documents(connection, member) | private_documents(connection, member)
-            return _Known(user, live_release(connection, member), frozenset(withheld))
+            silent = get_consent(connection, member).mode == "never"
+            return _Known(user, live_release(connection, member), frozenset(withheld), silent)
 
     def _profile(self, known: _Known, asked: str) -> Profile:
         """Of a topic that holds a chunk of what is withheld nobody can tell which words of it are whose: it is left out."""
         member, release = known.user.user_id, known.release
         fingerprint = release.embedding_fingerprint if release else self.stores.embedder.fingerprint
         asked_with = self._vector(fingerprint, asked)
-        if release is None:
-            return Profile(member, known.user.name, (), asked_with, fingerprint)
+        if release is None or known.silent:
+            return Profile(member, known.user.name, (), asked_with, fingerprint, known.silent)
         read = partial(read_artefact, self.stores.blobs, member)
         topics = read("topics", "jsonl", partial(decode_records, record_type=Topic)) or []
         if known.withheld:

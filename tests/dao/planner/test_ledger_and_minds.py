@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lpm_kernel.artefacts import encode_records
+from lpm_kernel.dao.planner.choose import ChoiceRules, Question, choose
 from lpm_kernel.dao.planner.council import DaoCouncil
 from lpm_kernel.dao.planner.minds import StoredMinds
 from lpm_kernel.dao.planner.records import Order, Plan
@@ -18,12 +19,13 @@ from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.layout import asset_key
 from lpm_kernel.records import Topic, User
 from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
 from lpm_kernel.stores.documents import put_document, set_private
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.users import add_user
 from tests.dao.ledgers import Ledger
-from tests.dao.planner.fakes import ASKER, GOAL, Town, make_desk, village
+from tests.dao.planner.fakes import ASKER, GOAL, NOON, Town, make_desk, village
 from tests.fakes import no_progress
 from tests.released import put_release
 from tests.samples import make_document, make_items
@@ -146,6 +148,19 @@ def test_of_a_member_is_heard_what_any_other_may_hear(stores: Stores, potter: st
     (profile,) = minds.profiles([potter, "nobody-at-all"], ASKED)
     assert [topic.topic_id for topic in profile.topics] == ["of-open.md"]
     assert float(profile.topics[0].vector @ profile.asked_with) > 0.3
+
+
+def test_a_twin_that_its_person_keeps_out_of_votes_speaks_in_no_plan(stores: Stores, potter: str) -> None:
+    with stores.tables.transaction(potter) as connection:
+        set_consent(connection, Consent(potter, "never"), NOON)
+    minds = StoredMinds(stores)
+    (profile,) = minds.profiles([potter], ASKED)
+    assert (profile.silent, profile.topics) == (True, ())
+    assert minds.lines(potter, ASKED, 5) == []
+    question = Question(ASKED, "works", "asker")
+    rules = ChoiceRules(twins=9, min_expertise=0.0, same_topics=0.97, diversity=0.3, conflicts="heard")
+    found = choose([profile], question, {potter: 1}, [], rules, NOON)
+    assert (found.consulted, found.left_out) == ((), {"consent": 1})
 
 
 def test_what_becomes_private_leaves_the_plans_it_stands_in_and_enters_no_other(
