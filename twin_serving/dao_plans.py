@@ -95,10 +95,16 @@ class PlanWorker:
             except TwinError as error:
                 if error.code == "plan_moved_on":  # somebody else works on it
                     continue
-                wait_s = min(MOST_AGAIN_S, AGAIN_S * 2**tries)
-                self._failed[plan_id] = tries + 1, time.monotonic() + wait_s, error
-                _LOG.warning("plan %s is tried again in %.0f s: %s", plan_id, wait_s, error)
+                self._rest(plan_id, tries, error)
+            except Exception as error:  # those behind it would never come to their turn
+                _LOG.error("plan %s failed", plan_id, exc_info=error)
+                self._rest(plan_id, tries, TwinError("internal", "the server's log says why"))
         return worked
+
+    def _rest(self, plan_id: str, tries: int, error: TwinError) -> None:
+        wait_s = min(MOST_AGAIN_S, AGAIN_S * 2**tries)
+        self._failed[plan_id] = tries + 1, time.monotonic() + wait_s, error
+        _LOG.warning("plan %s is tried again in %.0f s: %s", plan_id, wait_s, error)
 
     def _work_on(self, asker: str, plan_id: str) -> None:
         from twin_serving.agent.planner_graph import run_planner

@@ -6,6 +6,7 @@ Does not belong here: what a vote does next (`steps.py`), and when this runs (`t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from lpm_kernel.errors import TwinError
 if TYPE_CHECKING:
     from lpm_kernel.dao.service import Dao
     from lpm_kernel.stores.graph import Graph
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,11 @@ def turn_clock(
         except TwinError as error:
             failed[proposal_id] = error.code
             say(f"proposal {proposal_id}: not advanced, {error}")
+            continue
+        except Exception as error:
+            _LOG.error("proposal %s could not be advanced", proposal_id, exc_info=error)
+            failed[proposal_id] = "internal"
+            say(f"proposal {proposal_id}: not advanced, the log says why")
             continue
         for event in events:
             happened.append(kind_of(event.happening))
