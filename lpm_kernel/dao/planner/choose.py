@@ -45,6 +45,8 @@ class Profile:
     """Its fingerprint: vectors of two are not compared."""
     silent: bool = False
     """Whether their person lets the twin do nothing in votes: it is not asked."""
+    unreadable: bool = False
+    """Whether what they know is there and cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,8 @@ def choose(
         conflicts = conflicts_of(profile, question, delegations, voices, names, at)
         if profile.silent:
             left_out["consent"] += 1
+        elif profile.unreadable:
+            left_out["memory_unreadable"] += 1
         elif not profile.topics:
             left_out["without_memory"] += 1
         elif expertise < rules.min_expertise:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from lpm_kernel.artefacts import decode_records, read_artefact
 from lpm_kernel.dao.planner.choose import Profile, ProfileTopic
 from lpm_kernel.dao.planner.records import Line
-from lpm_kernel.errors import RetrievalError, UserInputError
+from lpm_kernel.errors import RetrievalError, TwinError, UserInputError
 from lpm_kernel.L1.records import ChunkSalience
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.records import Chunk, Release, Topic, User, content_id
@@ -69,11 +69,20 @@ class StoredMinds:
     """Model and text to its vector: the same question is put to every memory."""
 
     def profiles(self, members: Sequence[str], asked: str) -> list[Profile]:
+        import numpy as np
+
         found: list[Profile] = []
         for member in members:
             known = self._known(member)
-            if known is not None:
+            if known is None:
+                continue
+            try:
                 found.append(self._profile(known, asked))
+            except TwinError as error:
+                if error.retryable:
+                    raise
+                _LOG.warning("what %s knows cannot be read: %s", member, error.code)  # and the others are asked without them
+                found.append(Profile(member, known.user.name, (), np.zeros(0, np.float32), unreadable=True))
         return found
 
     def lines(self, member: str, asked: str, k: int) -> list[Line]:
@@ -81,9 +90,9 @@ class StoredMinds:
         if known is None or known.release is None or known.silent:
             return []
         release = known.release
-        embedder = self.stores.embedder_of(release.embedding_fingerprint)
-        vector = self._vector(release.embedding_fingerprint, asked)
         try:
+            embedder = self.stores.embedder_of(release.embedding_fingerprint)
+            vector = self._vector(release.embedding_fingerprint, asked)
             found = recall_evidence(
                 *(member, release.memory_generation, asked, self.stores.vectors, embedder, self.stores.settings.recall),
                 lines=LOOKED_AT * k,

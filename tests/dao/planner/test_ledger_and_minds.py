@@ -23,12 +23,13 @@ from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
 from lpm_kernel.stores.documents import put_document, set_private
 from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.users import add_user
 from tests.dao.ledgers import Ledger
 from tests.dao.planner.fakes import ASKER, GOAL, NOON, Town, make_desk, village
 from tests.fakes import no_progress
 from tests.released import put_release
-from tests.samples import make_document, make_items
+from tests.samples import make_document, make_items, make_release
 
 
 def found(ledger: Ledger, town: Town) -> Dao:
@@ -161,6 +162,20 @@ def test_a_twin_that_its_person_keeps_out_of_votes_speaks_in_no_plan(stores: Sto
     rules = ChoiceRules(twins=9, min_expertise=0.0, same_topics=0.97, diversity=0.3, conflicts="heard")
     found = choose([profile], question, {potter: 1}, [], rules, NOON)
     assert (found.consulted, found.left_out) == ((), {"consent": 1})
+
+
+def test_a_member_whose_memory_cannot_be_read_keeps_nobody_else_from_being_asked(stores: Stores, potter: str) -> None:
+    """The plan failed, and was tried again for ever."""
+    others = make_release(broken := f"{potter}-2")
+    with stores.tables.transaction(broken) as connection:
+        add_user(connection, User(broken))
+        promote_release(connection, replace(others, embedding_fingerprint="a model that is gone"))
+    gone, found = sorted(StoredMinds(stores).profiles([broken, potter], ASKED), key=lambda each: not each.unreadable)
+    assert (gone.member, gone.topics, found.member, len(found.topics)) == (broken, (), potter, 1)
+    rules = ChoiceRules(twins=9, min_expertise=0.0, same_topics=0.97, diversity=0.3, conflicts="heard")
+    chosen = choose([gone, found], Question(ASKED, "works", "asker"), {broken: 1, potter: 1}, [], rules, NOON)
+    assert [each.member for each in chosen.consulted] == [potter]
+    assert chosen.left_out == {"memory_unreadable": 1}
 
 
 def test_what_becomes_private_leaves_the_plans_it_stands_in_and_enters_no_other(
