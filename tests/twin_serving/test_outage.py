@@ -63,7 +63,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHome]:
 @contextmanager
 def served(stores: Stores, adapters: Path) -> Iterator[str]:
     """The API over these stores on a real socket, in a thread."""
-    server = build_server(create_app(lambda: Services(stores, ReadingLlm, adapters)), stores.settings, port=0)
+    server = build_server(create_app(lambda: Services(stores, ReadingLlm, adapters), stores.settings), stores.settings, port=0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30
