@@ -329,9 +329,14 @@ class ModalServer:
         await self._end.wait()
         server.close()
         await server.wait_closed()
-        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]  # the server leaves them to their clients
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # of calls, and of connections that came meanwhile
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        for transport in (mine := list(self._loop._transports.values())):  # type: ignore[attr-defined]  # the server leaves them
             transport.abort()
-        await asyncio.sleep(0.01)  # each closes its socket in a turn of the loop
+        while any(transport._sock is not None for transport in mine):  # each closes its socket in a turn of the loop
+            await asyncio.sleep(0.001)
 
     def __exit__(self, *_: object) -> None:
         self.silent.clear()
