@@ -63,7 +63,7 @@ def open_client(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield client
 
 
-@pytest.mark.filterwarnings(  # Hypothesis looks at the state of `random` before and after a draw; the app's threads draw from it too
+@pytest.mark.filterwarnings(  # Hypothesis compares the state of `random` around a draw; threads of the app draw from it too
     "ignore:Do not use the `random` module inside strategies:hypothesis.errors.HypothesisDeprecationWarning"
 )
 @pytest.mark.parametrize(("label", "mode"), [(label, mode) for label in OPERATIONS for mode in kinds_of(label)])
