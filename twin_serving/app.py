@@ -6,23 +6,27 @@ Does not belong here: routes.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
 
+from lpm_kernel.errors import TwinError
 from lpm_kernel.L2.engine import adapter_folder, open_serving_llm
 from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.addresses import connection_environment
 from lpm_kernel.stores.llm import Llm
-from lpm_kernel.stores.open import open_stores
+from lpm_kernel.stores.open import Stores, open_stores
 from twin_serving.buckets import open_buckets
 from twin_serving.deps import Services
 from twin_serving.errors import install_error_responses
 from twin_serving.logs import configure_logs
 from twin_serving.metrics import Joined, MeasureRequests, Metrics, StateCollector
 from twin_serving.middleware import install_middleware
+from twin_serving.niceness import step_back
 from twin_serving.openapi import complete_openapi
 from twin_serving.probes import StoreProbes, store_questions
 from twin_serving.routes import (
@@ -55,6 +59,8 @@ from twin_serving.routes import (
 )
 from twin_serving.stop import EndStreams, Stop
 from twin_serving.text_check import refuse_broken_text
+
+_LOG = logging.getLogger(__name__)
 
 
 def create_app(open_services: Callable[[], Services] | None = None, settings: Settings | None = None) -> FastAPI:
@@ -138,6 +144,16 @@ def open_default_services(settings: Settings | None = None) -> Services:
         from twin_serving.agent.graph import compiled
 
         compiled()  # loaded beside the model, and not while the first question waits
-        return open_serving_llm(settings, lambda share, words: None)
+        llm = open_serving_llm(settings, lambda share, words: None, prepare_thread=step_back)
+        # seconds of work, which else the first turn's memory would take from a crowd
+        threading.Thread(target=_fit_head, args=(stores,), name="fit-head", daemon=True).start()
+        return llm
 
     return Services(stores, open_model, adapter_folder())
+
+
+def _fit_head(stores: Stores) -> None:
+    try:
+        stores.preference_head.fit()
+    except TwinError as error:
+        _LOG.warning("preferences of chats cannot be judged yet: %s", error)

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ from lpm_kernel.errors import LlmError, TwinError
 from lpm_kernel.L2.away import AwayLlm
 from lpm_kernel.stores.llm import Llm, tenant_of
 from lpm_kernel.stores.open import Stores
+from twin_serving.agent.narrow import Narrow
 from twin_serving.dao_side import DaoSide
 from twin_serving.engine.booking import Booking
 from twin_serving.engine.engine import ServingEngine, open_admission
@@ -32,6 +34,10 @@ from twin_serving.memory_worker import MemoryWorker
 MODEL_WAIT_S = 5.0
 """How long a thread waits for a model that is being loaded, before whoever asked is told to come again."""
 BEGIN_WAIT_S = 0.05
+CONNECTIONS_AHEAD = 8
+"""To PostgreSQL, opened with the model: the first crowd need not wait for them."""
+MEMORY_WAIT_S = 5.0
+"""How long a turn lets others search their memory before its own is searched all the same."""
 AGAIN_S = 10.0
 """Between two tries to load a model that could not be loaded."""
 
@@ -47,6 +53,7 @@ class Services:
         self.turns = LiveTurns(stores.settings.serving)
         self.memory_worker = MemoryWorker(stores)
         self.admission = open_admission(stores.settings)
+        self.narrow = Narrow(stores.settings.models.slots, MEMORY_WAIT_S)
         self._open_model = open_model
         self._engine: ServingEngine | None = None
         self._releases: ReleaseWatch | None = None
@@ -120,6 +127,8 @@ class Services:
 
     def _load(self) -> None:
         began = time.monotonic()
+        with suppress(TwinError):  # whoever asks hears of it
+            self.stores.tables.open_ahead(CONNECTIONS_AHEAD)
         engine: ServingEngine | None = None
         releases: ReleaseWatch | None = None
         failure: TwinError | None = None

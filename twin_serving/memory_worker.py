@@ -13,7 +13,6 @@ from collections.abc import Callable
 from lpm_kernel.errors import TwinError
 from lpm_kernel.recall.memory_queue import write_due_memories
 from lpm_kernel.stores.open import Stores
-from twin_serving.niceness import step_back
 
 _LOG = logging.getLogger(__name__)
 CLOSE_S = 10.0
@@ -43,7 +42,6 @@ class MemoryWorker:
             self._thread.join(CLOSE_S)
 
     def _run(self, work: Callable[..., int]) -> None:
-        step_back()
         while not self._closed.is_set():
             self._wake.clear()
             try:

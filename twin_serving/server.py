@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import uvicorn
 from lpm_kernel.settings import Settings, load_settings
 from twin_serving.app import create_app
 from twin_serving.logs import configure_logs
+from twin_serving.niceness import SWITCH_S
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, help="default: serving.api_port")
     chosen = parser.parse_args(arguments)
     configure_logs()
+    sys.setswitchinterval(SWITCH_S)
     settings = load_settings()
     if chosen.host:
         # read anew, so that the rules of the settings hold for it: without tokens nothing but loopback

@@ -21,7 +21,6 @@ from twin_serving.engine.booking import Booking
 from twin_serving.engine.listener import listened_to
 from twin_serving.errors import log, problem_of
 from twin_serving.live_turns import LiveTurn
-from twin_serving.niceness import step_back
 from twin_serving.schemas import DoneOut, draft_out, place_out, turn_out
 
 
@@ -29,7 +28,6 @@ def hold_turn(
     services: Services, booking: Booking, question: str, session_id: str | None, asker: str | None, live: LiveTurn
 ) -> None:
     """One turn from its question to its last word; whatever happens, `live` comes to an end and the booking is left."""
-    step_back()  # the thread is this turn's alone
     try:
         with booking, listened_to(live.is_left):
             reply = run_turn(
@@ -45,6 +43,7 @@ def hold_turn(
                     begun=lambda turn: live.start(turn_out(turn).model_dump(mode="json")),
                     say=live.say,
                     is_left=live.is_left,
+                    narrow=services.narrow,
                 )
             )
         if reply.message is None:

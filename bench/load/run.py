@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from lpm_kernel.stores.open import Stores
 
 SECONDS, CHATS, READERS, WRITERS, TWINS = 120, 50, 200, 5, 8
 CHAT_THINK_S, READER_THINK_S = (20, 60), (5, 15)
-SPAWN_A_SECOND = 25
+SPAWN_A_SECOND = 5
+"""People come one after the other; figures are of the time from when all are there, errors of all of it."""
+SLICE_S = 10
 GOAL_P95_MS = 50
 READS = {
     "/twin/{twin}": 4,
@@ -73,7 +76,8 @@ def run(stores: Stores, *, seconds: int = SECONDS, quick: bool = False) -> bool:
 def _locust(folder: Path, api: Api, place: Path, plan: dict[str, Any], seconds: int) -> None:
     users = plan["chats"] + plan["readers"] + plan["writers"]
     command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("users.py")), "--headless"]
-    command += ["-u", str(users), "-r", str(SPAWN_A_SECOND), "-t", f"{seconds}s", "--only-summary"]
+    coming_s = -(-users // SPAWN_A_SECOND)
+    command += ["-u", str(users), "-r", str(SPAWN_A_SECOND), "-t", f"{coming_s + seconds}s", "--only-summary", "--reset-stats"]
     command += ["--host", api.url, "--stop-timeout", "90", "--exit-code-on-error", "0"]
     # its folder in front: Locust exchanges the standard library's sockets, and must meet no package that holds some already
     environment = {**os.environ, "PYTHONPATH": str(folder), "LOAD_PLAN": str(place / "plan.json"), "PYTHONWARNINGS": "ignore"}
@@ -83,13 +87,14 @@ def _locust(folder: Path, api: Api, place: Path, plan: dict[str, Any], seconds: 
 
 
 def _warm(api: Api, twins: dict[str, list[str]]) -> None:
-    """One chat each, so that what is imported and opened at the first is not measured."""
+    """One chat each, and one look at everything, so that what is imported, opened and read at the first is not measured."""
     import httpx
 
     with httpx.Client(base_url=api.url, timeout=120, trust_env=False) as client:
         for user_id, questions in twins.items():
             client.post(f"/twin/{user_id}/chat", json={"question": questions[0]}).raise_for_status()
-            client.get(f"/twin/{user_id}/profile").raise_for_status()
+            for path in READS:
+                client.get(path.format(twin=user_id)).raise_for_status()
 
 
 def _show(plan: dict[str, Any], figures: dict[str, Any], seconds: int, log: str) -> bool:
@@ -102,6 +107,7 @@ def _show(plan: dict[str, Any], figures: dict[str, Any], seconds: int, log: str)
     print(
         f"thinking {READER_THINK_S[0]}-{READER_THINK_S[1]} s, {len(plan['twins'])} twins, {seconds} s; the load runs beside it"
     )
+    print(f"  they come {SPAWN_A_SECOND} a second; errors meanwhile: {figures['failed_while_coming']}")
     print(f"  {'route':32} {'requests':>9} {'errors':>7} {'429':>5} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}")
     for row in rows:
         mark = "  over the goal" if _is_slow(row) else ""
@@ -111,14 +117,24 @@ def _show(plan: dict[str, Any], figures: dict[str, Any], seconds: int, log: str)
     print(f"  error rate {failed / max(1, total):.4f} (goal 0) of {total}; tracebacks in the log: {log.count('Traceback')}")
     for error in figures["errors"][:10]:
         print(f"    {error}")
-    wrong = missed(plan, rows, log)
+    print(f"  p95 of what generates nothing, each {SLICE_S} s, ms: {' '.join(by_time(figures['looked']))}")
+    wrong = missed(plan, rows, log, figures["failed_while_coming"])
     for line in wrong:
         print(f"  missed: {line}")
     return not wrong
 
 
-def missed(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], log: str) -> list[str]:
+def by_time(looked: Sequence[tuple[float, float]]) -> list[str]:
+    """p95 of each slice of time, in order: whether it is slow all the time, or while people come."""
+    slices: dict[int, list[float]] = defaultdict(list)
+    for at_s, took_ms in looked:
+        slices[int(at_s // SLICE_S)].append(took_ms)
+    return [f"{sorted(took)[int(0.95 * (len(took) - 1))]:.0f}" for _, took in sorted(slices.items())]
+
+
+def missed(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], log: str, failed_while_coming: int = 0) -> list[str]:
     """Which goals were not met; what was never asked, or never answered, has met none."""
+    early = [f"{failed_while_coming} errors while people came"] if failed_while_coming else []
     found = [f"{row['name']}: {row['failures']} errors" for row in rows if row["failures"]]
     found += [f"{row['name']}: p95 {row['p95_ms']:.0f} ms" for row in rows if _is_slow(row)]
     answered = {row["name"] for row in rows if row["requests"] > row["failures"] + row["told_to_wait"]}
@@ -126,7 +142,7 @@ def missed(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], log: str)
     found += [f"{name}: no answer" for name in sorted(wanted - answered)]
     if count := log.count("Traceback"):
         found.append(f"{count} tracebacks in the log of the API")
-    return found
+    return early + found
 
 
 def _is_slow(row: Mapping[str, Any]) -> bool:

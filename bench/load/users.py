@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,30 @@ class Writer(Person):
         self.ask("POST", "/upload", "POST /upload", expect=(202,), data="".join(parts), headers=headers)
 
 
+BEGAN = time.monotonic()
+LOOKED: list[tuple[float, float]] = []
+"""Of what generates nothing: when it was answered, seconds since the start, and how long it took, ms."""
+
+
+FAILED: list[float] = []
+COMPLETE: list[int] = []
+"""How many had failed when the last person had come."""
+
+
+@events.spawning_complete.add_listener
+def all_are_there(**_: Any) -> None:
+    COMPLETE.append(len(FAILED))
+    TOLD_TO_WAIT.clear()
+
+
+@events.request.add_listener
+def note(name: str, response_time: float, exception: Exception | None = None, **_: Any) -> None:
+    if exception is not None:
+        FAILED.append(time.monotonic())
+    if not name.startswith("chat"):
+        LOOKED.append((time.monotonic() - BEGAN, response_time))
+
+
 @events.quitting.add_listener
 def write_figures(environment: Any, **_: Any) -> None:
     rows = [
@@ -111,4 +136,6 @@ def write_figures(environment: Any, **_: Any) -> None:
         for entry in environment.stats.entries.values()
     ]
     errors = [f"{error.occurrences} x {error.name}: {error.error}" for error in environment.stats.errors.values()]
-    Path(PLAN["figures"]).write_text(json.dumps({"rows": rows, "errors": errors}), encoding="utf-8")
+    early = COMPLETE[0] if COMPLETE else len(FAILED)
+    figures = {"rows": rows, "errors": errors, "looked": LOOKED, "failed_while_coming": early}
+    Path(PLAN["figures"]).write_text(json.dumps(figures), encoding="utf-8")

@@ -7,6 +7,7 @@ Does not belong here: llama.cpp (`llama.py`) and preparing weights (`base_model.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from lpm_kernel.L2.base_model import default_cache_dir, prepare_base
@@ -16,8 +17,11 @@ from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.llm import Llm
 
 
-def open_llm(settings: Settings, progress: Progress) -> Llm:
-    """The shared base in memory; weights are made ready at the first time. The caller closes it."""
+def open_llm(settings: Settings, progress: Progress, prepare_thread: Callable[[], None] | None = None) -> Llm:
+    """The shared base in memory; weights are made ready at the first time. The caller closes it.
+
+    `prepare_thread`: what threads that decode do first, where they are to be others than the callers'.
+    """
     from lpm_kernel.L2.llama import LlamaCpp
 
     base = prepare_base(settings.models, cache_folder(), progress)
@@ -28,16 +32,17 @@ def open_llm(settings: Settings, progress: Progress) -> Llm:
         context_tokens=models.context_tokens,
         conversations=models.conversations,
         adapters_bytes=settings.serving.adapters_mb * 2**20,
+        prepare_thread=prepare_thread,
     )
 
 
-def open_serving_llm(settings: Settings, progress: Progress) -> Llm:
+def open_serving_llm(settings: Settings, progress: Progress, prepare_thread: Callable[[], None] | None = None) -> Llm:
     """What answers chats: the base in this process, or, as `serving.engine` says, on Modal.
 
     Then the base's files are made ready all the same, to measure prompts by. Evaluations and the command line ask the first.
     """
     if settings.serving.engine == "local":
-        return open_llm(settings, progress)
+        return open_llm(settings, progress, prepare_thread)
     from lpm_kernel.L2.modal_llm import ModalLlm
 
     return ModalLlm(prepare_base(settings.models, cache_folder(), progress), settings)

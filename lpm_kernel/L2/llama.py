@@ -10,7 +10,7 @@ lone answer takes the other threads too, while that is measured to be faster (`l
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lpm_kernel.errors import LlmError
@@ -18,6 +18,7 @@ from lpm_kernel.L2.adapter_cache import AdapterCache
 from lpm_kernel.L2.base_files import BASE_SHA256_KEY
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.context_pool import ContextPool, Owner, Place, engine_closed
+from lpm_kernel.L2.decoding_threads import DecodingThreads
 from lpm_kernel.L2.llama_adapters import LlamaAdapters
 from lpm_kernel.L2.llama_batch import decode_together
 from lpm_kernel.L2.llama_lookup import Lookup
@@ -59,8 +60,11 @@ class LlamaCpp:
         conversations: int = 0,
         guesses: bool = True,
         adapters_bytes: int = ADAPTERS_BYTES,
+        prepare_thread: Callable[[], None] | None = None,
     ) -> None:
-        """Raises: LlmError `base_unreadable`."""
+        """`prepare_thread`: decode in threads of our own, each of which does this first; else in the callers'.
+
+        Raises: LlmError `base_unreadable`."""
         self._base = base
         self._context_tokens = context_tokens
         self._batch = batch
@@ -76,6 +80,7 @@ class LlamaCpp:
         self._adapters = AdapterCache(LlamaAdapters(self._weights), base.sha256, adapters_bytes)
         self._guesses = guesses
         self._threads = ThreadChoice(slots)
+        self._decoders = DecodingThreads(3 * slots, prepare_thread) if prepare_thread else None
         self._streams = ContextPool(slots, conversations)
         self._batches = ContextPool(slots)
         self._scores = ContextPool(slots)
@@ -209,6 +214,8 @@ class LlamaCpp:
         self._streams.close()
         self._batches.close()
         self._scores.close()
+        if self._decoders:
+            self._decoders.close()
         self._adapters.close()
         self._weights.close()
 
@@ -244,7 +251,12 @@ class LlamaCpp:
         ):
             # the prompt leaves room for an answer, and declining may be longer than the longest that was asked for
             place.context = place.context or Context(
-                self._weights, 1, self._context_tokens + BESIDE_TOKENS, branching=True, threads=self._threads
+                self._weights,
+                1,
+                self._context_tokens + BESIDE_TOKENS,
+                branching=True,
+                threads=self._threads,
+                decoders=self._decoders,
             )
             place.context.attach(attached)
             try:
@@ -280,5 +292,5 @@ class LlamaCpp:
         rounded = -(-room // CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS
         sequences = max(sequences, found.sequences if found else 0)
         room = max(rounded, found.sequence_tokens if found else 0)
-        place.context = Context(self._weights, sequences, room, threads=self._threads)
+        place.context = Context(self._weights, sequences, room, threads=self._threads, decoders=self._decoders)
         return place.context

@@ -10,10 +10,12 @@ import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lpm_kernel.errors import LlmError, TrainingError
+from lpm_kernel.L2.decoding_threads import DecodingThreads
 from lpm_kernel.L2.llama_threads import ThreadChoice
 
 if TYPE_CHECKING:
@@ -153,7 +155,8 @@ class Placed:
 
 
 class Context:
-    """Keys and values of `sequences` texts of at most `sequence_tokens` each. Not for two threads at once.
+    """Keys and values of `sequences` texts of at most `sequence_tokens` each. Not for two threads at once. It decodes in the
+    caller's thread, or in one of `decoders`.
 
     `branching`: of one text, and for a moment of another one that begins alike; see `extend_beside`. `branches`: of so many
     that share what they begin with, in a buffer of `sequence_tokens` for all; see `place`.
@@ -168,6 +171,7 @@ class Context:
         branching: bool = False,
         branches: int = 2,
         threads: ThreadChoice | None = None,
+        decoders: DecodingThreads | None = None,
     ) -> None:
         import llama_cpp
 
@@ -191,6 +195,7 @@ class Context:
         self._batch = llama_cpp.llama_batch_init(FEED_TOKENS + BESIDE_TOKENS, 0, branches)
         self._run_begins = 0
         self._threads = threads
+        self._decoders = decoders
 
     def attach(self, adapter: Any | None) -> None:
         """Decode with this adapter alone, or with none. What was decoded before is the caller's to forget."""
@@ -343,7 +348,8 @@ class Context:
         threads = self._threads.choose(work) if self._threads else THREADS
         llama_cpp.llama_set_n_threads(self._pointer, threads, threads)
         began = time.perf_counter()
-        failed = llama_cpp.llama_decode(self._pointer, self._batch)
+        decode = partial(llama_cpp.llama_decode, self._pointer, self._batch)
+        failed = self._decoders.run(decode) if self._decoders else decode()
         if failed:
             raise LlmError("decode_failed", f"llama.cpp cannot decode {count} tokens (code {failed})")
         if self._threads:

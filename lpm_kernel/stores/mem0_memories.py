@@ -61,7 +61,7 @@ class Mem0Memories:
     def __init__(self, database_url: URL, embedder: Embedder, ranking: MemoryRankingSettings) -> None:
         # Mem0 speaks to the server through psycopg 3
         self._tables = Tables(
-            database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False), pool_size=4
+            database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False), pool_size=12
         )
         self._embedder = embedder
         self._indexes = MemoryIndexes(embedder.fingerprint, ranking)

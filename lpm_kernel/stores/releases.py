@@ -10,6 +10,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
@@ -17,6 +18,7 @@ from lpm_kernel.records import Release, ReleaseStatus
 from lpm_kernel.stores.schema import app_user, release
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
     from sqlalchemy import Connection, Row
 
 
@@ -196,10 +198,9 @@ def _set_model(connection: Connection, user_id: str, model: ServedModel) -> None
 
 def _put(connection: Connection, record: Release) -> None:
     """Insert or overwrite. A release that is made anew is of documents that are there: it is stale no longer."""
-    from pydantic import TypeAdapter
     from sqlalchemy.dialects.postgresql import insert
 
-    manifest = TypeAdapter(Release).dump_python(record, mode="json")
+    manifest = _manifests().dump_python(record, mode="json")
     del manifest["stale_reason"]
     changing = {
         "status": record.status,
@@ -214,12 +215,20 @@ def _put(connection: Connection, record: Release) -> None:
     )
 
 
+@lru_cache(maxsize=1)
+def _manifests() -> TypeAdapter[Release]:
+    """Why kept: it is made from the type's declaration, which takes milliseconds of each turn and look."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Release)
+
+
 def _record(row: Row[Any]) -> Release:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     own = {"status": row.status, "stale_reason": row.stale_reason}
     try:
-        return TypeAdapter(Release).validate_python({**row.manifest, **own})
+        return _manifests().validate_python({**row.manifest, **own})
     except ValidationError as error:
         wrong = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()})[:5])
         raise StoreError(

@@ -7,7 +7,7 @@ Does not belong here: queries; they lie beside it, one file a table (`users.py`,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _AS_USER = "select set_config('app.user_id', :user_id, true)"
 _IN_REQUEST = ", set_config('app.request_id', :request_id, true), set_config('application_name', 'twin ' || :request_id, true)"
+MORE = 4
+"""Connections beyond the pool's size, which are closed again after use."""
 POOL_TIMEOUT_S = 5
 """How long a caller waits for one of the connections."""
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
@@ -30,15 +32,20 @@ two hours, and each who asks it waits."""
 
 
 class Tables:
-    """One connection pool, safe to share between threads. `close()` ends it."""
+    """One connection pool, safe to share between threads. `close()` ends it.
 
-    def __init__(self, database_url: str, *, pool_size: int = 8) -> None:
+    Connections are kept once they are open: a process that opens one beside its work, and PostgreSQL that forks and warms a
+    backend for it, takes up to half a second where cores are busy. The last one used is the next: what a crowd opened rests.
+    """
+
+    def __init__(self, database_url: str, *, pool_size: int = 20) -> None:
         from sqlalchemy import create_engine
 
         self.engine: Engine = create_engine(
             database_url,
             pool_size=pool_size,
-            max_overflow=8,
+            max_overflow=MORE,
+            pool_use_lifo=True,
             pool_pre_ping=True,
             pool_timeout=POOL_TIMEOUT_S,
             hide_parameters=True,  # a logged traceback shows the statement, never the document text it carried
@@ -73,6 +80,12 @@ class Tables:
         with database_errors(), self.engine.begin() as connection:
             connection.execute(text("set local role twin_operator"))
             yield connection
+
+    def open_ahead(self, count: int) -> None:
+        """Open so many connections now, rather than when a crowd asks. Raises: StoreError `tables_unavailable` (retryable)."""
+        with ExitStack() as opened, database_errors():
+            for _ in range(count):
+                opened.enter_context(self.engine.connect())
 
     def close(self) -> None:
         self.engine.dispose()

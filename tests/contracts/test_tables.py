@@ -31,7 +31,7 @@ from lpm_kernel.stores.memory_writes import put_memory_write
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.session_summaries import mark_summed
-from lpm_kernel.stores.tables import Tables, upgrade_tables
+from lpm_kernel.stores.tables import MORE, Tables, upgrade_tables
 from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.vectors import PgVectors
 from tests.contracts.conftest import Database
@@ -321,7 +321,7 @@ def test_a_caller_who_gets_no_connection_may_ask_again(database: Database, monke
     monkeypatch.setattr("lpm_kernel.stores.tables.POOL_TIMEOUT_S", 0.05)
     tables = Tables(database.app_url, pool_size=1)
     with ExitStack() as held:
-        for _ in range(1 + 8):
+        for _ in range(1 + MORE):
             held.enter_context(tables.engine.connect())
         with pytest.raises(StoreError) as caught:
             held.enter_context(tables.operator_transaction())
@@ -360,3 +360,10 @@ def test_a_wrong_password_is_in_no_message(database: Database) -> None:
     with pytest.raises(StoreError) as caught:
         upgrade_tables(make_url(database.owner_url).set(password=password).render_as_string(hide_password=False))
     assert password not in "".join(traceback.format_exception(caught.value))
+
+
+def test_connections_are_opened_ahead_and_stay(database: Database) -> None:
+    tables = Tables(database.app_url, pool_size=3)
+    tables.open_ahead(3)
+    assert tables.engine.pool.checkedin() == 3  # type: ignore[attr-defined]
+    tables.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -22,6 +24,7 @@ from tests.fakes import FakeLlm
 from tests.rules.sources import ROOT
 from tests.samples import NOON
 from twin_serving.agent.graph import Work, compiled, run_turn
+from twin_serving.agent.narrow import Narrow
 
 
 @pytest.fixture
@@ -29,9 +32,8 @@ def work(stores: Stores, llm: FakeLlm, twin: str, tmp_path: Path) -> Callable[..
     def make(question: str, **others) -> Work:
         recall = stores.settings.recall.model_copy(update={"store_timeout_s": 30.0})  # also where others are at work
         patient = replace(stores, settings=stores.settings.model_copy(update={"recall": recall}))
-        given = Work(
-            patient, llm, tmp_path, twin, question, "s", None, "a" * 32, lambda turn: None, lambda piece: None, lambda: False
-        )
+        quiet = (lambda turn: None, lambda piece: None, lambda: False)
+        given = Work(patient, llm, tmp_path, twin, question, "s", None, "a" * 32, *quiet, Narrow(2, 5.0))
         return replace(given, **others)
 
     return make
@@ -115,3 +117,31 @@ def test_no_tracing_service_hears_of_a_turn_whatever_the_environment_says() -> N
     environment = {**os.environ, "LANGSMITH_TRACING": "true", "LANGSMITH_API_KEY": "k", "LANGCHAIN_TRACING_V2": "true"}
     run = subprocess.run([sys.executable, "-c", TRACE], env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_of_a_crowd_few_search_at_a_time_and_who_has_waited_long_goes_all_the_same() -> None:
+    narrow, inside, most, let_out = Narrow(2, 0.2), [], [], threading.Event()
+
+    def search(patient: bool) -> None:
+        with narrow.through():
+            inside.append(1)
+            most.append(len(inside))
+            if patient:
+                let_out.wait(30)
+            inside.pop()
+
+    hanging = [threading.Thread(target=search, args=(True,)) for _ in range(2)]
+    for thread in hanging:
+        thread.start()
+    while len(inside) < 2:
+        time.sleep(0.001)
+    began = time.monotonic()
+    search(patient=False)
+    assert time.monotonic() - began >= 0.2
+    let_out.set()
+    for thread in hanging:
+        thread.join(30)
+    began = time.monotonic()
+    search(patient=False)
+    assert time.monotonic() - began < 0.2
+    assert most == [1, 2, 3, 1]

@@ -27,6 +27,7 @@ from lpm_kernel.reply import Reply
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.turn import Asked, Turn
+from twin_serving.agent.narrow import Narrow
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
@@ -51,6 +52,8 @@ class Work:
     say: Callable[[str], None]
     is_left: Callable[[], bool]
     """Asked after each piece: whether the rest need not be said."""
+    narrow: Narrow
+    """Through which it goes to the memory."""
 
 
 class Talk(TypedDict):
@@ -100,7 +103,8 @@ def hear(state: Talk, runtime: Runtime[Work]) -> dict[str, Any]:
 
 
 def retrieve(state: Talk, runtime: Runtime[Work]) -> dict[str, Any]:
-    return {"recalled": recall_turn(runtime.context.stores, state["asked"])}
+    with runtime.context.narrow.through():
+        return {"recalled": recall_turn(runtime.context.stores, state["asked"])}
 
 
 def think(state: Talk, runtime: Runtime[Work]) -> dict[str, Any]:
@@ -112,7 +116,8 @@ def next_of(state: Talk) -> Route:
 
 
 def look(state: Talk, runtime: Runtime[Work]) -> dict[str, Any]:
-    return {"recalled": widen_turn(runtime.context.stores, state["asked"], state["recalled"])}
+    with runtime.context.narrow.through():
+        return {"recalled": widen_turn(runtime.context.stores, state["asked"], state["recalled"])}
 
 
 def answer(state: Talk, runtime: Runtime[Work]) -> dict[str, Any]:
