@@ -24,6 +24,8 @@ RUN = "run"
 """Stage of a letter that no stage could write: the run's process is gone."""
 LAST = "twin_release"
 """The stage behind whose success nothing of the chain is left to mend."""
+UNFORESEEN = "INTERNAL_ERROR"
+"""The category of what nobody foresaw."""
 BESIDE_THE_CHAIN = {WEBHOOK, *ON_REQUEST}
 """What a release does not mend: a message, and what is made on request."""
 
@@ -38,18 +40,25 @@ def letter_of(error: Exception, user_id: str, stage: str, run_id: str, attempts:
     return DeadLetter(user_id, stage, run_id, attempts, code, message, datetime.now(UTC))
 
 
+def category_of(error: Exception) -> str:
+    """Of the kernel's tree, as `dagster_failures` noted it; what nobody foresaw has none of its categories."""
+    told = error.metadata.get("category") if isinstance(error, dg.Failure) else None
+    return UNFORESEEN if told is None else str(told.value)
+
+
 def keep_letter(context: dg.AssetExecutionContext, tables: Tables, error: Exception) -> None:
     """Keep the failure of this stage, and show it on the asset's page; where that fails, `failed_runs` writes it later."""
     stage, user_id = context.asset_key.path[-1], context.partition_key
     letter = letter_of(error, user_id, stage, context.run.run_id, context.retry_number + 1)
-    context.log.error(f"given up after attempt {letter.attempts}: {letter.code}: {letter.message}")
+    category = category_of(error)
+    context.log.error(f"given up after attempt {letter.attempts}: {category} {letter.code}: {letter.message}")
     write_or_warn(tables, user_id, lambda connection: put_dead_letter(connection, letter), context.log.warning)
     context.log_event(
         dg.AssetObservation(
             context.asset_key,
             partition=user_id,
             description="It failed for good; `twin dead-letters` lists it until a run succeeds.",
-            metadata={"dead_letter": letter.code, "attempts": letter.attempts, "reason": letter.message},
+            metadata={"dead_letter": letter.code, "category": category, "attempts": letter.attempts, "reason": letter.message},
         )
     )
 
