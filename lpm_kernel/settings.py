@@ -107,8 +107,14 @@ class GateSettings(Section):
     duplicate_cosine: float = Field(ge=-1, le=1)
     min_words: int = Field(ge=1)
     turn_days: int = Field(ge=1)
-    write_attempts: int = Field(ge=1)
-    write_delay_s: float = Field(ge=0)
+
+
+class ChangeSettings(Section):
+    attempts: int = Field(ge=1)
+    delay_s: float = Field(ge=0)
+    longest_pause_s: float = Field(gt=0)
+    poll_s: float = Field(gt=0)
+    kept_days: float = Field(ge=0)
 
 
 LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -242,7 +248,6 @@ class ServingSettings(AccessSettings):
     resume_s: float = Field(ge=0)
     turn_life_s: float = Field(gt=0)
     live_turns: int = Field(ge=1)
-    memory_poll_s: float = Field(gt=0)
     upload_valid_s: int = Field(ge=10, le=3600)
     staging_hours: int = Field(ge=1)
     adapters_mb: int = Field(ge=1)
@@ -355,6 +360,7 @@ class Settings(Section):
     serving: ServingSettings
     dao: DaoSettings
     planner: PlannerSettings
+    changes: ChangeSettings
     stance: StanceSettings
     stores_in: StoresInSettings
     stores: StoreSettings

@@ -74,7 +74,7 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
         services = open_services() if open_services else open_default_services(settings)
         app.state.services = services
         app.state.probes = StoreProbes(store_questions(services.stores))
-        services.memory_worker.start()
+        services.change_worker.start()
         services.dao_side.start()
         if services.stores.settings.serving.warm_model:
             services.warm()

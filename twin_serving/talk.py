@@ -50,7 +50,7 @@ def hold_turn(
         if reply.message is None:
             raise LlmError("turn_left", "the answer was given up before its first word")
         live.end(done_content(reply.message, reply.drafts), reply)
-        services.memory_worker.wake()
+        services.change_worker.wake()
     except TwinError as error:
         live.fail(error, problem_of(error))
     except Exception as error:

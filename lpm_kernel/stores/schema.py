@@ -130,7 +130,13 @@ dead_letter = Table(
     Column("message", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("resolved_at", DateTime(timezone=True)),
-    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    Column("change_id", Text),
+    Column("transaction_id", Text),
+    Column("discarded_by", Text),
+    Column("discard_reason", Text),
+    # of what no one user's work has failed in there is no person whose leaving would take it along, see 0024
+    Column("person", Text, Computed("NULLIF(user_id, '_shared'::text)")),
+    ForeignKeyConstraint(["person"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
 memory_generation = Table(
@@ -219,22 +225,35 @@ feedback = Table(
 
 _OF_A_MESSAGE = ["user_id", "message_id"], ["chat_message.user_id", "chat_message.message_id"]
 
-memory_write = Table(
-    "memory_write",
+change = Table(
+    "change",
     metadata,
     Column("user_id", Text, primary_key=True),
-    Column("message_id", Text, primary_key=True),
-    Column("turn", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("attempts", Integer, nullable=False),
+    Column("change_id", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("transaction_id", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("reference", JSONB, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("due_at", DateTime(timezone=True), nullable=False),
     Column("code", Text),
     Column("reason", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("request_id", Text),
+    Column("done_at", DateTime(timezone=True)),
+    Column("given_up_at", DateTime(timezone=True)),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
-    ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
-    Index("memory_write_due", "due_at", postgresql_where=text("state = 'waiting'")),
+    UniqueConstraint("user_id", "seq"),
+    Index("change_undone", "user_id", "target", "seq", postgresql_where=text("((done_at IS NULL) AND (given_up_at IS NULL))")),
+)
+
+change_words = Table(
+    "change_words",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("change_id", Text, primary_key=True),
+    Column("words", Text, nullable=False),
+    ForeignKeyConstraint(["user_id", "change_id"], ["change.user_id", "change.change_id"], ondelete="CASCADE"),
 )
 
 ballot_draft = Table(
