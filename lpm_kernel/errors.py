@@ -11,6 +11,7 @@
     ├── StoreError          a table, blob or vector store did not answer
     ├── EngineError         an embedded engine did not start or stop
     ├── VoteError           what a member wants is against the rules of a vote, or its ledger is not whole; HTTP 403, 404, 409
+    ├── SyncError           stores disagree with the tables, and nobody could explain or repair it
     └── AccessError         who asks is not known, or may not; HTTP 401, 403, 408, 413, 429
 
 A message says what was tried, on what, and what to do. It carries no secret and no document text. Errors are translated at
@@ -92,6 +93,10 @@ class NerError(TwinError):
 
 class VoteError(TwinError):
     category = "VOTE_ERROR"
+
+
+class SyncError(TwinError):
+    category = "SYNC_ERROR"
 
 
 class AccessError(TwinError):

@@ -20,10 +20,12 @@ from starlette.exceptions import HTTPException
 
 from lpm_kernel.errors import (
     AccessError,
+    EngineError,
     IngestionError,
     LlmError,
     RetrievalError,
     StoreError,
+    SyncError,
     TwinError,
     UserInputError,
     VoteError,
@@ -133,6 +135,8 @@ STATUS_OF_CLASS: tuple[tuple[type[TwinError], int], ...] = (
     (RetrievalError, 503),
     (LlmError, 503),
     (StoreError, 503),
+    (SyncError, 503),
+    (EngineError, 503),
 )
 
 
