@@ -19,6 +19,8 @@ from lpm_kernel.stores.asset_cache import AssetCache
 from lpm_kernel.stores.breaker import Breaker
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from lpm_kernel.stores.addresses import Addresses, BlobAddress
 
 
@@ -30,7 +32,17 @@ class DirectUpload:
     fields: dict[str, str]
 
 
-BREAKER_FAILURES, BREAKER_S = 3, 1.0
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a listing says of one object. `etag`: another one where other bytes were put since; it is no hash that we know."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    changed_at: datetime
+
+
+BREAKER = 3, 1.0
 """Of calls in a row, and how long the server is then left alone. Short: it is back a second after it was killed."""
 
 
@@ -65,6 +77,8 @@ class Blobs(Protocol):
         ...
 
     def list_keys(self, prefix: str) -> Iterator[str]: ...
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]: ...
 
     def delete(self, key: str) -> None:
         """Idempotent."""
@@ -178,7 +192,10 @@ class S3Blobs:
         with self._asking("list", prefix):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for item in page.get("Contents", ()):
-                    yield item["Key"]
+        return (found.key for found in self.list_objects(prefix))
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+                    yield StoredObject(item["Key"], int(item["Size"]), item["ETag"], item["LastModified"])
 
     def delete(self, key: str) -> None:
         with self._asking("delete", key):
@@ -245,6 +262,9 @@ class TenantBlobs:
 
     def delete(self, key: str) -> None:
         self._blobs.delete(self._own(key))
+
+    def list_objects(self, prefix: str = "") -> Iterator[StoredObject]:
+        return self._blobs.list_objects(self._own(prefix or self.prefix))
 
 
 def open_s3(addresses: Addresses | BlobAddress, *, prompt: bool = False) -> S3Blobs:

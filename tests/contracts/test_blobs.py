@@ -8,6 +8,8 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,18 @@ def test_a_listing_holds_the_prefix_and_nothing_beside_it(blobs: Blobs, folder: 
     assert set(blobs.list_keys(folder + "1/")) == {folder + name for name in ("1/raw/a", "1/raw/b", "1/text/a")}
     assert set(blobs.list_keys(folder + "1/raw/b")) == {folder + "1/raw/b"}
     assert list(blobs.list_keys(folder + "3/")) == []
+
+
+def test_a_listing_says_how_large_an_object_is_and_when_other_bytes_lie_there(blobs: Blobs, folder: str) -> None:
+    blobs.put(folder + "a", b"four")
+    blobs.put(folder + "b", b"sixsix")
+    first = {found.key: found for found in blobs.list_objects(folder)}
+    assert {key: found.size_bytes for key, found in first.items()} == {folder + "a": 4, folder + "b": 6}
+    assert all(abs((datetime.now(UTC) - found.changed_at).total_seconds()) < 3600 for found in first.values())
+    blobs.put(folder + "a", b"FOUR")
+    again = {found.key: found.etag for found in blobs.list_objects(folder)}
+    assert again[folder + "a"] != first[folder + "a"].etag
+    assert again[folder + "b"] == first[folder + "b"].etag
 
 
 def test_a_key_with_unusual_characters_stays_itself(blobs: Blobs, folder: str) -> None:
