@@ -42,7 +42,7 @@ class StoredObject:
     changed_at: datetime
 
 
-BREAKER = 3, 1.0
+BREAKER_FAILURES, BREAKER_S = 3, 1.0
 """Of calls in a row, and how long the server is then left alone. Short: it is back a second after it was killed."""
 
 
@@ -189,12 +189,12 @@ class S3Blobs:
         return DirectUpload(signed["url"], dict(signed["fields"]))
 
     def list_keys(self, prefix: str) -> Iterator[str]:
-        with self._asking("list", prefix):
-            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-                for item in page.get("Contents", ()):
         return (found.key for found in self.list_objects(prefix))
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        with self._asking("list", prefix):
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+                for item in page.get("Contents", ()):
                     yield StoredObject(item["Key"], int(item["Size"]), item["ETag"], item["LastModified"])
 
     def delete(self, key: str) -> None:
@@ -260,11 +260,11 @@ class TenantBlobs:
     def list_keys(self, prefix: str = "") -> Iterator[str]:
         return self._blobs.list_keys(self._own(prefix or self.prefix))
 
-    def delete(self, key: str) -> None:
-        self._blobs.delete(self._own(key))
-
     def list_objects(self, prefix: str = "") -> Iterator[StoredObject]:
         return self._blobs.list_objects(self._own(prefix or self.prefix))
+
+    def delete(self, key: str) -> None:
+        self._blobs.delete(self._own(key))
 
 
 def open_s3(addresses: Addresses | BlobAddress, *, prompt: bool = False) -> S3Blobs:
