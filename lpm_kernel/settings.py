@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lpm_kernel.access_settings import AccessSettings
+from lpm_kernel.automation_settings import SwitchSettings
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.L2.records import Measure
 from lpm_kernel.planner_settings import PlannerSettings
@@ -237,7 +238,7 @@ class RetrySettings(Section):
     delay_s: float = Field(ge=0)
 
 
-class AutomationSettings(Section):
+class AutomationSettings(SwitchSettings):
     users_sensor_interval_s: int = Field(ge=1)
     catch_up_sensor_interval_s: int = Field(ge=1)
 
@@ -310,6 +311,8 @@ class StoreSettings(Section):
     openai_base_url: str
     release_webhook_url: str
     release_webhook_secret: str
+    alert_webhook_url: str
+    alert_webhook_secret: str
 
 
 class DaoSettings(Section):

@@ -51,6 +51,10 @@ WAYS_BACK = {
             "tests/twin_assets/test_dao.py",
             "test_the_clock_can_be_turned_by_hand",
         ),
+        (
+            "tests/twin_serving/test_vote_alerts.py",
+            "test_a_vote_that_fails_is_told_once_and_keeps_no_other_waiting",
+        ),
     ],
     "NER_ERROR": [("tests/stores/test_fallback_ner.py", "test_each_text_is_read_by_the_first_that_can")],
 }

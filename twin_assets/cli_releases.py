@@ -138,7 +138,7 @@ def _tell(stores: Stores, release: Release) -> None:
     from lpm_kernel.stores.webhook import open_webhook
 
     click.echo(f"release {release.release_id[:12]} of {release.created_at:%Y-%m-%d %H:%M} serves user {release.user_id} now")
-    webhook, by_hand = open_webhook(stores.settings), f"by-hand-{uuid.uuid4().hex[:8]}"
+    webhook, by_hand = open_webhook(stores.settings, breakers=stores.breakers), f"by-hand-{uuid.uuid4().hex[:8]}"
     announce_release(
         stores.tables,
         webhook,

@@ -16,7 +16,7 @@ from lpm_kernel.L2.announce import STAGE as WEBHOOK
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter, resolve_dead_letters, write_or_warn
 from lpm_kernel.stores.tables import Tables
-from twin_assets.automation import ON_REQUEST
+from twin_assets.automation import ON_REQUEST, sensor_status
 from twin_assets.partitions import PARTITION_TAG
 from twin_assets.resources import StoresResource
 
@@ -81,7 +81,7 @@ def build_failed_runs_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         name="failed_runs",
         minimum_interval_seconds=settings.automation.catch_up_sensor_interval_s,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(settings, "failed_runs"),
     )
     def failed_runs(context: dg.RunFailureSensorContext, stores: StoresResource) -> dg.SkipReason | None:
         """Runs of a user that failed where no stage could say so: a killed process, a store that was away while a stage gave

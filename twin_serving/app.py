@@ -17,11 +17,11 @@ from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.addresses import connection_environment
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import open_stores
-from twin_serving.buckets import open_buckets
+from twin_serving.buckets import RedisBuckets, open_buckets
 from twin_serving.deps import Services
 from twin_serving.errors import install_error_responses
 from twin_serving.logs import configure_logs
-from twin_serving.metrics import Joined, MeasureRequests, Metrics, StateCollector
+from twin_serving.metrics import BreakerCollector, Joined, MeasureRequests, Metrics, StateCollector
 from twin_serving.middleware import install_middleware
 from twin_serving.openapi import complete_openapi
 from twin_serving.probes import StoreProbes, store_questions
@@ -74,6 +74,8 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
         services = open_services() if open_services else open_default_services(settings)
         app.state.services = services
         app.state.probes = StoreProbes(store_questions(services.stores))
+        if isinstance(buckets, RedisBuckets):
+            services.stores.breakers.add(buckets.breaker)
         services.change_worker.start()
         services.dao_side.start()
         if services.stores.settings.serving.warm_model:
@@ -96,6 +98,7 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
     )
     app.state.metrics, app.state.stop = Metrics(), Stop()
     app.state.metrics.join(StateCollector(lambda: _states(app), lambda: _build(app.state.services.stores.settings)))
+    app.state.metrics.join(BreakerCollector(lambda: app.state.services.stores.breakers.circuits()))
     app.state.metrics.join(Joined(lambda: app.state.services.engine and app.state.services.engine.metrics.registry))
     app.state.metrics.join(Joined(lambda: app.state.services.dao_side.metrics.registry))
     app.state.buckets = buckets
@@ -138,6 +141,6 @@ def open_default_services(settings: Settings | None = None) -> Services:
         from twin_serving.agent.graph import compiled
 
         compiled()  # loaded beside the model, and not while the first question waits
-        return open_serving_llm(settings, lambda share, words: None)
+        return open_serving_llm(settings, lambda share, words: None, stores.breakers)
 
     return Services(stores, open_model, adapter_folder())

@@ -159,6 +159,10 @@ class Services:
         except Exception as error:
             log.error("stores could not be warmed", exc_info=error)
 
+    def circuits_open(self) -> dict[str, str]:
+        """What is left alone for a while, by name."""
+        return dict(self.stores.breakers.open_now())
+
     @property
     def engine(self) -> ServingEngine | None:
         """The model, if it was opened by now."""

@@ -16,7 +16,7 @@ from lpm_kernel.errors import StoreError
 from lpm_kernel.layout import tenant_prefix
 from lpm_kernel.request_context import check_may_open, request_id
 from lpm_kernel.stores.asset_cache import AssetCache
-from lpm_kernel.stores.breaker import Breaker
+from lpm_kernel.stores.breaker import Breaker, Breakers
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,7 +42,7 @@ class StoredObject:
     changed_at: datetime
 
 
-BREAKER_FAILURES, BREAKER_S = 3, 1.0
+BREAKER = 3, 1.0
 """Of calls in a row, and how long the server is then left alone. Short: it is back a second after it was killed."""
 
 
@@ -267,7 +267,7 @@ class TenantBlobs:
         self._blobs.delete(self._own(key))
 
 
-def open_s3(addresses: Addresses | BlobAddress, *, prompt: bool = False) -> S3Blobs:
+def open_s3(addresses: Addresses | BlobAddress, *, prompt: bool = False, breakers: Breakers | None = None) -> S3Blobs:
     """A client of its own, safe to share between threads. `prompt`: somebody waits, and would rather be told than wait on."""
     import boto3
 
@@ -279,7 +279,8 @@ def open_s3(addresses: Addresses | BlobAddress, *, prompt: bool = False) -> S3Bl
         region_name="us-east-1",
         config=s3_client_config(prompt=prompt),
     )
-    return S3Blobs(client, addresses.s3_bucket, Breaker(BREAKER_FAILURES, BREAKER_S) if prompt else None)
+    breaker = (breakers or Breakers()).named("blobs", *BREAKER) if prompt else None
+    return S3Blobs(client, addresses.s3_bucket, breaker)
 
 
 def s3_client_config(*, prompt: bool = False) -> Any:

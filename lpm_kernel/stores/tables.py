@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import check_user_id
 from lpm_kernel.request_context import check_may_open, request_id
+from lpm_kernel.stores.breaker import Breaker
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _AS_USER = "select set_config('app.user_id', :user_id, true)"
 _IN_REQUEST = ", set_config('app.request_id', :request_id, true), set_config('application_name', 'twin ' || :request_id, true)"
+BREAKER = 3, 1.0
+"""Connections in a row that could not be made or broke, and seconds for which the server is then left alone. Few: it is back a
+second after it was killed."""
 POOL_TIMEOUT_S = 5
 """How long a caller waits for one of the connections."""
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
@@ -30,11 +34,16 @@ two hours, and each who asks it waits."""
 
 
 class Tables:
-    """One connection pool, safe to share between threads. `close()` ends it."""
+    """One connection pool, safe to share between threads. `close()` ends it.
 
-    def __init__(self, database_url: str, *, pool_size: int = 8) -> None:
+    With a breaker it is one for people who wait: a server that vanished costs each caller a time limit, and while all threads
+    wait nobody is told anything. Stages have none: they wait, and are tried again.
+    """
+
+    def __init__(self, database_url: str, *, pool_size: int = 8, breaker: Breaker | None = None) -> None:
         from sqlalchemy import create_engine
 
+        self._breaker = breaker
         self.engine: Engine = create_engine(
             database_url,
             pool_size=pool_size,
@@ -58,7 +67,7 @@ class Tables:
         check_user_id(user_id)
         check_may_open(user_id)
         asked_by = request_id()
-        with database_errors(), self.engine.begin() as connection:
+        with database_errors(), self._begun() as connection:
             if asked_by:
                 connection.execute(text(_AS_USER + _IN_REQUEST), {"user_id": user_id, "request_id": asked_by})
             else:
@@ -70,9 +79,32 @@ class Tables:
         """One transaction that belongs to no user and may read only who has documents waiting."""
         from sqlalchemy import text
 
-        with database_errors(), self.engine.begin() as connection:
+        with database_errors(), self._begun() as connection:
             connection.execute(text("set local role twin_operator"))
             yield connection
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        """A transaction, and what its breaker learns of it: a connection that cannot be had or breaks is a failure of the
+        server; a deadlock, a refusal or a pool that others use up is none."""
+        from sqlalchemy.exc import DBAPIError
+
+        if self._breaker is None:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        if not self._breaker.allows():
+            raise StoreError("tables_unavailable", "PostgreSQL did not answer a moment ago")
+        reached = False
+        try:
+            with self.engine.begin() as connection:
+                reached = True
+                self._breaker.succeeded()
+                yield connection
+        except DBAPIError as error:
+            if error.connection_invalidated or not reached:
+                self._breaker.failed()
+            raise
 
     def close(self) -> None:
         self.engine.dispose()

@@ -139,7 +139,10 @@ def test_one_job_trains_the_adapter_alone(defs: dg.Definitions) -> None:
 def test_the_sensors_are_on(defs: dg.Definitions) -> None:
     states = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
     assert states == dict.fromkeys(
-        ["users_sensor", "catch_up_sensor", "failed_runs", "deletions_sensor", "dao_sensor", "automation"],
+        [
+            *("users_sensor", "catch_up_sensor", "failed_runs", "failure_alerts", "deletions_sensor", "dao_sensor"),
+            "automation",
+        ],
         dg.DefaultSensorStatus.RUNNING,
     )
 
