@@ -25,7 +25,6 @@ class Switches(Part):
     automation: bool
     nightly_purge: bool
     session_summaries: bool
-    changes: bool
     dao_hourly: bool
     failed_partitions: bool
     weekly_retraining: bool
