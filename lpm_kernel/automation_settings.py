@@ -26,6 +26,7 @@ class Switches(Part):
     nightly_purge: bool
     session_summaries: bool
     dao_hourly: bool
+    changes: bool
     failed_partitions: bool
     weekly_retraining: bool
 

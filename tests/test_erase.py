@@ -35,7 +35,7 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.session_summaries import mark_summed
 from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, Twin
-from tests.samples import NOON, make_letter, make_message, make_pair, make_plan
+from tests.samples import NOON, hold_fence, make_letter, make_message, make_pair, make_plan
 
 
 class Away:
@@ -67,6 +67,7 @@ def new_twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Cal
             keep_feedback(connection, twin.user_id, "m2", truth=1, created_at=NOON)
             put_dead_letter(connection, make_letter(twin.user_id))
             put_memory_write(connection, make_message(twin.user_id, 1), 1)
+            hold_fence(connection, twin.user_id)
             put_change(connection, twin.user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words="It is red.")
             keep_drafts(connection, make_message(twin.user_id, 2), [BallotDraft("P-1", "for", None)])
             put_pairs(connection, twin.user_id, [make_pair("p1")])

@@ -1,7 +1,8 @@
 """Dead letters: what failed for good is kept until a later run of it succeeds, and shown where a person looks.
 
 Belongs here: writing and resolving letters from stages and from runs whose process is gone.
-Does not belong here: their rows (`lpm_kernel/stores/dead_letters.py`) and deciding whether to try again (`failures.py`).
+Does not belong here: their rows (`lpm_kernel/stores/dead_letters.py`), deciding whether to try again (`failures.py`), and
+letters that a person takes up again (`replay.py`).
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def resolve_letters(context: dg.AssetExecutionContext, tables: Tables) -> None:
 
     def resolve(connection: Any) -> None:
         open_letters = list_dead_letters(connection, user_id)
-        mended = {stage} | ({letter.stage for letter in open_letters} - BESIDE_THE_CHAIN if stage == LAST else set())
-        stages = {letter.stage for letter in open_letters} & mended
+        failed = {letter.stage for letter in open_letters if letter.change_id is None}  # no run mends what a change left
+        stages = failed & ({stage} | (failed - BESIDE_THE_CHAIN if stage == LAST else set()))
         if stages:
             resolve_dead_letters(connection, user_id, tuple(sorted(stages)), now)
 

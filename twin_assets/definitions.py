@@ -24,6 +24,7 @@ from twin_assets.assets import (
     release,
 )
 from twin_assets.automation import sensor_status
+from twin_assets.changes import build_changes_schedule, changes_job
 from twin_assets.dao_sensor import build_dao_hourly, build_dao_sensor, dao_job
 from twin_assets.dead_letters import build_failed_runs_sensor
 from twin_assets.deletions import build_deletions_sensor
@@ -53,11 +54,12 @@ def build_defs(settings: Settings) -> dg.Definitions:
         asset_checks=dg.load_asset_checks_from_modules([checks]),
         jobs=[
             *(twin_job, training_job, retraining_job, base_job, skill_job),
-            *(purge_memories_job, session_summaries_job, dao_job, failed_partitions_job),
+            *(purge_memories_job, session_summaries_job, changes_job, dao_job, failed_partitions_job),
         ],
         schedules=[
             build_nightly_purge(settings),
             build_session_summaries(settings),
+            build_changes_schedule(settings),
             build_dao_hourly(settings),
             build_weekly_retraining(settings),
             failed_partitions,

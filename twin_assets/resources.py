@@ -41,7 +41,8 @@ class StoresResource(dg.ConfigurableResource):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[StoresResource]:
         blobs = S3Blobs(client_of(self.s3), self.bucket)
-        self._stores = build_stores(load_settings(), Tables(self.database_url), blobs)
+        run_id = context.run.run_id if context.run else None
+        self._stores = build_stores(load_settings(), Tables(self.database_url, run_id=run_id), blobs)
         try:
             yield self
         finally:

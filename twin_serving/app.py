@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
@@ -17,7 +18,9 @@ from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.addresses import connection_environment
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import open_stores
+from lpm_kernel.sync.lag import list_backlogs
 from twin_serving.buckets import RedisBuckets, open_buckets
+from twin_serving.change_metrics import Backlogs
 from twin_serving.deps import Services
 from twin_serving.errors import install_error_responses
 from twin_serving.logs import configure_logs
@@ -102,6 +105,7 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
     app.state.metrics.join(Joined(lambda: app.state.services.engine and app.state.services.engine.metrics.registry))
     app.state.metrics.join(Joined(lambda: app.state.services.dao_side.metrics.registry))
     app.state.buckets = buckets
+    app.state.metrics.join(Backlogs(lambda: list_backlogs(app.state.services.stores.tables, datetime.now(UTC))))
     install_error_responses(app)
     for module in (
         *(health, chat, ballots, documents, uploads, profile, twin, wiki, sessions, memories, releases, whole),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LEFT_OUT_TABLES = frozenset(
     {
         *("memory", "memory_version", "memory_generation", "chunk_vector", "dead_letter", "deletion", "dao_twin_turn"),
-        *("change", "change_words"),
+        *("change", "change_words", "fence"),
     }
 )
 """Memories have a port of their own; the others are made anew, or are of one installation. Of changes only what memory has yet
@@ -43,7 +43,7 @@ def exported_tables() -> list[Table]:
 
 
 def exported_columns(table: Table) -> list[Column[Any]]:
-    left_out = LEFT_OUT_COLUMNS.get(table.name, frozenset()) | {"user_id"}
+    left_out = LEFT_OUT_COLUMNS.get(table.name, frozenset()) | {"user_id", "transaction_id"}  # the latter of this installation
     return [column for column in table.c if column.computed is None and column.name not in left_out]
 
 

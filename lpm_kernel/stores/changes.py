@@ -2,7 +2,7 @@
 
 Belongs here: queries on that table; a row holds ids and hashes and never text. Words that a change is about lie in
 `change_words` until it is done.
-Does not belong here: how a change is brought about (`lpm_kernel/sync/appliers.py`), and when it is tried again (`sync/worker.py`).
+Does not belong here: how a change is brought about (`sync/appliers.py`), and when it is tried again (`sync/worker.py`).
 
 A row is put in the transaction that decides, so neither is there without the other. Its id comes from what it says: to put it
 again is to want it once more, from now on. Of one user and one target the oldest that is undone goes first, and none before it.
@@ -48,6 +48,11 @@ class Change:
     created_at: datetime
     done_at: datetime | None
     given_up_at: datetime | None
+
+    @property
+    def step(self) -> str:
+        """What is to be done, and to whom: the name under which letters and logs know it."""
+        return f"{self.target}/{self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +230,14 @@ def list_of_transaction(connection: Connection, user_id: str, transaction: str) 
 
     own = select(change).where(change.c.user_id == user_id, change.c.transaction_id == transaction)
     return [_record(row) for row in connection.execute(own.order_by(change.c.seq))]
+
+
+def drop_undone_changes(connection: Connection, user_id: str, *, but: str) -> int:
+    """Of who goes nothing else is to be done than what is of kind `but`; how many there were."""
+    from sqlalchemy import delete
+
+    others = (change.c.user_id == user_id, change.c.kind != but, change.c.done_at.is_(None))
+    return connection.execute(delete(change).where(*others)).rowcount
 
 
 def drop_done_changes(connection: Connection, user_id: str, before: datetime) -> int:

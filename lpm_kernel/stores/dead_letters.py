@@ -1,5 +1,5 @@
-"""Rows of `dead_letter`: stages and changes that failed for good, until a later run of the same succeeds or a person says that it
-need not.
+"""Rows of `dead_letter`: stages and changes that failed for good, until a later run of the same succeeds or a person says that
+none need.
 
 Belongs here: queries on that table.
 Does not belong here: deciding when something has failed for good (`twin_assets/failures.py`, `lpm_kernel/sync/retry.py`).
@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import TwinError
+from lpm_kernel.records import content_id
 from lpm_kernel.stores.schema import dead_letter
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from lpm_kernel.stores.changes import Change
     from lpm_kernel.stores.tables import Tables
+
+SHARED = "_shared"
+"""Whose letters they are that no one user's work has left: nobody can have this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,11 @@ class DeadLetter:
     discarded_by: str | None = None
     """Who said that it needs no mending, and `discard_reason` why: it is resolved then."""
     discard_reason: str | None = None
+
+    @property
+    def letter_id(self) -> str:
+        """By which a person names it."""
+        return content_id(self.user_id, self.run_id, self.stage)[:12]
 
 
 def write_or_warn(tables: Tables, user_id: str, write: Callable[[Connection], object], warn: Callable[[str], None]) -> None:
@@ -65,7 +74,7 @@ def keep_letter_of_change(connection: Connection, of: Change, code: str, message
 
     told = {"attempts": of.attempts, "code": code, "message": message, "created_at": at, "transaction_id": of.transaction_id}
     told |= {"resolved_at": None, "discarded_by": None, "discard_reason": None}
-    key = {"user_id": of.user_id, "run_id": of.change_id, "stage": f"{of.target}/{of.kind}"}
+    key = {"user_id": of.user_id, "run_id": of.change_id, "stage": of.step}
     statement = insert(dead_letter).values(**key, change_id=of.change_id, **told)
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=told))
 
@@ -78,6 +87,24 @@ def resolve_letter_of_change(connection: Connection, user_id: str, change_id: st
     connection.execute(update(dead_letter).where(*own).values(resolved_at=at))
 
 
+def keep_shared_letter(connection: Connection, stage: str, attempts: int, code: str, message: str, at: datetime) -> None:
+    """Of what belongs to no one user; as the operator. The last failure stands, and since when."""
+    from sqlalchemy.dialects.postgresql import insert
+
+    told = {"attempts": attempts, "code": code, "message": message}
+    again = {**told, "resolved_at": None, "discarded_by": None, "discard_reason": None}
+    key = {"user_id": SHARED, "run_id": stage, "stage": stage}
+    statement = insert(dead_letter).values(**key, created_at=at, **told)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=again))
+
+
+def resolve_shared_letter(connection: Connection, stage: str) -> None:
+    from sqlalchemy import func, update
+
+    this = (dead_letter.c.user_id == SHARED, dead_letter.c.stage == stage, dead_letter.c.resolved_at.is_(None))
+    connection.execute(update(dead_letter).where(*this).values(resolved_at=func.now()))
+
+
 def resolve_dead_letters(connection: Connection, user_id: str, stages: tuple[str, ...], at: datetime) -> int:
     """Mark the open letters of these stages as done with; how many there were."""
     from sqlalchemy import update
@@ -88,6 +115,15 @@ def resolve_dead_letters(connection: Connection, user_id: str, stages: tuple[str
         .where(dead_letter.c.change_id.is_(None))
         .values(resolved_at=at)
     ).rowcount
+
+
+def discard_dead_letter(connection: Connection, letter: DeadLetter, *, by: str, reason: str, at: datetime) -> bool:
+    """Nobody has to mend it any more; who said so, and why, stays on record. False where it is not open."""
+    from sqlalchemy import update
+
+    this = (dead_letter.c.user_id == letter.user_id, dead_letter.c.run_id == letter.run_id, dead_letter.c.stage == letter.stage)
+    told = {"resolved_at": at, "discarded_by": by, "discard_reason": reason}
+    return connection.execute(update(dead_letter).where(*this, dead_letter.c.resolved_at.is_(None)).values(told)).rowcount == 1
 
 
 def list_dead_letters(connection: Connection, user_id: str, *, resolved: bool = False) -> list[DeadLetter]:

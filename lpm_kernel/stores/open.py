@@ -27,6 +27,8 @@ from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.embedders import Embedders
 from lpm_kernel.stores.graph import BREAKER as GRAPH_BREAKER
 from lpm_kernel.stores.graph import Graph, GraphitiGraph
+from lpm_kernel.stores.locks import BREAKER as LOCKS_BREAKER
+from lpm_kernel.stores.locks import Locks, RedisLocks
 from lpm_kernel.stores.mem0_cloud import BREAKER as MEM0_BREAKER
 from lpm_kernel.stores.mem0_cloud import Mem0CloudMemories
 from lpm_kernel.stores.mem0_memories import Mem0Memories
@@ -57,6 +59,7 @@ class Stores:
     ner: Ner
     graph: Graph
     preference_head: PreferenceHead
+    locks: Locks
     weaviate: WeaviateConnection | None = None
     """Behind `vectors`, where they are in Weaviate."""
     writer: OpenAiWriter | None = None
@@ -94,6 +97,7 @@ class Stores:
             self.answerer.close()
         self.embedders.close()
         self.tables.close()
+        self.locks.close()
         self.breakers.close()
 
 
@@ -141,6 +145,9 @@ def build_stores(
         memories,
         ner=open_ner(settings, environ, breakers),
         preference_head=PreferenceHead(embedder),
+        locks=RedisLocks(
+            tables, connection_environment(environ).get(settings.stores.redis_url), breakers.named("locks", *LOCKS_BREAKER)
+        ),
         graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder, breakers.named("graph", *GRAPH_BREAKER)),
         weaviate=weaviate,
         writer=open_writer(settings, environ, breakers),

@@ -40,11 +40,17 @@ class Tables:
     wait nobody is told anything. Stages have none: they wait, and are tried again.
     """
 
-    def __init__(self, database_url: str, *, pool_size: int = 8, breaker: Breaker | None = None) -> None:
+    _run_id: str | None = None
+
+    def __init__(
+        self, database_url: str, *, pool_size: int = 8, breaker: Breaker | None = None, run_id: str | None = None
+    ) -> None:
+        """`run_id`: the name of transactions where no request is under way."""
         from sqlalchemy import create_engine
 
         self._breaker = breaker
         self.engine: Engine = create_engine(
+        self._run_id = run_id
             database_url,
             pool_size=pool_size,
             max_overflow=8,
@@ -58,7 +64,7 @@ class Tables:
     def transaction(self, user_id: str) -> Iterator[Connection]:
         """One transaction as one user: row-level security shows this user's rows and refuses to write any other's.
 
-        Inside a request it may be only of those it was let in for, and PostgreSQL's own log and views name the request.
+        Inside a request it may be only of those it was let in for; rows, and PostgreSQL's own log and views, name the request.
         Raises: UserInputError `user_id_invalid`; AccessError `not_yours`; StoreError `tables_unavailable` (retryable) or
         `tables_refused`.
         """
@@ -66,7 +72,7 @@ class Tables:
 
         check_user_id(user_id)
         check_may_open(user_id)
-        asked_by = request_id()
+        asked_by = request_id() or self._run_id
         with database_errors(), self._begun() as connection:
             if asked_by:
                 connection.execute(text(_AS_USER + _IN_REQUEST), {"user_id": user_id, "request_id": asked_by})
@@ -84,6 +90,8 @@ class Tables:
             yield connection
 
     @contextmanager
+            if asked_by := request_id() or self._run_id:
+                connection.execute(text("select" + _IN_REQUEST.removeprefix(",")), {"request_id": asked_by})
     def _begun(self) -> Iterator[Connection]:
         """A transaction, and what its breaker learns of it: a connection that cannot be had or breaks is a failure of the
         server; a deadlock, a refusal or a pool that others use up is none."""

@@ -7,6 +7,7 @@ Does not belong here: those functions (they lie with their subject), and when th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import StoreError
@@ -29,10 +30,27 @@ def nothing_more(_: Connection) -> None:
 
 def applier_of(change: Change) -> Applier:
     """Raises: StoreError `change_unknown` for a kind that this version does not know."""
-    applier = _APPLIERS.get(change.kind)
+    applier = _appliers().get(change.step)
     if applier is None:
-        raise StoreError("change_unknown", f"a change of kind {change.kind} is of another version", retryable=False)
+        raise StoreError("change_unknown", f"a change {change.step} is of another version", retryable=False)
     return applier
+
+
+@lru_cache(maxsize=1)
+def _appliers() -> dict[str, Applier]:
+    # their modules put changes themselves, and so stand above this one
+    from lpm_kernel.corrections import correction_steps
+    from lpm_kernel.erase import erasure_steps
+    from lpm_kernel.forget import deletion_steps
+    from lpm_kernel.L2.engine import adapter_folder
+
+    adapters = adapter_folder()
+    return {
+        f"memories/{REMEMBER}": _remember_message,
+        **correction_steps(),
+        **deletion_steps(adapters),
+        **erasure_steps(adapters),
+    }
 
 
 def _remember_message(stores: Stores, change: Change) -> Finish:
@@ -41,6 +59,3 @@ def _remember_message(stores: Stores, change: Change) -> Finish:
 
     remember_message(stores, to_memory_write(change))
     return nothing_more
-
-
-_APPLIERS: dict[str, Applier] = {REMEMBER: _remember_message}

@@ -41,9 +41,13 @@ def is_given_up(failure: Failure, attempts: int, settings: ChangeSettings) -> bo
 
 
 def pause_after(attempts: int, settings: ChangeSettings, of: str) -> timedelta:
+    return timedelta(seconds=pause_s(attempts, settings.delay_s, settings.longest_pause_s, of))
+
+
+def pause_s(attempts: int, first_s: float, longest_s: float, of: str) -> float:
     """Twice as long after each try, up to the longest, and a little longer or shorter for each thing: what failed together does
     not come back together. `of` names it; the same pause for the same name and number of tries.
     """
     drawn = int.from_bytes(hashlib.sha256(f"{of}:{attempts}".encode()).digest()[:4], "big") / 2**32
-    seconds = min(settings.longest_pause_s, settings.delay_s * 2 ** min(max(attempts - 1, 0), 20))
-    return timedelta(seconds=seconds * (1 + JITTER * (2 * drawn - 1)))
+    seconds = min(longest_s, first_s * 2 ** min(max(attempts - 1, 0), 20))
+    return seconds * (1 + JITTER * (2 * drawn - 1))

@@ -9,8 +9,8 @@ deletion of documents and of persons. Whoever asked makes the first try at once 
 here. The ledger of the DAO is its own outbox and keeps its own place (`dao/projection.py`), by the same rule and with the same
 letters. Whether a document is private is known to PostgreSQL alone, so nothing follows from it here.
 
-A process that dies between the write and its mark leaves the change undone: it is done again, to no effect. Any number of workers
-may run: of one user and target only the oldest change can be claimed, so nothing overtakes.
+A process that dies between the write and its mark leaves the change undone: it is done again, to no effect. Any number of
+workers may run: of one user and target only the oldest change can be claimed, so nothing overtakes.
 """
 
 from __future__ import annotations

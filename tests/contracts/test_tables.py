@@ -40,6 +40,7 @@ from tests.samples import (
     NOON,
     RANKING,
     make_document,
+    hold_fence,
     make_entries,
     make_letter,
     make_memory_of,
@@ -82,6 +83,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             keep_drafts(connection, make_message(user_id, 1), [BallotDraft("P-1", "for", None)])
             promote_release(connection, make_release(user_id))
             put_dead_letter(connection, make_letter(user_id))
+            hold_fence(connection, user_id)
             begin_deletion(connection, user_id, NOON)
             end_deletion(connection, user_id, NOON)  # of somebody who had this id before
             put_pairs(connection, user_id, [make_pair("p1")])
@@ -104,6 +106,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
 
 def refusal_of(database: Database, user_id: str, statement: str, **values: Any) -> StoreError:
     with pytest.raises(StoreError) as caught, database.tables.transaction(user_id) as connection:
+            connection.execute(text("delete from fence"))
         connection.execute(text(statement), values)
     assert not caught.value.retryable
     return caught.value

@@ -18,8 +18,8 @@ def test_pauses_grow_up_to_the_longest_and_differ_a_little(attempts: int, second
     assert max(drawn) - min(drawn) > JITTER * seconds, "what failed together would come back together"
 
 
-def test_the_same_change_draws_the_same_pause(attempts: int = 4) -> None:
-    assert pause_after(attempts, RULES, "a") == pause_after(attempts, RULES, "a") != pause_after(attempts, RULES, "b")
+def test_the_same_change_draws_the_same_pause() -> None:
+    assert pause_after(4, RULES, "a") == pause_after(4, RULES, "a") != pause_after(4, RULES, "b")
 
 
 def test_what_cannot_be_mended_by_waiting_is_given_up_at_once_and_the_rest_after_the_last_try() -> None:

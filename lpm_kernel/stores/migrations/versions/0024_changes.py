@@ -1,4 +1,5 @@
-"""One outbox for every write that reaches further stores, in place of the queue of memories alone; and letters of what it gave up.
+"""One outbox for every write that reaches further stores, in place of the queue of memories alone; and letters of what it gave
+up.
 
 What waited in `memory_write` waits in `change`, under the id that the code would give it.
 """
@@ -61,8 +62,8 @@ grant select, insert, update on dead_letter to twin_operator;
 MOVE = """
 alter table memory_write no force row level security;
 alter table change no force row level security;
-insert into change (user_id, change_id, seq, transaction_id, target, kind, reference, attempts, due_at, code, reason, created_at,
-                    given_up_at)
+insert into change (user_id, change_id, seq, transaction_id, target, kind, reference, attempts, due_at, code, reason,
+                    created_at, given_up_at)
 select user_id,
     left(encode(sha256(convert_to(concat_ws(E'\\x1f', user_id, 'memories', 'remember_message',
         '{"message_id":' || to_json(message_id)::text || ',"turn":' || turn || '}'), 'UTF8')), 'hex'), 32),
@@ -95,8 +96,8 @@ create index memory_write_due on memory_write (due_at) where state = 'waiting';
 alter table change no force row level security;
 alter table chat_message no force row level security;
 insert into memory_write (user_id, message_id, turn, state, attempts, due_at, code, reason, created_at, request_id)
-select change.user_id, message_id, (reference ->> 'turn')::integer, case when given_up_at is null then 'waiting' else 'failed' end,
-    attempts, due_at, code, reason, created_at, transaction_id
+select change.user_id, message_id, (reference ->> 'turn')::integer,
+    case when given_up_at is null then 'waiting' else 'failed' end, attempts, due_at, code, reason, created_at, transaction_id
 from change join chat_message on chat_message.user_id = change.user_id and message_id = reference ->> 'message_id'
 where kind = 'remember_message' and done_at is null;
 alter table chat_message force row level security;
