@@ -146,7 +146,7 @@ def _empty_blobs(stores: Stores, user_id: str, adapters: Path) -> int:
     with stores.tables.transaction(user_id) as connection:
         copies = named_by_releases(connection, user_id, "gguf_sha256")
     try:
-        drop_local_copies(adapters, copies)
+        drop_local_copies(adapters, user_id, copies)
         return _remove_blobs(stores, user_id, adapters)
     except OSError as error:
         raise StoreError("adapters_stay", f"local copies of adapters cannot be removed: {type(error).__name__}") from error
@@ -181,7 +181,7 @@ def _remove_blobs(stores: Stores, user_id: str, adapters: Path) -> int:
     """Local copies first: their names are known from the keys alone."""
     own = TenantBlobs(stores.blobs, user_id)
     keys = list(own.list_keys(tenant_prefix(user_id)))
-    drop_local_copies(adapters, adapters_among(keys))
+    drop_local_copies(adapters, user_id, adapters_among(keys))
     for key in keys:
         own.delete(key)
     return len(keys)

@@ -259,7 +259,7 @@ def _erase_all_derived(stores: Stores, user_id: str, adapters: Path) -> None:
         stores.memories.delete(user_id, sorted(versions))
     with stores.tables.transaction(user_id) as connection:
         local |= named_by_releases(connection, user_id, "gguf_sha256")
-    drop_local_copies(adapters, local)
+    drop_local_copies(adapters, user_id, local)
 
 
 def remove_what_is_stale(
@@ -290,7 +290,7 @@ def remove_what_is_stale(
     _erase(stores, user_id, deleted)
     kept = {*set().union(*names.values()), *_present_hashes(stores.blobs, user_id)}
     removed = _remove_unnamed(stores.blobs, user_id, kept)
-    drop_local_copies(adapters, {*local, *adapters_among(removed)} - kept)
+    drop_local_copies(adapters, user_id, {*local, *adapters_among(removed)} - kept)
     with stores.tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
         drop_deleted(connection, user_id, deleted & deleted_documents(connection, user_id, taken_up=True))
