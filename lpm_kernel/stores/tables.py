@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import check_user_id
 from lpm_kernel.request_context import check_may_open, request_id
+from lpm_kernel.stores.bounded_connection import bound_statements
 from lpm_kernel.stores.breaker import Breaker
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Tables:
         from sqlalchemy import create_engine
 
         self._breaker = breaker
-        self.engine: Engine = create_engine(
         self._run_id = run_id
+        self.engine: Engine = create_engine(
             database_url,
             pool_size=pool_size,
             max_overflow=8,
@@ -59,6 +60,8 @@ class Tables:
             hide_parameters=True,  # a logged traceback shows the statement, never the document text it carried
             connect_args={"connect_timeout": 5, **KEEPALIVE},
         )
+        if breaker is not None:
+            bound_statements(self.engine)
 
     @contextmanager
     def transaction(self, user_id: str) -> Iterator[Connection]:
@@ -87,11 +90,11 @@ class Tables:
 
         with database_errors(), self._begun() as connection:
             connection.execute(text("set local role twin_operator"))
+            if asked_by := request_id() or self._run_id:
+                connection.execute(text("select" + _IN_REQUEST.removeprefix(",")), {"request_id": asked_by})
             yield connection
 
     @contextmanager
-            if asked_by := request_id() or self._run_id:
-                connection.execute(text("select" + _IN_REQUEST.removeprefix(",")), {"request_id": asked_by})
     def _begun(self) -> Iterator[Connection]:
         """A transaction, and what its breaker learns of it: a connection that cannot be had or breaks is a failure of the
         server; a deadlock, a refusal or a pool that others use up is none."""
