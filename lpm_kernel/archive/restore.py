@@ -34,6 +34,7 @@ from lpm_kernel.archive.form import (
     rows_path,
 )
 from lpm_kernel.archive.rows import checked_rows, exported_tables, write_rows
+from lpm_kernel.archive.tables import check_table
 from lpm_kernel.artefacts import decode_records, decode_table, read_previous
 from lpm_kernel.errors import StoreError, TrainingError, UserInputError
 from lpm_kernel.L0.embed import chunk_texts, generation_of, vector_entries
@@ -248,6 +249,14 @@ def _check_adapters(archive: Archive) -> None:
                     raise UserInputError(
                         "archive_damaged", "the archive is damaged: an adapter in it is none that may be; export it again"
                     ) from None
+
+
+def _check_tables(archive: Archive) -> None:
+    """Raises: as `check_table`."""
+    for entry in archive.blobs:
+        if entry.path.endswith(".parquet"):
+            with _written_to_disk(archive.pieces(entry.path)) as path:
+                check_table(path)
 
 
 def _put_blob(own: TenantBlobs, archive: Archive, entry: Entry, user_id: str) -> None:
