@@ -45,8 +45,8 @@ from lpm_kernel.layout import import_mark_key, tenant_prefix
 from lpm_kernel.records import Chunk, Fact, GraphEntity, Memory, Release, User, check_user_id
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.documents import list_documents, lock_documents, mark_waiting
-from lpm_kernel.stores.memories import check_memory, check_memory_id
 from lpm_kernel.stores.locks import Lease
+from lpm_kernel.stores.memories import check_memory, check_memory_id
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, retire_live
 from lpm_kernel.stores.schema import document
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SMALL_BYTES = 8 << 20
-AT_ONCE = 200
 LEASE_S = 120.0
 """After which an import that says nothing is taken for dead; making its vectors anew says nothing for longest."""
+AT_ONCE = 200
 """Rows, memories or facts that are held and written together."""
 MOST_OVERLAP = 4
 """Times longer that all chunks together may be than the texts that they are of."""
@@ -111,32 +111,32 @@ def import_user(stores: Stores, user_id: str, file: BinaryIO) -> Restored:
     content = _look_through(archive, user_id)
     _check_documents(stores, archive, content.rows(document))
     _check_adapters(archive)
-    own = TenantBlobs(stores.blobs, user_id)
     _check_tables(archive)
     with stores.locks.hold(user_id, lease_s=LEASE_S) as lease:
         return _import(stores, user_id, archive, content, lease)
 
 
 def _import(stores: Stores, user_id: str, archive: Archive, content: _Content, lease: Lease) -> Restored:
+    own = TenantBlobs(stores.blobs, user_id)
     _check_empty(stores, own, user_id, archive.sign)
     own.put(import_mark_key(user_id), archive.sign.encode())
     with stores.tables.transaction(user_id) as connection:
+        lease.check(connection)
         add_user(connection, User(user_id))
-        lease.check(connection)
     for entry in archive.blobs:
+        lease.keep()
         _put_blob(own, archive, entry, user_id)
-        lease.keep()
     for memories in _batches(content.memories()):
+        lease.keep()
         stores.memories.add_batch(user_id, memories)
-        lease.keep()
     for facts in _batches(content.facts()):
-        stores.graph.write_facts(user_id, facts)
         lease.keep()
-    generation = _restore_vectors(stores, user_id)
+        stores.graph.write_facts(user_id, facts)
     lease.keep()
+    generation = _restore_vectors(stores, user_id)
     with _rows_fit(), stores.tables.transaction(user_id) as connection:
-        lock_documents(connection, user_id)
         lease.check(connection)
+        lock_documents(connection, user_id)
         if list_documents(connection, user_id):
             raise _not_empty(user_id)
         for table in exported_tables():
