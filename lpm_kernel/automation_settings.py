@@ -28,6 +28,7 @@ class Switches(Part):
     dao_hourly: bool
     changes: bool
     failed_partitions: bool
+    reconciliation: bool
     weekly_retraining: bool
 
 

@@ -17,7 +17,7 @@ import click
 from lpm_kernel.errors import TwinError
 from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.addresses import twin_home
-from twin_assets import cli_dao, cli_data, cli_dead_letters, cli_releases
+from twin_assets import cli_dao, cli_data, cli_dead_letters, cli_reconcile, cli_releases
 from twin_assets.cli_home import with_engines, with_home
 from twin_assets.cli_settings import show_settings
 
@@ -287,7 +287,14 @@ def execute(settings: Settings, home: Path, command: tuple[str, ...]) -> None:
         raise click.ClickException(f"cannot run {command[0]}: {error.strerror}") from error
 
 
-for command in (*cli_releases.COMMANDS, *cli_data.COMMANDS, cli_dead_letters.dead_letters, cli_dao.dao, show_settings):
+for command in (
+    *cli_releases.COMMANDS,
+    *cli_data.COMMANDS,
+    cli_dead_letters.dead_letters,
+    cli_dao.dao,
+    cli_reconcile.reconcile,
+    show_settings,
+):
     cli.add_command(command)
 
 

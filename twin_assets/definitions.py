@@ -21,6 +21,7 @@ from twin_assets.assets import (
     l2_evaluation,
     l2_model,
     l2_preferences,
+    reconciliation,
     release,
 )
 from twin_assets.automation import sensor_status
@@ -31,6 +32,7 @@ from twin_assets.deletions import build_deletions_sensor
 from twin_assets.failed_partitions import build_failed_partitions
 from twin_assets.io_managers import JsonIOManager, JsonlIOManager, ParquetIOManager
 from twin_assets.jobs import base_job, skill_job, training_job, twin_job
+from twin_assets.reconciliation_schedule import build_reconciliation_schedule, reconciliation_job
 from twin_assets.resources import s3_resource, stores_resource
 from twin_assets.retraining import build_weekly_retraining, retraining_job
 from twin_assets.schedules import (
@@ -46,7 +48,10 @@ def build_defs(settings: Settings) -> dg.Definitions:
     """Definitions for these settings. Opens nothing: addresses are read from the environment when a run starts."""
     s3, bucket = s3_resource(settings), dg.EnvVar(settings.stores.s3_bucket)
     assets = dg.load_assets_from_modules(
-        [l0_memory, l1_mind, l1_memories, l2_model, l2_preferences, l2_evaluation, base, release, l1_graph, dao]
+        [
+            *(l0_memory, l1_mind, l1_memories, l2_model, l2_preferences, l2_evaluation, base, release),
+            *(l1_graph, dao, reconciliation),
+        ]
     )
     failed_partitions_job, failed_partitions = build_failed_partitions(settings, assets)
     return dg.Definitions(
@@ -55,6 +60,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
         jobs=[
             *(twin_job, training_job, retraining_job, base_job, skill_job),
             *(purge_memories_job, session_summaries_job, changes_job, dao_job, failed_partitions_job),
+            reconciliation_job,
         ],
         schedules=[
             build_nightly_purge(settings),
@@ -62,6 +68,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
             build_changes_schedule(settings),
             build_dao_hourly(settings),
             build_weekly_retraining(settings),
+            build_reconciliation_schedule(settings),
             failed_partitions,
         ],
         sensors=[

@@ -40,11 +40,14 @@ GRAPH = {
     "memory_graph": {"raw_documents", "entities", "twin_release"},
     "dao_resolutions": set(),
     "dao_state": {"dao_resolutions"},
+    "reconciliation": set(),
 }
 ON_DEMAND = {"base_model", "skill_adapter", "merged_model", "dpo"}
 """Started by nothing but a person."""
-SHARED = {"base_model", "skill_adapter", "dao_resolutions", "dao_state"}
+SHARED = {"base_model", "skill_adapter", "dao_resolutions", "dao_state", "reconciliation"}
 """Of no user: one base serves all, and one ledger is theirs together."""
+OF_ALL_STORES = {"reconciliation"}
+"""Started once an hour."""
 OF_THE_CLOCK = {"dao_resolutions", "dao_state"}
 """Started by `dao_sensor` and once an hour."""
 BLOCKING = {
@@ -109,11 +112,11 @@ def test_every_asset_has_partitions_a_group_kinds_a_version_and_words(defs: dg.D
         else:
             assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition), node.key
             assert node.partitions_def.name == "users"
-        assert node.group_name in {"l0", "l1", "l2", "release", "dao"}
+        assert node.group_name in {"l0", "l1", "l2", "release", "dao", "consistency"}
         assert node.kinds, node.key
         assert node.code_version
         assert len(node.description or "") > 80, f"{node.key} says nothing in the UI"
-        assert (node.automation_condition is None) == (name in {"raw_documents", *ON_DEMAND, *OF_THE_CLOCK})
+        assert (node.automation_condition is None) == (name in {"raw_documents", *ON_DEMAND, *OF_THE_CLOCK, *OF_ALL_STORES})
 
 
 def test_every_claim_is_checked_and_those_that_must_hold_block(defs: dg.Definitions) -> None:
@@ -124,7 +127,8 @@ def test_every_claim_is_checked_and_those_that_must_hold_block(defs: dg.Definiti
 
 def test_one_job_holds_the_whole_chain(defs: dg.Definitions) -> None:
     job = defs.resolve_job_def("twin_job")
-    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(GRAPH) - ON_DEMAND - OF_THE_CLOCK
+    stages = set(GRAPH) - ON_DEMAND - OF_THE_CLOCK - OF_ALL_STORES
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == stages
     base_job = defs.resolve_job_def("base_job")
     assert {key.to_user_string() for key in base_job.asset_layer.executable_asset_keys} == {"base_model"}
 
@@ -150,6 +154,14 @@ def test_the_sensors_are_on(defs: dg.Definitions) -> None:
 def test_one_job_turns_the_clock_of_the_dao(defs: dg.Definitions) -> None:
     job = defs.resolve_job_def("dao_job")
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == OF_THE_CLOCK
+
+
+def test_stores_are_compared_every_hour_by_a_job_of_their_own(defs: dg.Definitions) -> None:
+    job = defs.resolve_job_def("reconciliation_job")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == OF_ALL_STORES
+    schedule = next(schedule for schedule in defs.schedules or () if schedule.name == "reconciliation")
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.cron_schedule, schedule.default_status) == ("52 * * * *", dg.DefaultScheduleStatus.RUNNING)
 
 
 def test_votes_that_are_due_are_looked_for_as_often_as_the_settings_say(defs: dg.Definitions) -> None:
