@@ -250,6 +250,7 @@ class ServingSettings(AccessSettings):
     turn_life_s: float = Field(gt=0)
     live_turns: int = Field(ge=1)
     upload_valid_s: int = Field(ge=10, le=3600)
+    presigned_mb: int = Field(ge=1, le=5000)
     staging_hours: int = Field(ge=1)
     adapters_mb: int = Field(ge=1)
     in_flight_per_user: int = Field(ge=1, le=64)
@@ -293,6 +294,7 @@ class StoreSettings(Section):
     migration_database_url: str
     dagster_database_url: str
     s3_endpoint_url: str
+    s3_public_endpoint_url: str
     s3_access_key_id: str
     s3_secret_access_key: str
     s3_bucket: str

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MAX_FILENAME_BYTES = 200
 MIME_UNKNOWN = "application/octet-stream"
 PIECE_BYTES = 1 << 20
+HELD_BYTES = 20_000_000
+"""Of one file that are held in memory."""
 
 
 def receive_document(
@@ -51,13 +53,13 @@ def receive_file(
 
     Idempotent: the same bytes again are a `duplicate`, and another name of theirs is remembered. Other bytes under a known
     name replace the ones before once they are read: a file that cannot be read replaces nothing.
-    Units: at most `document_size_mb` are held in memory; a larger file is hashed piece by piece.
+    Units: at most HELD_BYTES are held in memory; a larger file is hashed piece by piece, and stored by way of the disk.
     The bytes of a refused file go to quarantine as long as `quarantine_mb` of one user's are not used up, a file that is too
     large as well: one that will never fit is told by its hash, size and reason alone.
     Raises: UserInputError `user_id_invalid`, `deletion_under_way`; StoreError when a store fails: nothing was taken in then.
     """
     check_user_id(user_id)
-    data = _read_up_to(file, _max_bytes(limits) + 1)
+    data = _read_up_to(file, min(_max_bytes(limits), HELD_BYTES) + 1)
     sha256, size_bytes = _measure(data, file)
     try:
         name = check_filename(filename)
@@ -68,9 +70,10 @@ def receive_file(
     mime, refusal = _type_of(name)
     refusal = _refusal_by_size(size_bytes, limits) or refusal
     own = TenantBlobs(blobs, user_id)
+    save = partial(own.put, data=data) if size_bytes <= len(data) else save_whole(blobs, user_id, sha256, file)
     if refusal is None:
         # Blob first: a row that someone was told about always has its bytes. Bytes without a row are harmless.
-        own.put(raw_key(user_id, sha256), data)
+        save(raw_key(user_id, sha256))
     with _no_bytes_left(own, raw_key(user_id, sha256)), tables.transaction(user_id) as connection:
         add_user(connection, User(user_id))
         lock_documents(connection, user_id)
@@ -88,12 +91,10 @@ def receive_file(
         before = next((row for row in rows if row.sha256 == sha256), None)
         result = _decide(connection, record, refusal, limits.documents_per_user, rows, before)
         if result.status == "stored" and not own.exists(raw_key(user_id, sha256)):
-            own.put(raw_key(user_id, sha256), data)  # while it was refused, what was put above may have been taken away
+            save(raw_key(user_id, sha256))  # while it was refused, what was put above may have been taken away
     if result.status == "stored" and before is not None and before.quarantined:
         drop_useless_copies(tables, blobs, user_id, sha256)
     if result.status == "refused" and (before is None or before.status not in LIVE):
-        whole = size_bytes <= len(data)
-        save = partial(own.put, data=data) if whole else save_whole(blobs, user_id, sha256, file)
         keep_refused(tables, blobs, limits, user_id, sha256, save)
     return result
 

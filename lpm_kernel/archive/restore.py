@@ -198,6 +198,7 @@ def _check_documents(stores: Stores, archive: Archive, rows: Iterable[dict[str, 
         raise UserInputError(
             "document_limit", f"it has more documents than the {limits.documents_per_user} that are allowed here"
         )
+    most_mb = max(limits.document_size_mb, stores.settings.serving.presigned_mb)
     sizes = {entry.path: entry.size_bytes for entry in archive.manifest.entries}
     for row in kept:
         sha256, name = row.get("sha256"), row.get("filename")
@@ -206,8 +207,8 @@ def _check_documents(stores: Stores, archive: Archive, rows: Iterable[dict[str, 
             raise UserInputError("archive_damaged", "the archive is damaged: a document lacks its bytes; export it again")
         if row["status"] == "read" and f"blobs/text/{sha256}.txt" not in sizes:
             raise UserInputError("archive_damaged", "the archive is damaged: a document lacks its text; export it again")
-        if size_bytes > limits.document_size_mb * 1_000_000:
-            raise UserInputError("document_limit", f"a document of it is larger than the {limits.document_size_mb} MB allowed")
+        if size_bytes > most_mb * 1_000_000:
+            raise UserInputError("document_limit", f"a document of it is larger than the {most_mb} MB allowed")
 
 
 def _check_empty(stores: Stores, own: TenantBlobs, user_id: str, sign: str) -> None:

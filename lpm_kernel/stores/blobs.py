@@ -96,8 +96,10 @@ class S3Blobs:
     callers are told at once, and artefacts that still hold are kept in memory.
     """
 
-    def __init__(self, client: Any, bucket: str, breaker: Breaker | None = None) -> None:
+    def __init__(self, client: Any, bucket: str, breaker: Breaker | None = None, signer: Any = None) -> None:
+        """`signer`: a client that knows the server by the address which others reach it at; none: they reach it as we do."""
         self.client = client
+        self._signer = signer or client
         self.bucket = bucket
         self._breaker = breaker
         self._assets = AssetCache(self._asset_etags, self._get_with_etag) if breaker else None
@@ -182,10 +184,11 @@ class S3Blobs:
             return int(self.client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
 
     def sign_upload(self, key: str, max_bytes: int, valid_s: int) -> DirectUpload:
-        """Signed here, without asking the server. Why a form and no PUT: only a form's policy bounds the size."""
+        """Signed here, without asking the server, for the host that the sender will ask. Why a form and no PUT: only a form's
+        policy bounds the size."""
         with _translated("sign an upload to", key):
             conditions = [["content-length-range", 1, max_bytes]]
-            signed = self.client.generate_presigned_post(self.bucket, key, Conditions=conditions, ExpiresIn=valid_s)
+            signed = self._signer.generate_presigned_post(self.bucket, key, Conditions=conditions, ExpiresIn=valid_s)
         return DirectUpload(signed["url"], dict(signed["fields"]))
 
     def list_keys(self, prefix: str) -> Iterator[str]:
@@ -271,16 +274,19 @@ def open_s3(addresses: Addresses | BlobAddress, *, prompt: bool = False, breaker
     """A client of its own, safe to share between threads. `prompt`: somebody waits, and would rather be told than wait on."""
     import boto3
 
-    client = boto3.client(
-        "s3",
-        endpoint_url=addresses.s3_endpoint_url,
-        aws_access_key_id=addresses.s3_access_key_id,
-        aws_secret_access_key=addresses.s3_secret_access_key,
-        region_name="us-east-1",
-        config=s3_client_config(prompt=prompt),
-    )
+    def client_of(endpoint_url: str) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=endpoint_url,
+            aws_access_key_id=addresses.s3_access_key_id,
+            aws_secret_access_key=addresses.s3_secret_access_key,
+            region_name="us-east-1",
+            config=s3_client_config(prompt=prompt),
+        )
+
+    client, public = client_of(addresses.s3_endpoint_url), addresses.s3_public_endpoint_url
     breaker = (breakers or Breakers()).named("blobs", *BREAKER) if prompt else None
-    return S3Blobs(client, addresses.s3_bucket, breaker)
+    return S3Blobs(client, addresses.s3_bucket, breaker, client_of(public) if public else None)
 
 
 def s3_client_config(*, prompt: bool = False) -> Any:
