@@ -44,6 +44,7 @@ from lpm_kernel.stores.releases import (
     release_states,
     retire_live,
 )
+from lpm_kernel.stores.social_messages import forget_words_of
 from lpm_kernel.stores.users import get_user
 from lpm_kernel.sync.appliers import Applier, Finish, nothing_more
 from lpm_kernel.sync.retry import LEASE_S
@@ -108,6 +109,7 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
         silent = not any(state.status == "live" for state in release_states(connection, user_id))
         drop_pairs_of(connection, user_id, sha256s)
         forget_plan_lines(connection, user_id, sha256s)
+        forget_words_of(connection, user_id, sha256s, datetime.now(UTC))
         changes = _put_changes(connection, user_id, sha256s, left=left, waiting=waiting)
     steps = deletion_steps(adapters)
     failures = [error for change in changes if (error := try_change(stores, change, apply=steps[change.step]))]

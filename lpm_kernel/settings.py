@@ -19,6 +19,7 @@ from lpm_kernel.automation_settings import SwitchSettings
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.L2.records import Measure
 from lpm_kernel.planner_settings import PlannerSettings
+from lpm_kernel.social_settings import SocialSettings
 from lpm_kernel.stance_settings import StanceSettings
 
 SETTINGS_FILE = "dagster_project.yaml"
@@ -225,6 +226,7 @@ class ComputeSettings(Section):
 
 class LimitSettings(Section):
     documents_per_user: int = Field(ge=1)
+    social_documents_per_user: int = Field(ge=1)
     document_size_mb: int = Field(ge=1)
     quarantine_mb: int = Field(ge=0)
     pdf_seconds: int = Field(ge=1)
@@ -313,6 +315,11 @@ class StoreSettings(Section):
     openai_base_url: str
     release_webhook_url: str
     release_webhook_secret: str
+    telegram_api_id: str
+    telegram_api_hash: str
+    telegram_session: str
+    x_bearer_token: str
+    x_base_url: str
     alert_webhook_url: str
     alert_webhook_secret: str
 
@@ -367,6 +374,7 @@ class Settings(Section):
     planner: PlannerSettings
     changes: ChangeSettings
     stance: StanceSettings
+    social: SocialSettings
     stores_in: StoresInSettings
     stores: StoreSettings
 

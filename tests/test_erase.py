@@ -36,6 +36,7 @@ from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.session_summaries import mark_summed
 from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, Twin
 from tests.samples import NOON, hold_fence, make_letter, make_message, make_pair, make_plan
+from tests.social.said import say_something
 
 
 class Away:
@@ -74,6 +75,7 @@ def new_twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Cal
             mark_summed(connection, twin.user_id, "s", 1, NOON)
             keep_words(connection, twin.user_id, "The park needs its benches back.")
             set_consent(connection, Consent(twin.user_id), NOON)
+            say_something(connection, twin.user_id, "It is red.")
         plan, started, line = make_plan(twin.user_id)
         plans = PgPlans(stores.tables)
         plans.begin(plan, started)

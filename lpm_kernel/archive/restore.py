@@ -193,11 +193,11 @@ def _check_documents(stores: Stores, archive: Archive, rows: Iterable[dict[str, 
     """The bounds that the door holds every file to, and that each document that is to be there is."""
     limits = stores.settings.limits
     documents = (row for row in rows if row.get("status") in ("received", "read"))
-    kept = list(islice(documents, limits.documents_per_user + 1))
-    if len(kept) > limits.documents_per_user:
-        raise UserInputError(
-            "document_limit", f"it has more documents than the {limits.documents_per_user} that are allowed here"
-        )
+    allowed = limits.documents_per_user + limits.social_documents_per_user
+    kept = list(islice(documents, allowed + 1))
+    for social, most in ((False, limits.documents_per_user), (True, limits.social_documents_per_user)):
+        if len(kept) > allowed or sum((row.get("source") != "upload") is social for row in kept) > most:
+            raise UserInputError("document_limit", f"it has more documents than the {most} that are allowed here")
     most_mb = max(limits.document_size_mb, stores.settings.serving.presigned_mb)
     sizes = {entry.path: entry.size_bytes for entry in archive.manifest.entries}
     for row in kept:

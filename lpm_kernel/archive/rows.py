@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LEFT_OUT_TABLES = frozenset(
     {
         *("memory", "memory_version", "memory_generation", "chunk_vector", "dead_letter", "deletion", "dao_twin_turn"),
-        *("change", "change_words", "fence"),
+        *("social_account", "change", "change_words", "fence"),
     }
 )
 """Memories have a port of their own; the others are made anew, or are of one installation. Of changes only what memory has yet

@@ -49,6 +49,7 @@ from tests.samples import (
     make_plan,
     make_release,
 )
+from tests.social.said import say_something
 
 SEEN_IN_PART = {
     "document",
@@ -62,6 +63,8 @@ SEEN_IN_PART = {
     "dao_ballot_words",
     "dao_consent",
     "dao_twin_turn",
+    "social_account",
+    "social_document",
 }
 """Tables of which the operator sees some columns of some rows; the DAO's own, in which nobody has a row of theirs, are tried in
 `tests/stores/test_dao_ledger.py`."""
@@ -90,6 +93,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             mark_summed(connection, user_id, "s", 1, NOON)
             keep_words(connection, user_id, "The park needs its benches back.")
             set_consent(connection, Consent(user_id), NOON)
+            say_something(connection, user_id, "My cat is red.")
         plan, started, line = make_plan(user_id)
         plans = PgPlans(database.tables)
         plans.begin(plan, started)
