@@ -22,6 +22,7 @@ class Switches(Part):
     failure_alerts: bool
     deletions_sensor: bool
     dao_sensor: bool
+    telegram_poll: bool
     automation: bool
     nightly_purge: bool
     session_summaries: bool

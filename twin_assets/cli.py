@@ -17,7 +17,7 @@ import click
 from lpm_kernel.errors import TwinError
 from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.addresses import twin_home
-from twin_assets import cli_dao, cli_data, cli_dead_letters, cli_reconcile, cli_releases
+from twin_assets import cli_dao, cli_data, cli_dead_letters, cli_reconcile, cli_releases, cli_social
 from twin_assets.cli_home import with_engines, with_home
 from twin_assets.cli_settings import show_settings
 
@@ -290,6 +290,7 @@ def execute(settings: Settings, home: Path, command: tuple[str, ...]) -> None:
 for command in (
     *cli_releases.COMMANDS,
     *cli_data.COMMANDS,
+    *cli_social.COMMANDS,
     cli_dead_letters.dead_letters,
     cli_dao.dao,
     cli_reconcile.reconcile,

@@ -23,6 +23,7 @@ from twin_assets.assets import (
     l2_preferences,
     reconciliation,
     release,
+    social,
 )
 from twin_assets.automation import sensor_status
 from twin_assets.changes import build_changes_schedule, changes_job
@@ -42,6 +43,7 @@ from twin_assets.schedules import (
     session_summaries_job,
 )
 from twin_assets.sensors import build_catch_up_sensor, build_users_sensor
+from twin_assets.social_sensors import build_telegram_poll, telegram_job, x_job
 
 
 def build_defs(settings: Settings) -> dg.Definitions:
@@ -50,7 +52,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
     assets = dg.load_assets_from_modules(
         [
             *(l0_memory, l1_mind, l1_memories, l2_model, l2_preferences, l2_evaluation, base, release),
-            *(l1_graph, dao, reconciliation),
+            *(l1_graph, dao, social, reconciliation),
         ]
     )
     failed_partitions_job, failed_partitions = build_failed_partitions(settings, assets)
@@ -60,6 +62,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
         jobs=[
             *(twin_job, training_job, retraining_job, base_job, skill_job),
             *(purge_memories_job, session_summaries_job, changes_job, dao_job, failed_partitions_job),
+            *(telegram_job, x_job),
             reconciliation_job,
         ],
         schedules=[
@@ -78,6 +81,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
             build_failure_alerts(settings),
             build_deletions_sensor(settings),
             build_dao_sensor(settings),
+            build_telegram_poll(settings),
             dg.AutomationConditionSensorDefinition(
                 "automation", target=dg.AssetSelection.all(), default_status=sensor_status(settings, "automation")
             ),
