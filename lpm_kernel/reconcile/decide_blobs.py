@@ -32,6 +32,7 @@ from lpm_kernel.records import is_sha256
 UPLOAD = timedelta(hours=1)
 """Younger bytes without a row are perhaps of an upload that is under way: it puts them before it says so."""
 KEPT = ("received", "read", "replaced")
+BUILD_ANEW, SEND_AGAIN = "`twin backfill` builds the twin anew", "send the file again"
 STAGE_FILE = re.compile(r"[a-z0-9_]+\.(json|jsonl|parquet)")
 WRITTEN_FILE = re.compile(r"[\w-]+/[\w-]+\.txt")
 
@@ -42,6 +43,8 @@ class _Wanted:
     what: str
     size_bytes: int | None = None
     remake: Repair | None = None
+    cure: str = BUILD_ANEW
+    """What a person can do where nothing is left that it could be made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,9 @@ def decide_blobs(truth: Truth, found: BlobInventory, now: datetime) -> list[Find
 
     for want in wanted.values():
         if want.key not in sizes:
-            judge(_Verdict("lacking", want.what, "lost", want.remake), want.key)
+            judge(_Verdict("lacking", want.what, "lost", want.remake, by="" if want.remake else want.cure), want.key)
         elif want.key in found.damaged or want.size_bytes not in (None, sizes[want.key]):
-            judge(_Verdict("damaged", want.what, "lost", want.remake), want.key)
+            judge(_Verdict("damaged", want.what, "lost", want.remake, by="" if want.remake else want.cure), want.key)
     for item in found.objects:
         if item.key not in wanted and (verdict := _surplus(truth, found, item.key, now - item.changed_at < UPLOAD)):
             judge(verdict, item.key)
@@ -85,12 +88,12 @@ def _wanted(truth: Truth, found: BlobInventory, sizes: dict[str, int]) -> Iterat
         raw = raw_key(user_id, document.sha256)
         whole = sizes.get(raw) == document.size_bytes and raw not in found.damaged
         if document.status in KEPT:
-            yield _Wanted(raw, "raw documents", document.size_bytes)
+            yield _Wanted(raw, "raw documents", document.size_bytes, cure=SEND_AGAIN)
         if document.status in ("read", "replaced") and document.text_size_bytes is not None:
             text = text_key(user_id, document.sha256)
-            yield _Wanted(text, "stored texts", document.text_size_bytes, "reread_text" if whole else None)
+            yield _Wanted(text, "stored texts", document.text_size_bytes, "reread_text" if whole else None, SEND_AGAIN)
         if document.status == "refused" and document.quarantined:
-            yield _Wanted(quarantine_key(user_id, document.sha256), "files in quarantine", document.size_bytes)
+            yield _Wanted(quarantine_key(user_id, document.sha256), "files in quarantine", document.size_bytes, cure=SEND_AGAIN)
     for release in truth.releases:
         if not release.stale or release.status == "live":
             copy = "restore_copy" if release.gguf_sha256 in found.copies else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from lpm_kernel.reconcile.findings import Cause, Finding, Kind, Repair
 from lpm_kernel.reconcile.inventory import Truth, VectorInventory, WantedChunk, WantedGeneration
@@ -47,7 +48,8 @@ def _generation(truth: Truth, wanted: WantedGeneration, own: Sequence[HeldEntry]
     if wanted.chunks is None:
         if truth.deleted or any(r.stale for r in truth.releases if r.memory_generation == wanted.generation):
             return []  # what was deleted is missing from it on purpose, and nobody can tell what else should be there
-        return [_found(truth, "damaged", "a generation that differs from its name", "lost", (), wanted.generation)]
+        differs = _found(truth, "damaged", "a generation that differs from its name", "lost", (), wanted.generation)
+        return [replace(differs, by="`twin backfill` builds the twin anew")]
     held = Counter(entry.chunk_id for entry in own)
     lacking = [i for i, chunk in wanted.chunks.items() if i not in held and _should_be_there(truth, chunk)]
     strange = [i for i in held if i not in wanted.chunks]

@@ -50,14 +50,17 @@ def read_blobs(
     objects = tuple(own.list_objects())
     weights, learned = _named_weights(own, user_id, objects)
     texts = _chunks_by_document(blobs, user_id)
-    seen = read_previous(blobs, user_id, ETAGS, "json", lambda data: decode_record(data, dict[str, str])) or {}
+    noted = read_previous(blobs, user_id, ETAGS, "json", lambda data: decode_record(data, dict[str, str])) or {}
+    seen = {f"{own.prefix}{name}": etag for name, etag in noted.items()}
     due = _due(user_id, objects, seen, now) if suspects is None else [item for item in objects if item.key in suspects]
     damaged, right = _read(own, user_id, due, texts)
     if suspects is None:
         there = {item.key for item in objects}
         known = {key: etag for key, etag in {**seen, **right}.items() if key in there and key not in damaged}
         if known != seen:
-            own.put(asset_key(user_id, ETAGS, "json"), encode_record(dict(sorted(known.items()))))
+            # without the prefix: the file may be taken to another installation, under another id
+            again = {key.removeprefix(own.prefix): etag for key, etag in sorted(known.items())}
+            own.put(asset_key(user_id, ETAGS, "json"), encode_record(again))
     return BlobInventory(
         objects,
         frozenset(damaged),

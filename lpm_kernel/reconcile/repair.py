@@ -19,6 +19,7 @@ from lpm_kernel.L0.quarantine import drop_useless_copies
 from lpm_kernel.L0.read import pdf_bounds, read_document
 from lpm_kernel.L2.adapter_files import known_sha256, local_copy
 from lpm_kernel.layout import asset_key, raw_key, text_key
+from lpm_kernel.reconcile.decide_memories import LONG_AGO
 from lpm_kernel.reconcile.findings import Finding, Repair
 from lpm_kernel.reconcile.inventory import Truth
 from lpm_kernel.reconcile.read_blobs import holds_chunks
@@ -127,7 +128,7 @@ def _rewrite_memories(place: Workplace, finding: Finding) -> None:
 
 
 def _purge_memories(place: Workplace, finding: Finding) -> None:
-    place.stores.memories.purge_expired(place.truth.user_id, place.today)
+    place.stores.memories.purge_expired(place.truth.user_id, place.today - LONG_AGO)
 
 
 def _count_memories(place: Workplace, finding: Finding) -> None:
