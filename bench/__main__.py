@@ -25,6 +25,7 @@ from bench import (
     recall,
     recall_latency,
     serve,
+    social,
     stance,
     training,
     training_bundle,
@@ -62,6 +63,7 @@ ON_DEMAND = {
     "load": load.run,
     "outage": outage.run,
     "serve": serve.run,
+    "social": social.run,
 }
 """Not part of `make bench`: what they print fits a setting, takes hours, kills engines, or wants a home with nobody else."""
 

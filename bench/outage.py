@@ -1,10 +1,12 @@
 """PostgreSQL, the S3 server and FalkorDB killed in turn while people chat: what they are told meanwhile, and what is lost.
 
-Used twice: `python -m bench outage` asks a hundred questions of the real model in each outage, a test a few of a double.
+Used twice: `python -m bench outage` asks a hundred questions of the real model in each outage (`python -m bench.outage --quick`
+twenty), a test a few of a double.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -28,7 +30,7 @@ from lpm_kernel.embedded.supervisor import Supervisor
 from lpm_kernel.L2.prompt import as_line
 from lpm_kernel.layout import raw_key, text_key
 from lpm_kernel.records import sha256_hex
-from lpm_kernel.settings import Settings
+from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.conversations import last_messages
 from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.open import Stores
@@ -257,8 +259,13 @@ def seconds_to_recover(url: str, user_id: str, question: str) -> float:
     raise RuntimeError(f"no whole answer {RECOVERY_S:.0f} s after the engine was started again: {about}")
 
 
-def run(stores: Stores, *, chats: int = 100) -> None:
-    """Nothing of the engines that the other benchmarks run on, which must not be killed: a home, and an API, of its own."""
+def run(stores: Stores) -> None:
+    """Nothing of the engines that the other benchmarks run on, which must not be killed."""
+    measure(stores.settings, 100)
+
+
+def measure(settings: Settings, chats: int) -> None:
+    """In a home, and over an API, of its own."""
     from bench.api_process import running_api
     from bench.people import silent
     from bench.served import serve_person
@@ -267,7 +274,6 @@ def run(stores: Stores, *, chats: int = 100) -> None:
     from lpm_kernel.stores.open import open_stores
     from lpm_kernel.stores.tables import upgrade_tables
 
-    settings = stores.settings
     base = prepare_base(settings.models, cache_folder(), silent)
     with tempfile.TemporaryDirectory(prefix="twin-outage-") as name:
         home = Path(name) / "home"
@@ -314,3 +320,13 @@ def _show(stores: Stores, url: str, home: Path, engine: str, questions: Sequence
     print(f"{dict(refused)}; notes kept {len(talk.sent)}, refused {dict(talk.refused_notes)}; wrong or lost: {len(wrong)}")
     for line in wrong[:10]:
         print(f"    {line}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.outage")
+    parser.add_argument("--quick", action="store_true", help="fewer questions in each outage")
+    measure(load_settings(), 20 if parser.parse_args().quick else 100)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,13 +22,19 @@ from lpm_kernel.stores.answerer import BAD_QUESTION
 StepName = Literal["answerer", "adapter", "base"]
 _LOG = logging.getLogger(__name__)
 
+BUSY = "engine_busy"
+"""The code of a model for which the question has waited in vain: every other would be waited for in the same queue."""
+
+LEFT = "listener_left"
+"""The code of an answer that nobody waits for any more, whether it had begun or not."""
+
 NO_STEP_DOWN = {
     *(BAD_QUESTION, "prompt_too_long", "answer_empty"),
-    *("engine_busy", "too_many_requests", "model_loading"),
-    *("engine_closed", "listener_left"),
+    *(BUSY, "too_many_requests", "model_loading"),
+    *("engine_closed", LEFT),
 }
 """Codes of failures that another model would not mend: the question is at fault, the engine is to be asked again in a moment
-(the next step would wait in the same queue), or nobody waits any more."""
+(only a quoted line needs none), or nobody waits any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +54,24 @@ def first_that_answers(
     steps: Sequence[Step], stepped_down: Callable[[StepName], None], otherwise: Callable[[TwinError], Iterator[str]]
 ) -> Iterator[str]:
     """Pieces of the first step that has one; `stepped_down` hears of each that failed before, and `otherwise` is what is said
-    after the last. Closing this closes the answer under way.
+    after the last, or once one is busy: who has waited for its turn is not to wait for the next. Closing this closes the answer
+    under way.
 
     Raises: the error of a step that is no reason for another, and of one that fails after its first piece; what `otherwise`
     raises.
     """
     failure: TwinError | None = None
-    for step in steps:
+    for place, step in enumerate(steps):
         try:
             pieces = step.open()
             first = next(pieces, "")
         except TwinError as error:
+            if error.code == BUSY:
+                _LOG.warning("the answer goes on without a model: %s", error)
+                for other in steps[place:]:
+                    stepped_down(other.name)
+                failure = error
+                break
             if not may_step_down(error):
                 raise
             _LOG.warning("the answer goes on without its %s: %s", step.name, error)
@@ -84,11 +97,13 @@ def close(pieces: Iterator[str]) -> None:
 def quoted_line(lines: Sequence[Line], failure: TwinError) -> Line:
     """The line that is said where no model answers: the best of the person's documents, else the best of all others.
 
-    Raises: LlmError `answer_unavailable` without one: nothing is made up in its place.
+    Raises: LlmError `answer_unavailable` without one: nothing is made up in its place; `engine_busy` where that is why.
     """
     said = [line for line in lines if not line.on_board and as_line(line.text)]
     quotable = [line for line in said if line.evidence] or said
     if not quotable:
+        if failure.code == BUSY:
+            raise failure  # it says when to come again
         raise LlmError(
             "answer_unavailable", f"no model can answer now ({failure.code}), and no line of memory answers by itself"
         ) from failure

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lpm_kernel.asked_again import TurnKey, check_same, turn_key, unanswered
 from lpm_kernel.dao.ballot_draft import INSTRUCTION, asks_for_ballot
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.L2.prompt import fit_messages
@@ -24,7 +25,7 @@ from lpm_kernel.recall.scopes import OWN, Scope, check_asker
 from lpm_kernel.records import ChatMessage, check_user_id, is_text
 from lpm_kernel.reply import Reply
 from lpm_kernel.serving_release import RELEASE, choose_release, confirm_choice
-from lpm_kernel.stores.conversations import append_message, count_questions, last_messages
+from lpm_kernel.stores.conversations import append_message, count_questions, find_message, last_messages, messages_before
 from lpm_kernel.stores.documents import deleted_documents, private_documents
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.memory_writes import put_memory_write
@@ -37,6 +38,7 @@ __all__ = [
     "Asked",
     "Brought",
     "Turn",
+    "TurnKey",
     "answer",
     "begin_turn",
     "compose_turn",
@@ -44,6 +46,7 @@ __all__ = [
     "recall_turn",
     "settle",
     "stream_turn",
+    "turn_key",
 ]
 
 MAX_QUESTION_CHARACTERS = 4000
@@ -101,15 +104,18 @@ def open_turn(
     adapters: Path | None = None,
     asker: str | None = None,
     brought: Brought | None = None,
+    key: TurnKey | None = None,
 ) -> Asked:
     """Check the question and store it, before anything else is done with it; in the same transaction it is queued for memory.
 
     `adapters`: the folder of local copies; without it the live release answers, whether its adapter loads or not.
     `asker`: who asks, where it is not the person. They hear what is shared (`recall/scopes.py`) and their own session, and
     nothing that they say is remembered of the person.
-    With `brought`, a question that stands unanswered at the end of its session is not stored again: its caller tries once more.
+    A question that stands unanswered at the end of its session is not stored again: its caller tries once more. So is that of
+    a `key`, wherever it stands.
     Raises: UserInputError with `user_id_invalid`, `asker_invalid`, `twin_not_found`, `no_release`, `question_empty`,
-    `question_invalid`, `question_too_long`, `session_id_invalid`; LlmError `too_many_requests`, `engine_busy`; StoreError.
+    `question_invalid`, `question_too_long`, `session_id_invalid`, `key_reused`; LlmError `too_many_requests`, `engine_busy`;
+    StoreError.
     """
     check_user_id(user_id)
     asker = check_asker(asker, user_id)
@@ -120,7 +126,7 @@ def open_turn(
         raise UserInputError("question_too_long", f"{len(question)} characters, and {MAX_QUESTION_CHARACTERS} are allowed")
     if not is_text(question):
         raise UserInputError("question_invalid", "the question holds a NUL character or half of a character, which no text may")
-    session_id = check_session_id(session_id) if session_id else uuid.uuid4().hex
+    session_id = check_session_id(session_id) if session_id else key.session_id if key else uuid.uuid4().hex
     # before the transaction: fetching an adapter may take longer than anybody may keep a connection
     choice = choose_release(stores, llm, user_id, adapters, asker=asker) if adapters else None
     with stores.tables.transaction(user_id) as connection:
@@ -140,9 +146,12 @@ def open_turn(
         deleted = deleted_documents(connection, user_id)
         limit = stores.settings.recall.history_messages
         history = last_messages(connection, user_id, session_id, limit, asker=asker)
-        message = ChatMessage(uuid.uuid4().hex, user_id, session_id, "user", datetime.now(UTC), question, asker=asker)
-        if brought and history and (history[-1].sender, history[-1].content) == ("user", question):
-            message = history[-1]
+        before = find_message(connection, user_id, key.question_id) if key else unanswered(history, question)
+        if before is not None:
+            check_same(before, session_id, question)
+            history = messages_before(connection, before, limit)
+        question_id = key.question_id if key else uuid.uuid4().hex
+        message = before or ChatMessage(question_id, user_id, session_id, "user", datetime.now(UTC), question, asker=asker)
         append_message(connection, message)
         number = count_questions(connection, user_id, session_id, asker=asker)
         if asker is None:

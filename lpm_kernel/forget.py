@@ -11,8 +11,9 @@ person and the twin said to each other in chats is theirs and stays.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from lpm_kernel.layout import (
 from lpm_kernel.records import Document
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.calibration import drop_pairs_of
+from lpm_kernel.stores.changes import Change, Target, put_change
 from lpm_kernel.stores.dao_plans import forget_plan_lines
 from lpm_kernel.stores.documents import deleted_documents, drop_deleted, list_documents, lock_documents, mark_deleted
 from lpm_kernel.stores.open import Stores
@@ -42,7 +44,11 @@ from lpm_kernel.stores.releases import (
     release_states,
     retire_live,
 )
+from lpm_kernel.stores.social_messages import forget_words_of
 from lpm_kernel.stores.users import get_user
+from lpm_kernel.sync.appliers import Applier, Finish, nothing_more
+from lpm_kernel.sync.retry import LEASE_S
+from lpm_kernel.sync.worker import try_change
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -74,9 +80,10 @@ class Removal:
 def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) -> Deletion:
     """Delete every content that has or had this file name, or the one whose sha256 begins so.
 
-    First it is put on record, in one transaction; then it goes out of each store. A try that broke off is finished by the
-    next one, or by the next release. `adapters`: the folder of local copies.
-    Raises: UserInputError `twin_not_found`, `document_unknown`; StoreError.
+    First it is put on record, in one transaction, with what each store has yet to do; then it goes out of each, one that fails
+    keeping none of the others. What failed is done by the worker of changes, the next try, or the next release. `adapters`: the
+    folder of local copies.
+    Raises: UserInputError `twin_not_found`, `document_unknown`; StoreError of the first store that failed.
     """
     silence = stores.settings.release.stop_serving_deleted
     with stores.tables.transaction(user_id) as connection:
@@ -102,18 +109,70 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
         silent = not any(state.status == "live" for state in release_states(connection, user_id))
         drop_pairs_of(connection, user_id, sha256s)
         forget_plan_lines(connection, user_id, sha256s)
-    own = TenantBlobs(stores.blobs, user_id)
-    # which of them a language model had before it nobody can tell: what it wrote is asked for again
-    _remove_all(own, written_prefix(user_id))
-    for key in asked_for_keys(user_id):
-        own.delete(key)
-    _erase(stores, user_id, sha256s)
+        forget_words_of(connection, user_id, sha256s, datetime.now(UTC))
+        changes = _put_changes(connection, user_id, sha256s, left=left, waiting=waiting)
+    steps = deletion_steps(adapters)
+    failures = [error for change in changes if (error := try_change(stores, change, apply=steps[change.step]))]
+    if failures:
+        raise failures[0]
+    return Deletion(tuple(found), tuple(stale), silent, waiting)
+
+
+def _put_changes(connection: Connection, user_id: str, sha256s: Collection[str], *, left: bool, waiting: bool) -> list[Change]:
+    """What the deletion of these has to reach. The first try is its asker's."""
+
+    def put(target: Target, kind: str, reference: dict[str, list[str]]) -> Change:
+        return put_change(connection, user_id, target, kind, reference, at=datetime.now(UTC), held_s=LEASE_S)
+
+    named = {"sha256s": sorted(sha256s)}
+    changes = [put(target, "delete_documents", named) for target in ("blobs", "vectors", "memories", "graph")]
     if not left:
-        _erase_all_derived(stores, user_id, adapters)
+        changes.append(put("blobs", "delete_derived", {}))
     elif not waiting:
         # nothing of now was made from it, so no new release will come
-        remove_what_is_stale(stores, user_id, adapters, only=sha256s)
-    return Deletion(tuple(found), tuple(stale), silent, waiting)
+        changes.append(put("blobs", "remove_stale", named))
+    return changes
+
+
+def deletion_steps(adapters: Path) -> dict[str, Applier]:
+    """What the stores do for a deletion, by target and kind. `adapters`: the folder of local copies."""
+
+    def of_documents(erase: Callable[[Stores, str, Collection[str]], None]) -> Applier:
+        def apply(stores: Stores, change: Change) -> Finish:
+            with stores.tables.transaction(change.user_id) as connection:
+                gone = deleted_documents(connection, change.user_id).intersection(change.reference["sha256s"])
+            erase(stores, change.user_id, gone)
+            return nothing_more
+
+        return apply
+
+    def blobs(stores: Stores, user_id: str, sha256s: Collection[str]) -> None:
+        own = TenantBlobs(stores.blobs, user_id)
+        # which of them a language model had before it nobody can tell: what it wrote is asked for again
+        _remove_all(own, written_prefix(user_id))
+        for key in asked_for_keys(user_id):
+            own.delete(key)
+        _erase_blobs(stores, user_id, sha256s)
+
+    def derived(stores: Stores, change: Change) -> Finish:
+        with stores.tables.transaction(change.user_id) as connection:
+            there = any(row.status == "read" for row in list_documents(connection, change.user_id))
+        if not there:  # one that was sent meanwhile is built from anew
+            _erase_all_derived(stores, change.user_id, adapters)
+        return nothing_more
+
+    def stale(stores: Stores, change: Change) -> Finish:
+        remove_what_is_stale(stores, change.user_id, adapters, only=change.reference["sha256s"])
+        return nothing_more
+
+    return {
+        "blobs/delete_documents": of_documents(blobs),
+        "vectors/delete_documents": of_documents(_erase_vectors),
+        "memories/delete_documents": of_documents(_erase_memories),
+        "graph/delete_documents": of_documents(_erase_facts),
+        "blobs/delete_derived": derived,
+        "blobs/remove_stale": stale,
+    }
 
 
 def _mark_releases(connection: Connection, user_id: str, found: Collection[Document], *, end: bool) -> list[str]:
@@ -144,24 +203,40 @@ def _deleted_as(connection: Connection, user_id: str, named: str) -> list[str]:
 
 
 def _erase(stores: Stores, user_id: str, sha256s: Collection[str]) -> None:
-    """Out of blobs, search, memories and graph. Idempotent.
+    """Out of blobs, search, memories and graph. Idempotent."""
+    gone = _erase_blobs(stores, user_id, sha256s)
+    _erase_vectors(stores, user_id, gone)
+    _erase_memories(stores, user_id, gone)
+    _erase_facts(stores, user_id, gone)
 
-    One that was sent again meanwhile stays: whoever sends it puts its bytes back when they are gone under the same lock.
-    """
+
+def _erase_blobs(stores: Stores, user_id: str, sha256s: Collection[str]) -> Collection[str]:
+    """Those of them that are deleted still: one that was sent again meanwhile stays, for whoever sends it puts its bytes back
+    when they are gone under the same lock."""
     own = TenantBlobs(stores.blobs, user_id)
     with stores.tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
-        sha256s = deleted_documents(connection, user_id).intersection(sha256s)
-        for sha256 in sha256s:
+        gone = deleted_documents(connection, user_id).intersection(sha256s)
+        for sha256 in gone:
             for key in document_keys(user_id, sha256):
                 own.delete(key)
+    return gone
+
+
+def _erase_vectors(stores: Stores, user_id: str, sha256s: Collection[str]) -> None:
     stores.vectors.forget_documents(user_id, sha256s)
+
+
+def _erase_memories(stores: Stores, user_id: str, sha256s: Collection[str]) -> None:
     # those too that were corrected since: their old words are the document's
     gone = [
         memory.memory_id for memory in stores.memories.every(user_id) if (memory.citation or "").partition(":")[0] in sha256s
     ]
     if gone:
         stores.memories.delete(user_id, gone)
+
+
+def _erase_facts(stores: Stores, user_id: str, sha256s: Collection[str]) -> None:
     facts = stores.graph.list_facts(user_id, set(GRAPH_RELATIONS))
     about = [
         fact
@@ -186,7 +261,7 @@ def _erase_all_derived(stores: Stores, user_id: str, adapters: Path) -> None:
         stores.memories.delete(user_id, sorted(versions))
     with stores.tables.transaction(user_id) as connection:
         local |= named_by_releases(connection, user_id, "gguf_sha256")
-    drop_local_copies(adapters, local)
+    drop_local_copies(adapters, user_id, local)
 
 
 def remove_what_is_stale(
@@ -217,7 +292,7 @@ def remove_what_is_stale(
     _erase(stores, user_id, deleted)
     kept = {*set().union(*names.values()), *_present_hashes(stores.blobs, user_id)}
     removed = _remove_unnamed(stores.blobs, user_id, kept)
-    drop_local_copies(adapters, {*local, *adapters_among(removed)} - kept)
+    drop_local_copies(adapters, user_id, {*local, *adapters_among(removed)} - kept)
     with stores.tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
         drop_deleted(connection, user_id, deleted & deleted_documents(connection, user_id, taken_up=True))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lpm_kernel.answering import Step, StepName, first_that_answers, quoted_line, tidy
+from lpm_kernel.answering import LEFT, Step, StepName, first_that_answers, quoted_line, tidy
 from lpm_kernel.dao.ballot_draft import read_ballots
 from lpm_kernel.errors import LlmError, StoreError, TwinError
 from lpm_kernel.L2.adapter_files import fetch_adapter
@@ -36,6 +36,7 @@ class Reply:
 
     What was said is stored when it ends, also when `close` ends it early; then it is marked as cut off, and no ballot is read
     out of it. Afterwards `turn` is what the answer left: without what failed, without lines where it declines.
+    One that nobody waits for any more ends so too.
     Raises: LlmError `answer_empty` when the model ends without a word, `answer_unavailable` when no model answers and no line
     can be quoted; what `Llm.stream` raises; StoreError.
     """
@@ -74,6 +75,10 @@ class Reply:
             if not self._said:
                 raise LlmError("answer_empty", "the twin found no words for this question; ask it in others", retryable=False)
             whole = True
+        except LlmError as error:
+            # nobody hears of it; who comes back finds what was said, cut off
+            if error.code != LEFT or not self._said:
+                raise
         finally:
             self.turn = settle(self.turn, self.text)
             if self._said:

@@ -15,9 +15,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lpm_kernel.access_settings import AccessSettings
+from lpm_kernel.automation_settings import SwitchSettings
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.L2.records import Measure
 from lpm_kernel.planner_settings import PlannerSettings
+from lpm_kernel.social_settings import SocialSettings
 from lpm_kernel.stance_settings import StanceSettings
 
 SETTINGS_FILE = "dagster_project.yaml"
@@ -107,8 +109,14 @@ class GateSettings(Section):
     duplicate_cosine: float = Field(ge=-1, le=1)
     min_words: int = Field(ge=1)
     turn_days: int = Field(ge=1)
-    write_attempts: int = Field(ge=1)
-    write_delay_s: float = Field(ge=0)
+
+
+class ChangeSettings(Section):
+    attempts: int = Field(ge=1)
+    delay_s: float = Field(ge=0)
+    longest_pause_s: float = Field(gt=0)
+    poll_s: float = Field(gt=0)
+    kept_days: float = Field(ge=0)
 
 
 LoraTarget = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -218,6 +226,7 @@ class ComputeSettings(Section):
 
 class LimitSettings(Section):
     documents_per_user: int = Field(ge=1)
+    social_documents_per_user: int = Field(ge=1)
     document_size_mb: int = Field(ge=1)
     quarantine_mb: int = Field(ge=0)
     pdf_seconds: int = Field(ge=1)
@@ -231,7 +240,7 @@ class RetrySettings(Section):
     delay_s: float = Field(ge=0)
 
 
-class AutomationSettings(Section):
+class AutomationSettings(SwitchSettings):
     users_sensor_interval_s: int = Field(ge=1)
     catch_up_sensor_interval_s: int = Field(ge=1)
 
@@ -242,8 +251,8 @@ class ServingSettings(AccessSettings):
     resume_s: float = Field(ge=0)
     turn_life_s: float = Field(gt=0)
     live_turns: int = Field(ge=1)
-    memory_poll_s: float = Field(gt=0)
     upload_valid_s: int = Field(ge=10, le=3600)
+    presigned_mb: int = Field(ge=1, le=5000)
     staging_hours: int = Field(ge=1)
     adapters_mb: int = Field(ge=1)
     in_flight_per_user: int = Field(ge=1, le=64)
@@ -287,6 +296,7 @@ class StoreSettings(Section):
     migration_database_url: str
     dagster_database_url: str
     s3_endpoint_url: str
+    s3_public_endpoint_url: str
     s3_access_key_id: str
     s3_secret_access_key: str
     s3_bucket: str
@@ -305,6 +315,13 @@ class StoreSettings(Section):
     openai_base_url: str
     release_webhook_url: str
     release_webhook_secret: str
+    telegram_api_id: str
+    telegram_api_hash: str
+    telegram_session: str
+    x_bearer_token: str
+    x_base_url: str
+    alert_webhook_url: str
+    alert_webhook_secret: str
 
 
 class DaoSettings(Section):
@@ -355,7 +372,9 @@ class Settings(Section):
     serving: ServingSettings
     dao: DaoSettings
     planner: PlannerSettings
+    changes: ChangeSettings
     stance: StanceSettings
+    social: SocialSettings
     stores_in: StoresInSettings
     stores: StoreSettings
 

@@ -14,20 +14,19 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lpm_kernel.errors import LlmError, NerError, StoreError, UserInputError
 from lpm_kernel.L2.prompt import render_chatml
-from lpm_kernel.records import Citation, Message
-from lpm_kernel.stores.blobs import DirectUpload
+from lpm_kernel.records import Citation, Message, sha256_hex
 from lpm_kernel.stores.llm import AdapterFile
 from lpm_kernel.stores.ner import Reading, exact_spans
 from lpm_kernel.stores.ner_rules import Found
 from lpm_kernel.stores.tables import Tables
-from lpm_kernel.stores.vectors import Hit, SyncCount, VectorEntry
+from lpm_kernel.stores.vectors import HeldEntry, Hit, SyncCount, VectorEntry
+from tests.memory_blobs import MemoryBlobs as MemoryBlobs
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -62,52 +61,6 @@ class FakeEmbedder:
 
     def tokens_read(self, texts: Sequence[str]) -> list[int]:
         return [len(text.split()) for text in texts]
-
-
-class MemoryBlobs:
-    """Blobs in a dict."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def put(self, key: str, data: bytes) -> None:
-        self.objects[key] = bytes(data)
-
-    def put_file(self, key: str, path: Path) -> None:
-        self.put(key, path.read_bytes())
-
-    def get(self, key: str) -> bytes:
-        try:
-            return self.objects[key]
-        except KeyError:
-            raise StoreError("blob_not_found", f"no object at {key}", retryable=False) from None
-
-    def get_file(self, key: str, path: Path) -> None:
-        path.write_bytes(self.get(key))
-
-    def get_range(self, key: str, start: int, end: int) -> bytes:
-        data = self.get(key)[start:end]
-        if len(data) != max(0, end - start):
-            raise StoreError("blob_range", f"{key} ends before byte {end}", retryable=False)
-        return data
-
-    def exists(self, key: str) -> bool:
-        return key in self.objects
-
-    def size(self, key: str) -> int:
-        return len(self.get(key))
-
-    def sign_upload(self, key: str, max_bytes: int, valid_s: int) -> DirectUpload:
-        raise StoreError("direct_upload_unknown", "this store has no door of its own", retryable=False)
-
-    def list_keys(self, prefix: str) -> Iterator[str]:
-        yield from sorted(key for key in self.objects if key.startswith(prefix))
-
-    def delete(self, key: str) -> None:
-        self.objects.pop(key, None)
-
-    def check(self) -> None:
-        pass
 
 
 class MemoryVectors:
@@ -197,6 +150,19 @@ class MemoryVectors:
     def count(self, user_id: str, generation: str | None = None) -> int:
         mine = self._entries.get(user_id, {})
         return len({sign for name, held in mine.items() if generation in (None, name) for sign in held})
+
+    def list_entries(self, user_id: str) -> list[HeldEntry]:
+        mine = self._entries.get(user_id, {})
+        signs = {sign: pair for held in mine.values() for sign, pair in held.items()}
+        return [
+            HeldEntry(
+                *(entry.chunk.chunk_id, entry.chunk.document_sha256, entry.chunk.filename),
+                *(entry.chunk.byte_start, entry.chunk.byte_end, fingerprint, entry.input_sha256),
+                text_sha256=sha256_hex(entry.text.encode()),
+                generations=tuple(name for name, held in mine.items() if sign in held),
+            )
+            for sign, (entry, fingerprint) in sorted(signs.items())
+        ]
 
 
 def bm25f(question: str, documents: Sequence[tuple[str, str]], near_weight: float) -> list[float]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.stores.blobs import DirectUpload
+from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.blobs import DirectUpload, StoredObject
 
 PART = ".part-"
 
@@ -59,6 +61,11 @@ class FolderBlobs:
     def list_keys(self, prefix: str) -> Iterator[str]:
         keys = (unquote(path.name) for path in self._folder.iterdir() if not path.name.startswith(PART))
         yield from sorted(key for key in keys if key.startswith(prefix))
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        for key in self.list_keys(prefix):
+            data, written = self.get(key), self._path(key).stat().st_mtime
+            yield StoredObject(key, len(data), sha256_hex(data), datetime.fromtimestamp(written, UTC))
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from lpm_kernel.forget import delete_document, remove_what_is_stale
 from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.library import chunk_documents, fetch_texts, read_documents
+from lpm_kernel.L2.adapter_files import local_copy
 from lpm_kernel.L2.promotion import Verdict
 from lpm_kernel.L2.records import Adapter
 from lpm_kernel.L2.release import documents_hash, offer_release
@@ -78,7 +79,7 @@ class Twin:
         self.own.put(lora_recipe_key(user_id, f"of-{self.number}"), encode_record(adapter))
         self.own.put(asset_key(user_id, "lora_adapter", "json"), encode_record(adapter))
         self.adapters.mkdir(exist_ok=True)
-        (self.adapters / f"{gguf}.gguf").write_bytes(b"gguf")
+        local_copy(self.adapters, self.user_id, gguf).write_bytes(b"gguf")
         made = replace(
             make_release(user_id, self.number),
             documents=tuple(document.sha256 for document in documents),

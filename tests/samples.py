@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,7 +36,11 @@ from lpm_kernel.stores.calibration import CalibrationPair
 from lpm_kernel.stores.dead_letters import DeadLetter
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.memories import make_memory
+from lpm_kernel.stores.schema import fence
 from lpm_kernel.stores.vectors import VectorEntry
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RANKING = MemoryRankingSettings(
@@ -177,3 +181,10 @@ def make_plan(user_id: str, text: str = "My cat is red.") -> tuple[Plan, PlanEve
     plan = Plan(f"plan-{user_id}", Order(user_id, text), NOON, "running", PlanState(), "key")
     line = Line(content_id(user_id, text)[:32], user_id, text, make_citation(), 0.5)
     return plan, PlanEvent(1, NOON, "started", {"goal": text}), line
+
+
+def hold_fence(connection: Connection, user_id: str) -> None:
+    """Of a holder that died long ago."""
+    from sqlalchemy import insert
+
+    connection.execute(insert(fence).values(user_id=user_id, name="every store", token=0, until=NOON))

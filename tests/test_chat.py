@@ -104,7 +104,7 @@ def messages_of(stores: Stores, user_id: str) -> int:
 
 
 def test_the_question_is_stored_before_it_is_answered(stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path) -> None:
-    llm.answers.append(LlmError("engine_busy", "too many ask"))
+    llm.answers.append(LlmError("model_loading", "too many ask"))
     turn = begin_turn(stores, llm, twin, " What is your cat called? ", "s")
     assert said(stores, twin, "s") == [("user", "What is your cat called?")]
     with pytest.raises(LlmError):

@@ -22,6 +22,7 @@ from lpm_kernel.records import sha256_hex
 from lpm_kernel.status import read_status
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
+from lpm_kernel.stores.changes import put_change
 from lpm_kernel.stores.conversations import append_message, last_messages
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
@@ -34,7 +35,8 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.session_summaries import mark_summed
 from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, Twin
-from tests.samples import NOON, make_letter, make_message, make_pair, make_plan
+from tests.samples import NOON, hold_fence, make_letter, make_message, make_pair, make_plan
+from tests.social.said import say_something
 
 
 class Away:
@@ -66,11 +68,14 @@ def new_twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Cal
             keep_feedback(connection, twin.user_id, "m2", truth=1, created_at=NOON)
             put_dead_letter(connection, make_letter(twin.user_id))
             put_memory_write(connection, make_message(twin.user_id, 1), 1)
+            hold_fence(connection, twin.user_id)
+            put_change(connection, twin.user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words="It is red.")
             keep_drafts(connection, make_message(twin.user_id, 2), [BallotDraft("P-1", "for", None)])
             put_pairs(connection, twin.user_id, [make_pair("p1")])
             mark_summed(connection, twin.user_id, "s", 1, NOON)
             keep_words(connection, twin.user_id, "The park needs its benches back.")
             set_consent(connection, Consent(twin.user_id), NOON)
+            say_something(connection, twin.user_id, "It is red.")
         plan, started, line = make_plan(twin.user_id)
         plans = PgPlans(stores.tables)
         plans.begin(plan, started)

@@ -12,6 +12,7 @@ from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.forget import delete_document
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.library import read_documents
+from lpm_kernel.L2.adapter_files import local_copy
 from lpm_kernel.L2.release import find_unbuilt, promote_again
 from lpm_kernel.layout import (
     asked_for_keys,
@@ -102,8 +103,8 @@ def test_weights_that_learned_it_are_removed_once_another_twin_serves_and_not_be
     assert twin.keys("checkpoints") == set()
     assert [key for key in twin.own.list_keys(f"{twin.own.prefix}merged/") if sha256_hex(b"lora 2") not in key] == []
     assert twin.keys("merged") == {"base.gguf"}
-    assert not (twin.adapters / f"{lost[1]}.gguf").exists()
-    assert (twin.adapters / f"{sha256_hex(adapter_bytes(2))}.gguf").exists()
+    assert not local_copy(twin.adapters, twin.user_id, lost[1]).exists()
+    assert local_copy(twin.adapters, twin.user_id, sha256_hex(adapter_bytes(2))).exists()
     with twin.stores.tables.transaction(twin.user_id) as connection:
         assert deleted_documents(connection, twin.user_id) == frozenset()
     assert twin.clean().documents == 0
@@ -121,7 +122,7 @@ def test_the_local_copy_of_an_adapter_that_was_never_released_goes_too(twin: Twi
     """An evaluation fetches the adapter; where it or a check failed, no release ever named the copy."""
     never = sha256_hex(b"evaluated, and no more")
     twin.own.put(gguf_key(twin.user_id, never), b"gguf")
-    (twin.adapters / f"{never}.gguf").write_bytes(b"gguf")
+    local_copy(twin.adapters, twin.user_id, never).write_bytes(b"gguf")
     twin.delete("cats.md")
     twin.build()
     twin.clean()

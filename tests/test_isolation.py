@@ -39,6 +39,7 @@ from lpm_kernel.stores.session_summaries import mark_summed
 from lpm_kernel.stores.users import add_user, find_user
 from tests.fakes import no_progress
 from tests.samples import NOON, make_document, make_letter, make_memory_of, make_message, make_pair, make_plan, make_release
+from tests.social.said import say_something
 
 ONE, TWO = "isolation-one", "isolation-two"
 SECRET = "Pilchard"
@@ -90,6 +91,7 @@ def world(stores: Stores) -> World:
             mark_summed(connection, user_id, "s", 1, NOON)
             keep_words(connection, user_id, note.decode())
             set_consent(connection, Consent(user_id), NOON)
+            say_something(connection, user_id, note.decode())
         plan, started, line = make_plan(user_id, note.decode())
         plans = PgPlans(stores.tables)
         plans.begin(plan, started)

@@ -134,8 +134,21 @@ def test_where_no_line_answers_either_nothing_is_said_in_its_place(
     assert stored(stores, reply) is None
 
 
-@pytest.mark.parametrize("code", ["engine_busy", "too_many_requests", "prompt_too_long", "engine_closed", "listener_left"])
-def test_an_engine_that_is_busy_or_a_prompt_that_is_too_long_is_no_reason_for_another_model(
+def test_who_has_waited_in_vain_for_one_model_waits_for_no_other(
+    stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path
+) -> None:
+    busy = LlmError("engine_busy", "no turn came in 60 s", retry_after_s=7.0)
+    llm.answers.extend([busy, busy])
+    reply = reply_to(stores, llm, twin, tmp_path)
+    assert "".join(reply) == OLD
+    assert (len(llm.calls), steps(reply.turn.degraded)) == (1, ("adapter", "base"))
+    with pytest.raises(LlmError) as caught:
+        list(reply_to(stores, llm, twin, tmp_path, "Good morning to you!"))
+    assert (caught.value.code, caught.value.retry_after_s) == ("engine_busy", 7.0)
+
+
+@pytest.mark.parametrize("code", ["too_many_requests", "prompt_too_long", "engine_closed", "listener_left"])
+def test_an_engine_that_is_closed_or_a_prompt_that_is_too_long_is_no_reason_for_another_model(
     stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path, code: str
 ) -> None:
     llm.answers.append(LlmError(code, "told to"))
@@ -151,6 +164,20 @@ def test_a_model_that_fails_in_the_middle_ends_the_answer_and_what_was_said_is_k
     reply = reply_to(replace(stores, answerer=breaking), llm, twin, tmp_path)
     with pytest.raises(LlmError):
         list(reply)
+    message = stored(stores, reply)
+    assert message is not None
+    assert (message.content, message.cut_off, llm.calls) == ("My cat is", True, [])
+
+
+@pytest.mark.parametrize("said", [("My cat ", "is ", " \n"), ("My cat is",)])
+def test_an_answer_whose_listener_left_is_kept_as_cut_off_whatever_was_held_back(
+    stores: Stores, twin: str, llm: FakeLlm, tmp_path: Path, said: tuple[str, ...]
+) -> None:
+    """Where the last piece was blank nobody was asked between it and the quiet end of the stream: half an answer was stored as
+    the whole of it, and its ballots were read."""
+    left = FakeAnswerer(*said, LlmError("listener_left", "whoever asked has left", retryable=False))
+    reply = reply_to(replace(stores, answerer=left), llm, twin, tmp_path)
+    assert "".join(reply) == "My cat is"
     message = stored(stores, reply)
     assert message is not None
     assert (message.content, message.cut_off, llm.calls) == ("My cat is", True, [])

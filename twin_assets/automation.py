@@ -1,17 +1,32 @@
-"""Automation: how a change moves down the graph by itself.
+"""Automation: how a change moves down the graph by itself, and what of all that runs by itself is on.
 
-Belongs here: automation conditions.
+Belongs here: automation conditions, and the switch of each sensor and schedule.
 Does not belong here: what brings a change in from outside (`sensors.py`).
 """
 
 import dagster as dg
+
+from lpm_kernel.settings import Settings
 
 WHOLE_CHAIN = {"twin/stages": "all"}
 """Tag of runs that hold every stage: what they update needs nobody to carry it on."""
 
 
 ON_REQUEST = ("merged_model", "dpo")
-"""Assets of a user that nobody makes but on request; they lie beside the chain and are in no run of every stage."""
+"""Assets of a user that are made on request, and `dpo` by the weekly retraining; they lie beside the chain of stages."""
+
+
+def sensor_status(settings: Settings, name: str) -> dg.DefaultSensorStatus:
+    """On or off by `automation.switches`, until somebody says otherwise in the UI: what they choose there is kept."""
+    return dg.DefaultSensorStatus.RUNNING if _is_on(settings, name) else dg.DefaultSensorStatus.STOPPED
+
+
+def schedule_status(settings: Settings, name: str) -> dg.DefaultScheduleStatus:
+    return dg.DefaultScheduleStatus.RUNNING if _is_on(settings, name) else dg.DefaultScheduleStatus.STOPPED
+
+
+def _is_on(settings: Settings, name: str) -> bool:
+    return bool(getattr(settings.automation.switches, name))
 
 
 def when_upstream_changes() -> dg.AutomationCondition:

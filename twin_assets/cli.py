@@ -17,8 +17,9 @@ import click
 from lpm_kernel.errors import TwinError
 from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.addresses import twin_home
-from twin_assets import cli_dao, cli_data, cli_releases
+from twin_assets import cli_dao, cli_data, cli_dead_letters, cli_reconcile, cli_releases, cli_social
 from twin_assets.cli_home import with_engines, with_home
+from twin_assets.cli_settings import show_settings
 
 COLOURS = {"ok": "green", "running": "green", "warn": "yellow", "fail": "red", "fatal": "red", "silent": "red"}
 
@@ -286,7 +287,15 @@ def execute(settings: Settings, home: Path, command: tuple[str, ...]) -> None:
         raise click.ClickException(f"cannot run {command[0]}: {error.strerror}") from error
 
 
-for command in (*cli_releases.COMMANDS, *cli_data.COMMANDS, cli_dao.dao):
+for command in (
+    *cli_releases.COMMANDS,
+    *cli_data.COMMANDS,
+    *cli_social.COMMANDS,
+    cli_dead_letters.dead_letters,
+    cli_dao.dao,
+    cli_reconcile.reconcile,
+    show_settings,
+):
     cli.add_command(command)
 
 

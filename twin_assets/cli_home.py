@@ -7,6 +7,7 @@ Does not belong here: commands.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -25,12 +26,14 @@ def with_home(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> Any:
+        from lpm_kernel.request_context import RequestContext, within_request
         from twin_assets.home import process_environment
 
         settings = load_settings()
         home = twin_home()
         os.environ.update(process_environment(home, settings))
-        return command(settings, home, *args, **options)
+        with within_request(RequestContext(f"cli-{uuid.uuid4().hex}")):  # what a command writes is one transaction's
+            return command(settings, home, *args, **options)
 
     return run
 

@@ -1,4 +1,4 @@
-"""`twin`: releases, deletion, and what failed for good.
+"""`twin`: releases and deletion.
 
 Belongs here: the commands about which twin serves.
 Does not belong here: the rest of the command line (`cli.py`), and work.
@@ -89,39 +89,7 @@ def delete_document(settings: Settings, home: Path, user_id: str, sha_or_name: s
         click.echo(f"with `twin up` running that begins by itself; else: `twin backfill {user_id}`")
 
 
-@click.command("dead-letters")
-@click.argument("user_id", required=False)
-@click.option("--resolved", is_flag=True, help="Those too that a later run has mended.")
-@with_engines
-def dead_letters(settings: Settings, home: Path, user_id: str | None, resolved: bool) -> None:
-    """What failed for good and waits for a person or a later run: of one user, or of all."""
-    import os
-
-    from lpm_kernel.stores.dead_letters import list_dead_letters
-    from lpm_kernel.stores.users import get_user
-    from twin_assets.instance import open_instance
-    from twin_assets.partitions import users
-
-    with open_instance(home, settings, os.environ) as instance:
-        known = [user_id] if user_id else sorted(instance.get_dynamic_partitions(users.name or ""))
-    count = 0
-    with opened_stores(settings) as stores:
-        for user in known:
-            with stores.tables.transaction(user) as connection:
-                if user_id:
-                    get_user(connection, user_id)
-                letters = list_dead_letters(connection, user, resolved=resolved)
-            for letter in letters:
-                count += 1
-                state = click.style("resolved", fg="green") if letter.resolved_at else click.style("open    ", fg="red")
-                when, run = f"{letter.created_at:%Y-%m-%d %H:%M}", letter.run_id[:8]
-                click.echo(f"{state} {when} {user} {letter.stage}: {letter.attempts} attempts, run {run}")
-                click.secho(f"{'':9}{letter.code}: {letter.message}", dim=True)
-    if not count:
-        click.echo("nothing has failed for good")
-
-
-COMMANDS = (releases, promote, rollback, delete_document, dead_letters)
+COMMANDS = (releases, promote, rollback, delete_document)
 
 
 def scores_of(release: Release) -> str:
@@ -138,7 +106,7 @@ def _tell(stores: Stores, release: Release) -> None:
     from lpm_kernel.stores.webhook import open_webhook
 
     click.echo(f"release {release.release_id[:12]} of {release.created_at:%Y-%m-%d %H:%M} serves user {release.user_id} now")
-    webhook, by_hand = open_webhook(stores.settings), f"by-hand-{uuid.uuid4().hex[:8]}"
+    webhook, by_hand = open_webhook(stores.settings, breakers=stores.breakers), f"by-hand-{uuid.uuid4().hex[:8]}"
     announce_release(
         stores.tables,
         webhook,

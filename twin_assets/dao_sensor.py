@@ -14,12 +14,16 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from lpm_kernel.alerts import Alert, open_alerts
 from lpm_kernel.dao.service import Dao, open_dao
-from lpm_kernel.errors import TwinError
+from lpm_kernel.errors import TwinError, VoteError
 from lpm_kernel.settings import Settings
+from lpm_kernel.stores.addresses import connection_environment
 from lpm_kernel.stores.dao_ledger import list_proposals
+from lpm_kernel.stores.once import Once
 from lpm_kernel.stores.open import Stores
 from twin_assets.assets.dao import DueVotes
+from twin_assets.automation import schedule_status, sensor_status
 from twin_assets.resources import StoresResource
 
 STEP_TAG = "twin/dao-step"
@@ -71,12 +75,24 @@ def decide_run(due: Sequence[DueVote], interval_s: float) -> DueVote | None:
     return min(ready, key=lambda vote: (vote.due_at, vote.proposal_id), default=None)
 
 
+def alerts_of_stuck(due: Sequence[DueVote], at: datetime) -> list[Alert]:
+    """A vote whose step is still due after a run for it: it did not close, and people should know before they wonder."""
+    code = "vote_still_due"
+    return [
+        Alert("vote_failed", vote.proposal_id, "dao_resolutions", VoteError.category, code, at, count=vote.tries)
+        for vote in due
+        if vote.tries
+    ]
+
+
 def build_dao_sensor(settings: Settings) -> dg.SensorDefinition:
+    said: list[Once] = []
+
     @dg.sensor(
         name="dao_sensor",
         job=dao_job,
         minimum_interval_seconds=settings.dao.sensor_interval_s,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(settings, "dao_sensor"),
     )
     def dao_sensor(context: dg.SensorEvaluationContext, stores: StoresResource) -> dg.RunRequest | dg.SkipReason:
         """Votes for which time has come: a run moves them on. A ledger that cannot be read is a skip, never "nothing due"."""
@@ -86,6 +102,11 @@ def build_dao_sensor(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(f"the ledger of votes cannot be read: {error}")
         if not due:
             return dg.SkipReason("no vote is due")
+        if not said:  # one for the life of the code server: without Redis it is all that remembers
+            said.append(Once(connection_environment().get(settings.stores.redis_url)))
+        alerts = open_alerts(settings, breakers=stores.stores.breakers, once=said[0])
+        for alert in alerts_of_stuck(due, datetime.now(UTC)):
+            alerts.tell(alert)
         chosen = decide_run(due, settings.dao.sensor_interval_s)
         if chosen is None:
             return dg.SkipReason(
@@ -117,16 +138,19 @@ def read_due(instance: dg.DagsterInstance, dao: Dao, at: datetime) -> list[DueVo
     return found
 
 
-@dg.schedule(
-    name="dao_hourly",
-    job=dao_job,
-    cron_schedule=HOURLY,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
-def dao_hourly(context: dg.ScheduleEvaluationContext, stores: StoresResource) -> dg.RunRequest | dg.SkipReason:
-    """Each hour the ledger is recomputed from its events, and the state of the votes gets a point in its plots."""
-    return ask_for_look(stores.stores)
+def build_dao_hourly(settings: Settings) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name="dao_hourly",
+        job=dao_job,
+        cron_schedule=HOURLY,
+        execution_timezone="UTC",
+        default_status=schedule_status(settings, "dao_hourly"),
+    )
+    def dao_hourly(context: dg.ScheduleEvaluationContext, stores: StoresResource) -> dg.RunRequest | dg.SkipReason:
+        """Each hour the ledger is recomputed from its events, and the state of the votes gets a point in its plots."""
+        return ask_for_look(stores.stores)
+
+    return dao_hourly
 
 
 def ask_for_look(stores: Stores) -> dg.RunRequest | dg.SkipReason:

@@ -1,7 +1,8 @@
 """Dead letters: what failed for good is kept until a later run of it succeeds, and shown where a person looks.
 
 Belongs here: writing and resolving letters from stages and from runs whose process is gone.
-Does not belong here: their rows (`lpm_kernel/stores/dead_letters.py`) and deciding whether to try again (`failures.py`).
+Does not belong here: their rows (`lpm_kernel/stores/dead_letters.py`), deciding whether to try again (`failures.py`), and
+letters that a person takes up again (`replay.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from lpm_kernel.L2.announce import STAGE as WEBHOOK
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter, resolve_dead_letters, write_or_warn
 from lpm_kernel.stores.tables import Tables
-from twin_assets.automation import ON_REQUEST
+from twin_assets.automation import ON_REQUEST, sensor_status
 from twin_assets.partitions import PARTITION_TAG
 from twin_assets.resources import StoresResource
 
@@ -24,6 +25,8 @@ RUN = "run"
 """Stage of a letter that no stage could write: the run's process is gone."""
 LAST = "twin_release"
 """The stage behind whose success nothing of the chain is left to mend."""
+UNFORESEEN = "INTERNAL_ERROR"
+"""The category of what nobody foresaw."""
 BESIDE_THE_CHAIN = {WEBHOOK, *ON_REQUEST}
 """What a release does not mend: a message, and what is made on request."""
 
@@ -38,18 +41,25 @@ def letter_of(error: Exception, user_id: str, stage: str, run_id: str, attempts:
     return DeadLetter(user_id, stage, run_id, attempts, code, message, datetime.now(UTC))
 
 
+def category_of(error: Exception) -> str:
+    """Of the kernel's tree, as `dagster_failures` noted it; what nobody foresaw has none of its categories."""
+    told = error.metadata.get("category") if isinstance(error, dg.Failure) else None
+    return UNFORESEEN if told is None else str(told.value)
+
+
 def keep_letter(context: dg.AssetExecutionContext, tables: Tables, error: Exception) -> None:
     """Keep the failure of this stage, and show it on the asset's page; where that fails, `failed_runs` writes it later."""
     stage, user_id = context.asset_key.path[-1], context.partition_key
     letter = letter_of(error, user_id, stage, context.run.run_id, context.retry_number + 1)
-    context.log.error(f"given up after attempt {letter.attempts}: {letter.code}: {letter.message}")
+    category = category_of(error)
+    context.log.error(f"given up after attempt {letter.attempts}: {category} {letter.code}: {letter.message}")
     write_or_warn(tables, user_id, lambda connection: put_dead_letter(connection, letter), context.log.warning)
     context.log_event(
         dg.AssetObservation(
             context.asset_key,
             partition=user_id,
             description="It failed for good; `twin dead-letters` lists it until a run succeeds.",
-            metadata={"dead_letter": letter.code, "attempts": letter.attempts, "reason": letter.message},
+            metadata={"dead_letter": letter.code, "category": category, "attempts": letter.attempts, "reason": letter.message},
         )
     )
 
@@ -60,8 +70,8 @@ def resolve_letters(context: dg.AssetExecutionContext, tables: Tables) -> None:
 
     def resolve(connection: Any) -> None:
         open_letters = list_dead_letters(connection, user_id)
-        mended = {stage} | ({letter.stage for letter in open_letters} - BESIDE_THE_CHAIN if stage == LAST else set())
-        stages = {letter.stage for letter in open_letters} & mended
+        failed = {letter.stage for letter in open_letters if letter.change_id is None}  # no run mends what a change left
+        stages = failed & ({stage} | (failed - BESIDE_THE_CHAIN if stage == LAST else set()))
         if stages:
             resolve_dead_letters(connection, user_id, tuple(sorted(stages)), now)
 
@@ -72,7 +82,7 @@ def build_failed_runs_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         name="failed_runs",
         minimum_interval_seconds=settings.automation.catch_up_sensor_interval_s,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(settings, "failed_runs"),
     )
     def failed_runs(context: dg.RunFailureSensorContext, stores: StoresResource) -> dg.SkipReason | None:
         """Runs of a user that failed where no stage could say so: a killed process, a store that was away while a stage gave

@@ -10,6 +10,7 @@ import dagster as dg
 
 from lpm_kernel.settings import Settings, load_settings
 from twin_assets import checks
+from twin_assets.alerts import build_failure_alerts
 from twin_assets.assets import (
     base,
     dao,
@@ -20,36 +21,69 @@ from twin_assets.assets import (
     l2_evaluation,
     l2_model,
     l2_preferences,
+    reconciliation,
     release,
+    social,
 )
-from twin_assets.dao_sensor import build_dao_sensor, dao_hourly, dao_job
+from twin_assets.automation import sensor_status
+from twin_assets.changes import build_changes_schedule, changes_job
+from twin_assets.dao_sensor import build_dao_hourly, build_dao_sensor, dao_job
 from twin_assets.dead_letters import build_failed_runs_sensor
 from twin_assets.deletions import build_deletions_sensor
+from twin_assets.failed_partitions import build_failed_partitions
 from twin_assets.io_managers import JsonIOManager, JsonlIOManager, ParquetIOManager
 from twin_assets.jobs import base_job, skill_job, training_job, twin_job
+from twin_assets.reconciliation_schedule import build_reconciliation_schedule, reconciliation_job
 from twin_assets.resources import s3_resource, stores_resource
-from twin_assets.schedules import nightly_purge, purge_memories_job, session_summaries, session_summaries_job
+from twin_assets.retraining import build_weekly_retraining, retraining_job
+from twin_assets.schedules import (
+    build_nightly_purge,
+    build_session_summaries,
+    purge_memories_job,
+    session_summaries_job,
+)
 from twin_assets.sensors import build_catch_up_sensor, build_users_sensor
+from twin_assets.social_sensors import build_telegram_poll, telegram_job, x_job
 
 
 def build_defs(settings: Settings) -> dg.Definitions:
     """Definitions for these settings. Opens nothing: addresses are read from the environment when a run starts."""
     s3, bucket = s3_resource(settings), dg.EnvVar(settings.stores.s3_bucket)
+    assets = dg.load_assets_from_modules(
+        [
+            *(l0_memory, l1_mind, l1_memories, l2_model, l2_preferences, l2_evaluation, base, release),
+            *(l1_graph, dao, social, reconciliation),
+        ]
+    )
+    failed_partitions_job, failed_partitions = build_failed_partitions(settings, assets)
     return dg.Definitions(
-        assets=dg.load_assets_from_modules(
-            [l0_memory, l1_mind, l1_memories, l2_model, l2_preferences, l2_evaluation, base, release, l1_graph, dao]
-        ),
+        assets=assets,
         asset_checks=dg.load_asset_checks_from_modules([checks]),
-        jobs=[twin_job, training_job, base_job, skill_job, purge_memories_job, session_summaries_job, dao_job],
-        schedules=[nightly_purge, session_summaries, dao_hourly],
+        jobs=[
+            *(twin_job, training_job, retraining_job, base_job, skill_job),
+            *(purge_memories_job, session_summaries_job, changes_job, dao_job, failed_partitions_job),
+            *(telegram_job, x_job),
+            reconciliation_job,
+        ],
+        schedules=[
+            build_nightly_purge(settings),
+            build_session_summaries(settings),
+            build_changes_schedule(settings),
+            build_dao_hourly(settings),
+            build_weekly_retraining(settings),
+            build_reconciliation_schedule(settings),
+            failed_partitions,
+        ],
         sensors=[
             build_users_sensor(settings),
             build_catch_up_sensor(settings),
             build_failed_runs_sensor(settings),
+            build_failure_alerts(settings),
             build_deletions_sensor(settings),
             build_dao_sensor(settings),
+            build_telegram_poll(settings),
             dg.AutomationConditionSensorDefinition(
-                "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.RUNNING
+                "automation", target=dg.AssetSelection.all(), default_status=sensor_status(settings, "automation")
             ),
         ],
         executor=dg.in_process_executor,

@@ -22,6 +22,7 @@ from lpm_kernel.L2.engine import adapter_folder
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.deletions import UserDeletion, drop_deletion, list_deletions
 from lpm_kernel.stores.open import Stores
+from twin_assets.automation import sensor_status
 from twin_assets.partitions import PARTITION_TAG, users
 from twin_assets.resources import StoresResource
 
@@ -71,7 +72,7 @@ def build_deletions_sensor(settings: Settings, adapters: Callable[[], Path] = ad
     @dg.sensor(
         name="deletions_sensor",
         minimum_interval_seconds=settings.automation.users_sensor_interval_s,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(settings, "deletions_sensor"),
     )
     def deletions_sensor(context: dg.SensorEvaluationContext, stores: StoresResource) -> dg.SkipReason:
         """Deletions of users: one that broke off is gone on with; of one that is done the runs and the partition go as well."""

@@ -28,6 +28,6 @@ def dagster_failures(retry_number: int, retries: RetrySettings) -> Iterator[None
             raise dg.RetryRequested(retries.max_retries, retries.delay_s * 2**retry_number) from error
         raise dg.Failure(
             description=str(error),
-            metadata={"code": error.code, "retryable": error.retryable, "tries": retry_number + 1},
+            metadata={"code": error.code, "category": error.category, "retryable": error.retryable, "tries": retry_number + 1},
             allow_retries=False,
         ) from error

@@ -8,11 +8,14 @@ import dagster as dg
 
 from twin_assets.automation import ON_REQUEST, WHOLE_CHAIN
 
+# not what is of no user, or made only when somebody asks for it
+CHAIN = dg.AssetSelection.groups("l0", "l1", "l2", "release") - dg.AssetSelection.assets(
+    "base_model", "skill_adapter", *ON_REQUEST
+)
+
 twin_job = dg.define_asset_job(
     "twin_job",
-    # not what is of no user, or made only when somebody asks for it
-    selection=dg.AssetSelection.groups("l0", "l1", "l2", "release")
-    - dg.AssetSelection.assets("base_model", "skill_adapter", *ON_REQUEST),
+    selection=CHAIN,
     tags=WHOLE_CHAIN,
     description="From a user's documents to their live release, every stage once.",
 )

@@ -21,6 +21,7 @@ from lpm_kernel.stores.blobs import S3Blobs
 from lpm_kernel.stores.compute import Compute
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.local_compute import LocalCompute
+from lpm_kernel.stores.modal_compute import BREAKER as MODAL_BREAKER
 from lpm_kernel.stores.modal_compute import ModalCompute
 from lpm_kernel.stores.open import Stores, build_stores
 from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
@@ -40,7 +41,8 @@ class StoresResource(dg.ConfigurableResource):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[StoresResource]:
         blobs = S3Blobs(client_of(self.s3), self.bucket)
-        self._stores = build_stores(load_settings(), Tables(self.database_url), blobs)
+        run_id = context.run.run_id if context.run else None
+        self._stores = build_stores(load_settings(), Tables(self.database_url, run_id=run_id), blobs)
         try:
             yield self
         finally:
@@ -64,13 +66,14 @@ class StoresResource(dg.ConfigurableResource):
         address = read_openai_address(self._stores.settings)
         openai = OpenAIResource(api_key=address.api_key, base_url=address.base_url)
         with openai.yield_for_execution(dg.build_init_resource_context()), openai.get_client(context) as client:
-            yield OpenAiEmbedder(lambda: client)
+            yield OpenAiEmbedder(lambda: client, self._stores.embedder.breaker)
 
     def compute(self, where: str) -> Compute:
         """Where a heavy stage runs, by the name that `settings.compute` gives it."""
         settings = self._stores.settings
         if where == "modal":
-            return ModalCompute(settings.models, settings.compute)
+            breaker = self._stores.breakers.named("modal_compute", *MODAL_BREAKER)
+            return ModalCompute(settings.models, settings.compute, breaker)
         return LocalCompute(self._stores.blobs, settings.models)
 
 

@@ -13,7 +13,9 @@ from lpm_kernel.errors import TwinError
 from lpm_kernel.L0.staging import sweep_every_staging
 from lpm_kernel.recall.retention import purge_users
 from lpm_kernel.recall.session_summaries import due_sessions, summarise_users
+from lpm_kernel.settings import Settings
 from lpm_kernel.stores.open import Stores
+from twin_assets.automation import schedule_status
 from twin_assets.partitions import users
 from twin_assets.resources import StoresResource
 
@@ -52,13 +54,14 @@ def purge_memories_job() -> None:
     purge_memories()
 
 
-nightly_purge = dg.ScheduleDefinition(
-    name="nightly_purge",
-    job=purge_memories_job,
-    cron_schedule=NIGHTLY,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
+def build_nightly_purge(settings: Settings) -> dg.ScheduleDefinition:
+    return dg.ScheduleDefinition(
+        name="nightly_purge",
+        job=purge_memories_job,
+        cron_schedule=NIGHTLY,
+        execution_timezone="UTC",
+        default_status=schedule_status(settings, "nightly_purge"),
+    )
 
 
 @dg.op
@@ -89,17 +92,20 @@ def session_summaries_job() -> None:
     summarise_sessions()
 
 
-@dg.schedule(
-    name="session_summaries",
-    job=session_summaries_job,
-    cron_schedule=EACH_QUARTER,
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
-def session_summaries(context: dg.ScheduleEvaluationContext, stores: StoresResource) -> dg.RunRequest | dg.SkipReason:
-    """Talk that came to rest. Why here and not in the API: a session rests when nobody is there, the daemon is, and one process
-    does it however many serve. A store that cannot be read is a skip, never "nothing rests"."""
-    return ask_for_summaries(stores.stores, context.instance.get_dynamic_partitions(users.name or ""), datetime.now(UTC))
+def build_session_summaries(settings: Settings) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name="session_summaries",
+        job=session_summaries_job,
+        cron_schedule=EACH_QUARTER,
+        execution_timezone="UTC",
+        default_status=schedule_status(settings, "session_summaries"),
+    )
+    def session_summaries(context: dg.ScheduleEvaluationContext, stores: StoresResource) -> dg.RunRequest | dg.SkipReason:
+        """Talk that came to rest. Why here and not in the API: a session rests when nobody is there, the daemon is, and one
+        process does it however many serve. A store that cannot be read is a skip, never "nothing rests"."""
+        return ask_for_summaries(stores.stores, context.instance.get_dynamic_partitions(users.name or ""), datetime.now(UTC))
+
+    return session_summaries
 
 
 def ask_for_summaries(stores: Stores, user_ids: Sequence[str], now: datetime) -> dg.RunRequest | dg.SkipReason:

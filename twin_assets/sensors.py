@@ -15,6 +15,7 @@ from lpm_kernel.L2.release import find_unbuilt
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.documents import WaitingDocuments, list_waiting
 from twin_assets.assets import l0_memory
+from twin_assets.automation import sensor_status
 from twin_assets.jobs import twin_job
 from twin_assets.partitions import PARTITION_TAG, users
 from twin_assets.resources import StoresResource
@@ -42,7 +43,7 @@ def build_users_sensor(settings: Settings) -> dg.SensorDefinition:
         name="users_sensor",
         target=[l0_memory.raw_documents],
         minimum_interval_seconds=settings.automation.users_sensor_interval_s,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(settings, "users_sensor"),
     )
     def users_sensor(context: dg.SensorEvaluationContext, stores: StoresResource) -> dg.SensorResult | dg.SkipReason:
         """Uploads: a user who has documents waiting gets a partition, and a run of `raw_documents`; the rest follows by
@@ -111,7 +112,7 @@ def build_catch_up_sensor(settings: Settings) -> dg.SensorDefinition:
         name="catch_up_sensor",
         job=twin_job,
         minimum_interval_seconds=settings.automation.catch_up_sensor_interval_s,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=sensor_status(settings, "catch_up_sensor"),
     )
     def catch_up_sensor(context: dg.SensorEvaluationContext, stores: StoresResource) -> dg.SensorResult | dg.SkipReason:
         """Work that was begun and not finished: a demo that was stopped, a machine that went down, a store that was away longer

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
@@ -20,11 +21,13 @@ from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.addresses import connection_environment
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.open import Stores, open_stores
-from twin_serving.buckets import open_buckets
+from lpm_kernel.sync.lag import list_backlogs
+from twin_serving.buckets import RedisBuckets, open_buckets
+from twin_serving.change_metrics import Backlogs
 from twin_serving.deps import Services
 from twin_serving.errors import install_error_responses
 from twin_serving.logs import configure_logs
-from twin_serving.metrics import Joined, MeasureRequests, Metrics, StateCollector
+from twin_serving.metrics import BreakerCollector, Joined, MeasureRequests, Metrics, StateCollector
 from twin_serving.middleware import install_middleware
 from twin_serving.niceness import step_back
 from twin_serving.openapi import complete_openapi
@@ -80,7 +83,9 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
         services = open_services() if open_services else open_default_services(settings)
         app.state.services = services
         app.state.probes = StoreProbes(store_questions(services.stores))
-        services.memory_worker.start()
+        if isinstance(buckets, RedisBuckets):
+            services.stores.breakers.add(buckets.breaker)
+        services.change_worker.start()
         services.dao_side.start()
         if services.stores.settings.serving.warm_model:
             services.warm()
@@ -102,9 +107,11 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
     )
     app.state.metrics, app.state.stop = Metrics(), Stop()
     app.state.metrics.join(StateCollector(lambda: _states(app), lambda: _build(app.state.services.stores.settings)))
+    app.state.metrics.join(BreakerCollector(lambda: app.state.services.stores.breakers.circuits()))
     app.state.metrics.join(Joined(lambda: app.state.services.engine and app.state.services.engine.metrics.registry))
     app.state.metrics.join(Joined(lambda: app.state.services.dao_side.metrics.registry))
     app.state.buckets = buckets
+    app.state.metrics.join(Backlogs(lambda: list_backlogs(app.state.services.stores.tables, datetime.now(UTC))))
     install_error_responses(app)
     for module in (
         *(health, chat, ballots, documents, uploads, profile, twin, wiki, sessions, memories, releases, whole),
@@ -144,7 +151,7 @@ def open_default_services(settings: Settings | None = None) -> Services:
         from twin_serving.agent.graph import compiled
 
         compiled()  # loaded beside the model, and not while the first question waits
-        llm = open_serving_llm(settings, lambda share, words: None, prepare_thread=step_back)
+        llm = open_serving_llm(settings, lambda share, words: None, stores.breakers, step_back)
         # seconds of work, which else the first turn's memory would take from a crowd
         threading.Thread(target=_fit_head, args=(stores,), name="fit-head", daemon=True).start()
         return llm

@@ -14,6 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from lpm_kernel.stores.breaker import Breaker
+
 log = logging.getLogger(__name__)
 
 MAX_BUCKETS = 10_000
@@ -67,20 +69,21 @@ class RedisBuckets:
         self._client: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._script: Any = None
-        self._away_until = 0.0
+        self.breaker = Breaker(1, REDIS_RETRY_S, name="redis")
 
     async def take(self, key: str) -> float:
         if not self._per_minute:
             return 0.0
-        if time.monotonic() < self._away_until:
+        if not self.breaker.allows():
             return await self._local.take(key)
         try:
             wait_ms = await self._opened()(keys=[f"twin:rate:{key}"], args=[self._per_minute, self._per_minute / 60_000])
         except (self._redis.RedisError, OSError) as error:
-            if time.monotonic() >= self._away_until:  # many may have been waiting
+            if self.breaker.circuit().state == "closed":  # many may have been waiting
                 log.warning("Redis does not answer (%s): requests are counted by this process alone", type(error).__name__)
-            self._away_until = time.monotonic() + REDIS_RETRY_S
+            self.breaker.failed()
             return await self._local.take(key)
+        self.breaker.succeeded()
         return int(wait_ms) / 1000
 
     def _opened(self) -> Any:

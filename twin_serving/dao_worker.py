@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from lpm_kernel.alerts import Alert, Alerts, open_alerts
 from lpm_kernel.dao.service import Dao
-from lpm_kernel.errors import TwinError
+from lpm_kernel.errors import TwinError, VoteError
 
 if TYPE_CHECKING:
     from lpm_kernel.stores.open import Stores
@@ -60,6 +63,14 @@ class DaoWorker:
             self._metrics.resolved(resolution)
         for proposal_id, code in turn.failed.items():
             _LOG.warning("proposal %s could not be moved on: %s", proposal_id, code)
+            self._alerts.tell(
+                Alert("vote_failed", proposal_id, "dao_worker", VoteError.category, code, datetime.now(UTC))
+            )
+
+    @cached_property
+    def _alerts(self) -> Alerts:
+        """Opened at the first failure. One for the life of the process: without Redis it is all that remembers."""
+        return open_alerts(self._stores.settings, breakers=self._stores.breakers)
 
     def project(self) -> None:
         """Tell the graph what has happened since it was told last; of one that does not answer the log hears once."""

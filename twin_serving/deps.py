@@ -24,12 +24,12 @@ from lpm_kernel.L2.away import AwayLlm
 from lpm_kernel.stores.llm import Llm, tenant_of
 from lpm_kernel.stores.open import Stores
 from twin_serving.agent.narrow import Narrow
+from twin_serving.change_worker import ChangeWorker
 from twin_serving.dao_side import DaoSide
 from twin_serving.engine.booking import Booking
 from twin_serving.engine.engine import ServingEngine, open_admission
 from twin_serving.engine.releases import ReleaseWatch
 from twin_serving.live_turns import LiveTurns
-from twin_serving.memory_worker import MemoryWorker
 
 MODEL_WAIT_S = 5.0
 """How long a thread waits for a model that is being loaded, before whoever asked is told to come again."""
@@ -51,7 +51,7 @@ class Services:
         self.stores = stores
         self.adapters = adapters
         self.turns = LiveTurns(stores.settings.serving)
-        self.memory_worker = MemoryWorker(stores)
+        self.change_worker = ChangeWorker(stores)
         self.admission = open_admission(stores.settings)
         self.narrow = Narrow(stores.settings.models.slots, MEMORY_WAIT_S)
         self._open_model = open_model
@@ -168,6 +168,10 @@ class Services:
         except Exception as error:
             log.error("stores could not be warmed", exc_info=error)
 
+    def circuits_open(self) -> dict[str, str]:
+        """What is left alone for a while, by name."""
+        return dict(self.stores.breakers.open_now())
+
     @property
     def engine(self) -> ServingEngine | None:
         """The model, if it was opened by now."""
@@ -184,7 +188,7 @@ class Services:
         if "dao_side" in self.__dict__:
             self.dao_side.close()
         self.turns.close()  # they still need the rest, to keep what was said
-        self.memory_worker.close()
+        self.change_worker.close()
         with self._changed:
             engine, self._engine = self._engine, None
             releases, self._releases = self._releases, None

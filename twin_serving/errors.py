@@ -20,10 +20,12 @@ from starlette.exceptions import HTTPException
 
 from lpm_kernel.errors import (
     AccessError,
+    EngineError,
     IngestionError,
     LlmError,
     RetrievalError,
     StoreError,
+    SyncError,
     TwinError,
     UserInputError,
     VoteError,
@@ -109,6 +111,7 @@ STATUS_OF_CODE = {
     "key_reused": 409,
     "too_many_members": 409,
     "plan_moved_on": 409,
+    "plans_busy": 429,
     "listeners_busy": 429,
 }
 CODE_OF_STATUS = {
@@ -120,6 +123,8 @@ CODE_OF_STATUS = {
 }
 """Of what the web framework itself refuses, such as a path that no route has."""
 
+INTERNAL = "INTERNAL_ERROR"
+"""The category of what nobody foresaw."""
 UNFORESEEN = ("internal", "the server failed; its log says where")
 
 STATUS_OF_CLASS: tuple[tuple[type[TwinError], int], ...] = (
@@ -130,17 +135,21 @@ STATUS_OF_CLASS: tuple[tuple[type[TwinError], int], ...] = (
     (RetrievalError, 503),
     (LlmError, 503),
     (StoreError, 503),
+    (SyncError, 503),
+    (EngineError, 503),
 )
 
 
 class Problem(BaseModel):
-    """What went wrong: `code` is for programs, `detail` for people, and `request_id` finds it in the log."""
+    """What went wrong: `code` is for programs, `category` groups codes by how they are recovered from, `detail` is for people,
+    and `request_id` finds it in the log."""
 
     type: str
     title: str
     status: int
     detail: str
     code: str
+    category: str
     request_id: str | None
 
 
@@ -164,14 +173,17 @@ def status_of(code: str, error: TwinError | None = None) -> int:
     return next((status for known, status in STATUS_OF_CLASS if isinstance(error, known)), 500 if error else 422)
 
 
-def error_body(code: str, message: str, status: int | None = None) -> dict[str, Any]:
-    """The members of one problem. Without `status` the one that the code has of its own, else 500."""
+def error_body(code: str, message: str, status: int | None = None, category: str | None = None) -> dict[str, Any]:
+    """The members of one problem. Without `status` the one that the code has of its own, else 500; without `category` it is of
+    the request, or of nobody's foresight."""
+    status = STATUS_OF_CODE.get(code, 500) if status is None else status
     return {
         "type": f"urn:digital-twin:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
-        "status": STATUS_OF_CODE.get(code, 500) if status is None else status,
+        "status": status,
         "detail": _readable(message),
         "code": code,
+        "category": category or (UserInputError.category if status < 500 else INTERNAL),
         "request_id": request_id(),
     }
 
@@ -179,7 +191,7 @@ def error_body(code: str, message: str, status: int | None = None) -> dict[str, 
 def problem_of(error: Exception) -> dict[str, Any]:
     """The same object for an error that is told in a stream, where its status cannot be sent any more."""
     if isinstance(error, TwinError):
-        return error_body(error.code, error.message, status_of(error.code, error))
+        return error_body(error.code, error.message, status_of(error.code, error), error.category)
     return error_body(*UNFORESEEN, 500)
 
 
@@ -206,7 +218,9 @@ def twin_error_response(path: str, error: TwinError) -> JSONResponse:
     if status == 401:
         reason = "" if error.code == "token_missing" else ', error="invalid_token"'
         headers["WWW-Authenticate"] = f'Bearer realm="digital-twin"{reason}'
-    return error_response(path, error.code, error.message, status, headers)
+    if status >= 500:  # what was wrong of a request is its sender's, and stands in the answer alone
+        log.warning("%s %s is answered with %d", error.category, error.code, status)
+    return error_response(path, error.code, error.message, status, headers, category=error.category)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

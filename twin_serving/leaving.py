@@ -15,8 +15,9 @@ from starlette.requests import Request
 T = TypeVar("T")
 
 
-async def heard_out(connection: Request, work: Coroutine[Any, Any, T], leave: Callable[[], None]) -> T:
+async def heard_out(connection: Request, work: Coroutine[Any, Any, T], leave: Callable[[], None] | None) -> T | None:
     """What `work` returns, or raises; when the client leaves before, `leave` is called, which is to bring it to its end.
+    Without `leave` nobody waits for it any longer then, and None is returned.
 
     The body of the request is to be read by now: after it nothing comes but that the client has gone, or that the grace of a
     stop is over.
@@ -25,6 +26,8 @@ async def heard_out(connection: Request, work: Coroutine[Any, Any, T], leave: Ca
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
+            if leave is None:
+                return None
             leave()
         return await working
     finally:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from lpm_kernel.stores.breaker import STATES, Circuit
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -70,6 +72,26 @@ class StateCollector(Collector):
         build = GaugeMetricFamily("twin_build_info", "Always 1; the labels tell", labels=list(told))
         build.add_metric(list(told.values()), 1.0)
         yield build
+
+
+class BreakerCollector(Collector):
+    """The circuits of what this process and those that share its Redis ask, at each scrape."""
+
+    def __init__(self, circuits: Callable[[], Mapping[str, Circuit]]) -> None:
+        self._circuits = circuits
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        words = "0: closed, 1: half-open, 2: open, nobody asks"
+        state = GaugeMetricFamily("twin_breaker_state", words, labels=["dependency"])
+        trips = CounterMetricFamily("twin_breaker_trips", "How often the circuit was opened", labels=["dependency"])
+        for name, circuit in self._circuits().items():
+            state.add_metric([name], STATES.index(circuit.state))
+            trips.add_metric([name], circuit.trips)
+        yield state
+        yield trips
 
 
 class Joined(Collector):

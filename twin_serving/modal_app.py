@@ -6,8 +6,8 @@
 
 Prompts go there and pieces of answers come back; adapters come from the S3 server, which Modal must reach; nothing else of a
 person does. The volume `compute.volume` keeps the prepared base, so that a cold start reads it: a container's own start, some
-seconds, and the load of the base, one. An adapter is fetched once a container and ends with it, or an hour after its last use:
-on a volume it would outlive the deletion of its person.
+seconds, and the load of the base, one. An adapter is fetched once a container and ends with it, or half an hour after its last
+use, on its disk and in its memory: on a volume it would outlive the deletion of its person.
 
 Knobs of cost, all under `serving`: `modal_cpu` and `modal_memory_mb` (by the second, also while idle), `modal_idle_s` (how long
 a container is paid for after its last answer), `modal_min_containers` (0: nothing is paid at night, and the first question of
@@ -79,6 +79,7 @@ class Engine:
     @modal.enter()
     def load(self) -> None:
         self.host = open_host()
+        self.host.start()
 
     @modal.method()
     def stream(self, letter: str) -> Iterator[str]:

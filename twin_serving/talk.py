@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lpm_kernel.asked_again import check_same
+from lpm_kernel.chat import TurnKey
 from lpm_kernel.errors import LlmError, TwinError
 from lpm_kernel.L2.prompt import declines
 from lpm_kernel.records import ChatMessage, is_text
@@ -25,7 +27,13 @@ from twin_serving.schemas import DoneOut, draft_out, place_out, turn_out
 
 
 def hold_turn(
-    services: Services, booking: Booking, question: str, session_id: str | None, asker: str | None, live: LiveTurn
+    services: Services,
+    booking: Booking,
+    question: str,
+    session_id: str | None,
+    asker: str | None,
+    live: LiveTurn,
+    key: TurnKey | None = None,
 ) -> None:
     """One turn from its question to its last word; whatever happens, `live` comes to an end and the booking is left."""
     try:
@@ -44,12 +52,13 @@ def hold_turn(
                     say=live.say,
                     is_left=live.is_left,
                     narrow=services.narrow,
+                    key=key,
                 )
             )
         if reply.message is None:
             raise LlmError("turn_left", "the answer was given up before its first word")
         live.end(done_content(reply.message, reply.drafts), reply)
-        services.memory_worker.wake()
+        services.change_worker.wake()
     except TwinError as error:
         live.fail(error, problem_of(error))
     except Exception as error:
@@ -70,6 +79,21 @@ def done_content(message: ChatMessage, drafts: Sequence[KeptDraft]) -> dict[str,
         citations=[place_out(place) for place in message.citations],
         ballot_drafts=[draft_out(draft) for draft in drafts],
     ).model_dump(mode="json")
+
+
+def answered_before(
+    stores: Stores, user_id: str, key: TurnKey, question: str, session_id: str | None
+) -> tuple[ChatMessage, list[KeptDraft]] | None:
+    """What was answered to the question of this key, with its drafts; None where it is not answered yet.
+
+    Raises: UserInputError `key_reused`; StoreError.
+    """
+    with stores.tables.transaction(user_id) as connection:
+        asked = find_message(connection, user_id, key.question_id)
+    if asked is None:
+        return None
+    check_same(asked, session_id or key.session_id, question.strip())
+    return stored_answer(stores, user_id, key.answer_id)
 
 
 def stored_answer(stores: Stores, user_id: str, message_id: str) -> tuple[ChatMessage, list[KeptDraft]] | None:

@@ -18,14 +18,29 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from lpm_kernel.errors import IngestionError, UserInputError
-from lpm_kernel.L0.quarantine import LIVE, drop_useless_copies, keep_refused, save_whole, within_limit
+from lpm_kernel.L0.quarantine import (
+    LIVE,
+    alike_of,
+    drop_useless_copies,
+    keep_refused,
+    limit_of,
+    save_whole,
+    within_limit,
+)
 from lpm_kernel.L0.read import mime_of
 from lpm_kernel.L0.records import UploadResult
 from lpm_kernel.layout import raw_key
 from lpm_kernel.records import Document, Refusal, Source, User, check_user_id
 from lpm_kernel.settings import LimitSettings
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
-from lpm_kernel.stores.documents import add_name, list_documents, lock_documents, mark_replaced, put_document
+from lpm_kernel.stores.documents import (
+    add_name,
+    list_documents,
+    lock_documents,
+    mark_replaced,
+    put_document,
+    set_private,
+)
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.users import add_user
 
@@ -35,29 +50,50 @@ if TYPE_CHECKING:
 MAX_FILENAME_BYTES = 200
 MIME_UNKNOWN = "application/octet-stream"
 PIECE_BYTES = 1 << 20
+HELD_BYTES = 20_000_000
+"""Of one file that are held in memory."""
 
 
 def receive_document(
-    tables: Tables, blobs: Blobs, limits: LimitSettings, user_id: str, filename: str, data: bytes, source: Source = "upload"
+    tables: Tables,
+    blobs: Blobs,
+    limits: LimitSettings,
+    user_id: str,
+    filename: str,
+    data: bytes,
+    source: Source = "upload",
+    *,
+    sent_at: datetime | None = None,
+    private: bool = False,
 ) -> UploadResult:
     """`receive_file` for bytes that are already in memory."""
-    return receive_file(tables, blobs, limits, user_id, filename, BytesIO(data), source)
+    return receive_file(tables, blobs, limits, user_id, filename, BytesIO(data), source, sent_at=sent_at, private=private)
 
 
 def receive_file(
-    tables: Tables, blobs: Blobs, limits: LimitSettings, user_id: str, filename: str, file: BinaryIO, source: Source = "upload"
+    tables: Tables,
+    blobs: Blobs,
+    limits: LimitSettings,
+    user_id: str,
+    filename: str,
+    file: BinaryIO,
+    source: Source = "upload",
+    *,
+    sent_at: datetime | None = None,
+    private: bool = False,
 ) -> UploadResult:
     """Take in one file of one user, who is made known by it; a refused file is a result and a row, not an error.
 
     Idempotent: the same bytes again are a `duplicate`, and another name of theirs is remembered. Other bytes under a known
     name replace the ones before once they are read: a file that cannot be read replaces nothing.
-    Units: at most `document_size_mb` are held in memory; a larger file is hashed piece by piece.
+    Units: at most HELD_BYTES are held in memory; a larger file is hashed piece by piece, and stored by way of the disk.
     The bytes of a refused file go to quarantine as long as `quarantine_mb` of one user's are not used up, a file that is too
     large as well: one that will never fit is told by its hash, size and reason alone.
+    `sent_at`: of what was not uploaded; the later of two contents of one name holds. `private`: for the person alone.
     Raises: UserInputError `user_id_invalid`, `deletion_under_way`; StoreError when a store fails: nothing was taken in then.
     """
     check_user_id(user_id)
-    data = _read_up_to(file, _max_bytes(limits) + 1)
+    data = _read_up_to(file, min(_max_bytes(limits), HELD_BYTES) + 1)
     sha256, size_bytes = _measure(data, file)
     try:
         name = check_filename(filename)
@@ -68,9 +104,10 @@ def receive_file(
     mime, refusal = _type_of(name)
     refusal = _refusal_by_size(size_bytes, limits) or refusal
     own = TenantBlobs(blobs, user_id)
+    save = partial(own.put, data=data) if size_bytes <= len(data) else save_whole(blobs, user_id, sha256, file)
     if refusal is None:
         # Blob first: a row that someone was told about always has its bytes. Bytes without a row are harmless.
-        own.put(raw_key(user_id, sha256), data)
+        save(raw_key(user_id, sha256))
     with _no_bytes_left(own, raw_key(user_id, sha256)), tables.transaction(user_id) as connection:
         add_user(connection, User(user_id))
         lock_documents(connection, user_id)
@@ -82,18 +119,18 @@ def receive_file(
             size_bytes=size_bytes,
             source=source,
             created_by="user",
-            created_at=datetime.now(UTC),
+            created_at=sent_at or datetime.now(UTC),
         )
         rows = list_documents(connection, user_id)
         before = next((row for row in rows if row.sha256 == sha256), None)
-        result = _decide(connection, record, refusal, limits.documents_per_user, rows, before)
+        result = _decide(connection, record, refusal, limits, rows, before)
+        if private and result.status != "duplicate":
+            set_private(connection, user_id, sha256, True)
         if result.status == "stored" and not own.exists(raw_key(user_id, sha256)):
-            own.put(raw_key(user_id, sha256), data)  # while it was refused, what was put above may have been taken away
+            save(raw_key(user_id, sha256))  # while it was refused, what was put above may have been taken away
     if result.status == "stored" and before is not None and before.quarantined:
         drop_useless_copies(tables, blobs, user_id, sha256)
     if result.status == "refused" and (before is None or before.status not in LIVE):
-        whole = size_bytes <= len(data)
-        save = partial(own.put, data=data) if whole else save_whole(blobs, user_id, sha256, file)
         keep_refused(tables, blobs, limits, user_id, sha256, save)
     return result
 
@@ -113,7 +150,7 @@ def _decide(
     connection: Connection,
     record: Document,
     refusal: Refusal | None,
-    max_documents: int,
+    limits: LimitSettings,
     rows: Sequence[Document],
     before: Document | None,
 ) -> UploadResult:
@@ -123,12 +160,8 @@ def _decide(
     if refusal is None and before in live:
         _send_again(connection, record, before, live)
         return UploadResult(name, "duplicate", sha256, record.size_bytes)
-    if refusal is None and not within_limit(name, live, max_documents):
-        refusal = Refusal(
-            "document_limit",
-            f"{len(live)} documents are kept and {max_documents} are allowed: raise limits.documents_per_user, "
-            "or replace one by sending a file of the same name",
-        )
+    if refusal is None and not within_limit(record, live, limits):
+        refusal = Refusal("document_limit", _limit_reason(record, live, limits))
     if refusal is None:
         put_document(connection, record)
         return UploadResult(name, "stored", sha256, record.size_bytes)
@@ -138,6 +171,14 @@ def _decide(
         kept = before is not None and before.quarantined
         put_document(connection, replace(record, status="refused", refusal=refusal, also_named=others, quarantined=kept))
     return UploadResult(name, "refused", sha256, record.size_bytes, refusal)
+
+
+def _limit_reason(record: Document, live: Sequence[Document], limits: LimitSettings) -> str:
+    alike, allowed = alike_of(record, live), limit_of(record, limits)
+    cure = "raise limits.social_documents_per_user"
+    if record.source == "upload":
+        cure = "raise limits.documents_per_user, or replace one by sending a file of the same name"
+    return f"{len(alike)} documents are kept and {allowed} are allowed: {cure}"
 
 
 def _send_again(connection: Connection, record: Document, before: Document, live: Sequence[Document]) -> None:

@@ -40,9 +40,19 @@ AT_THE_DOOR = ("document_too_large", "type_unknown", "document_limit")
 """Refusals that a limit or a new file type may lift; the others need another reader."""
 
 
-def within_limit(filename: str, live: Sequence[Document], max_documents: int) -> bool:
+def within_limit(document: Document, live: Sequence[Document], limits: LimitSettings) -> bool:
     """Whether one more content of this name may be kept: there is room, or it will replace one that has no other name."""
-    return len(live) < max_documents or any(row.names == (filename,) for row in live)
+    alike = alike_of(document, live)
+    return len(alike) < limit_of(document, limits) or any(row.names == (document.filename,) for row in alike)
+
+
+def alike_of(document: Document, rows: Sequence[Document]) -> list[Document]:
+    """Those that share a limit with it. Why two: a talkative group would else use up the room for a person's files."""
+    return [row for row in rows if (row.source == "upload") == (document.source == "upload")]
+
+
+def limit_of(document: Document, limits: LimitSettings) -> int:
+    return limits.documents_per_user if document.source == "upload" else limits.social_documents_per_user
 
 
 def has_room(rows: Sequence[Document], size_bytes: int, limits: LimitSettings) -> bool:
@@ -151,7 +161,7 @@ def _has_a_place(document: Document, rows: Sequence[Document], limits: LimitSett
     """Whether there is room for one more, and no newer content has taken one of its names since."""
     live = [row for row in rows if row.status in LIVE]
     newer = {name for row in live if row.created_at >= document.created_at for name in row.names}
-    return within_limit(document.filename, live, limits.documents_per_user) and newer.isdisjoint(document.names)
+    return within_limit(document, live, limits) and newer.isdisjoint(document.names)
 
 
 def refuse_read(

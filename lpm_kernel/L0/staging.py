@@ -23,12 +23,15 @@ from lpm_kernel.L0.read import mime_of
 from lpm_kernel.L0.records import UploadResult
 from lpm_kernel.layout import staging_key, staging_prefix, staging_record_key
 from lpm_kernel.records import check_user_id
+from lpm_kernel.settings import LimitSettings
 from lpm_kernel.stores.blobs import DirectUpload, TenantBlobs
 from lpm_kernel.stores.deletions import check_not_going
 from lpm_kernel.stores.open import Stores
 
 MAX_OPEN = 20
 """Promises of one user at a time: each is room in the store that nobody has looked at yet."""
+OPEN_TIMES = 2
+"""Of the largest file that may be sent: as much room all of them have together."""
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -55,7 +58,7 @@ class PromisedUpload:
 def promise_upload(
     stores: Stores, user_id: str, filename: str, size_bytes: int, sha256: str | None = None, now: datetime | None = None
 ) -> PromisedUpload:
-    """A form that one file of at most this size may be sent with, for `serving.upload_valid_s`.
+    """A form that one file of at most this size, and `serving.presigned_mb`, may be sent with, for `serving.upload_valid_s`.
 
     Raises: UserInputError `user_id_invalid`, `filename_invalid`, `sha256_invalid`, `document_empty`, `document_too_large`,
     `uploads_open`, `deletion_under_way`; IngestionError `type_unknown`; StoreError.
@@ -63,7 +66,7 @@ def promise_upload(
     check_user_id(user_id)
     name = check_filename(filename)
     mime_of(name)
-    max_mb = stores.settings.limits.document_size_mb
+    max_mb = _limits(stores).document_size_mb
     if size_bytes <= 0:
         raise IngestionError("document_empty", "the file has no bytes")
     if size_bytes > max_mb * 1_000_000:
@@ -73,8 +76,10 @@ def promise_upload(
     with stores.tables.transaction(user_id) as connection:
         check_not_going(connection, user_id)
     now, own = now or datetime.now(UTC), TenantBlobs(stores.blobs, user_id)
-    if sweep_staging(stores, user_id, now) >= MAX_OPEN:
-        raise UserInputError("uploads_open", f"{MAX_OPEN} uploads wait to be finished already: finish some, or wait a day")
+    waiting = _sweep(stores, user_id, now)
+    room = OPEN_TIMES * max_mb * 1_000_000 - sum(other.size_bytes for other in waiting)
+    if len(waiting) >= MAX_OPEN or size_bytes > room:
+        raise UserInputError("uploads_open", f"{len(waiting)} uploads wait to be finished already: finish some, or wait a day")
     valid_s = stores.settings.serving.upload_valid_s
     staged = StagedUpload(uuid.uuid4().hex, name, size_bytes, sha256, now)
     form = own.sign_upload(staging_key(user_id, staged.upload_id), size_bytes, valid_s)
@@ -104,9 +109,8 @@ def take_in_upload(stores: Stores, user_id: str, upload_id: str) -> UploadResult
                 raise
             raise UserInputError("upload_missing", "nothing has been sent to the URL of this upload yet") from None
         _check(own, key, staged.sha256 in (None, _sha256_of(path)), "it has another sha256 than was promised")
-        limits = stores.settings.limits
         with path.open("rb") as file:
-            result = receive_file(stores.tables, stores.blobs, limits, user_id, staged.filename, file)
+            result = receive_file(stores.tables, stores.blobs, _limits(stores), user_id, staged.filename, file)
     own.put(staging_record_key(user_id, upload_id), encode_record(replace(staged, result=result)))
     own.delete(key)
     return result
@@ -117,9 +121,14 @@ def sweep_staging(stores: Stores, user_id: str, now: datetime | None = None) -> 
 
     A file whose promise is gone goes too. Idempotent. Raises: StoreError.
     """
+    return len(_sweep(stores, user_id, now))
+
+
+def _sweep(stores: Stores, user_id: str, now: datetime | None) -> list[StagedUpload]:
+    """Those that are left."""
     own, now = TenantBlobs(stores.blobs, user_id), now or datetime.now(UTC)
     oldest = now - timedelta(hours=stores.settings.serving.staging_hours)
-    prefix, left = staging_prefix(user_id), 0
+    prefix, left = staging_prefix(user_id), list[StagedUpload]()
     ids = {key.removeprefix(prefix).removesuffix(".json") for key in own.list_keys(prefix)}
     for upload_id in sorted(ids):
         try:
@@ -132,7 +141,7 @@ def sweep_staging(stores: Stores, user_id: str, now: datetime | None = None) -> 
             own.delete(staging_key(user_id, upload_id))
             own.delete(staging_record_key(user_id, upload_id))
         elif staged.result is None:
-            left += 1
+            left.append(staged)
     return left
 
 
@@ -158,6 +167,12 @@ def _staged(stores: Stores, user_id: str, upload_id: str) -> StagedUpload:
         if error.code == "blob_not_found":
             raise unknown from None
         raise
+
+
+def _limits(stores: Stores) -> LimitSettings:
+    """As of any file, but for the size: what comes this way comes through no body of a request."""
+    limits = stores.settings.limits
+    return limits.model_copy(update={"document_size_mb": max(limits.document_size_mb, stores.settings.serving.presigned_mb)})
 
 
 def _sha256_of(path: Path) -> str:

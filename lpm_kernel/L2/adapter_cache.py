@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lpm_kernel.errors import LlmError
 from lpm_kernel.L2.cache_policy import CachePolicy
@@ -62,6 +62,14 @@ class _Entry:
     refusal: LlmError | None = None
     owed: list[Found] = field(default_factory=list)
     """How it was found for answers that have not begun yet, where they had to wait for it."""
+
+
+@runtime_checkable
+class KeepsAdapters(Protocol):
+    """A model that keeps adapters in memory."""
+
+    @property
+    def adapters(self) -> AdapterCache: ...
 
 
 class AdapterCache:

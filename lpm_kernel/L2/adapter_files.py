@@ -1,6 +1,7 @@
 """Adapters on local disk: fetched once from the blob store and checked before anything loads them.
 
-Belongs here: the local copies, by content.
+Belongs here: the local copies, by person and content. Why by person: that a copy is there for somebody means that they have
+these bytes in the store; of a content alone it would let whoever can name a hash be answered by its owner's weights.
 Does not belong here: loading them into llama.cpp (`adapter_cache.py`).
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.records import is_sha256
+from lpm_kernel.records import check_user_id, is_sha256
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.llm import AdapterFile
 
@@ -28,7 +29,7 @@ def fetch_adapter(blobs: Blobs, user_id: str, key: str, sha256: str, base_sha256
     is fetched anew.
     Raises: StoreError `adapter_damaged` when the stored bytes have another hash, or what is asked for is none.
     """
-    path = local_copy(folder, sha256)
+    path = local_copy(folder, user_id, sha256)
     if known_sha256(path) != sha256:
         with _fetching(path):
             if known_sha256(path) != sha256:  # nobody fetched it meanwhile
@@ -36,22 +37,25 @@ def fetch_adapter(blobs: Blobs, user_id: str, key: str, sha256: str, base_sha256
     return AdapterFile(path, sha256, base_sha256)
 
 
-def local_copy(folder: Path, sha256: str) -> Path:
-    """Where it lies, if it does. Raises: StoreError `adapter_damaged` for what is no sha256, and may lead out of the folder."""
+def local_copy(folder: Path, user_id: str, sha256: str) -> Path:
+    """Where it lies, if it does.
+
+    Raises: UserInputError `user_id_invalid`; StoreError `adapter_damaged` for what is no sha256, and may lead out of it.
+    """
     if not is_sha256(sha256):
         raise StoreError("adapter_damaged", "the adapter is named by what is no sha256", retryable=False)
-    return folder / f"{sha256}.gguf"
+    return folder / f"{check_user_id(user_id)}.{sha256}.gguf"
 
 
-def drop_local_copies(folder: Path, sha256s: Collection[str]) -> None:
-    """Of what is no sha256 there is none."""
+def drop_local_copies(folder: Path, user_id: str, sha256s: Collection[str]) -> None:
+    """This user's, and nobody else's of the same content. Of what is no sha256 there is none."""
     for sha256 in filter(is_sha256, sha256s):
-        local_copy(folder, sha256).unlink(missing_ok=True)
+        local_copy(folder, user_id, sha256).unlink(missing_ok=True)
 
 
 def _fetch(own: TenantBlobs, key: str, sha256: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{sha256}.{uuid.uuid4().hex}")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         own.get_file(key, part)
         found = file_sha256(part)

@@ -13,6 +13,7 @@ from pathlib import Path
 from lpm_kernel.L2.base_model import default_cache_dir, prepare_base
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import twin_home
+from lpm_kernel.stores.breaker import Breakers
 from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.llm import Llm
 
@@ -36,16 +37,22 @@ def open_llm(settings: Settings, progress: Progress, prepare_thread: Callable[[]
     )
 
 
-def open_serving_llm(settings: Settings, progress: Progress, prepare_thread: Callable[[], None] | None = None) -> Llm:
+def open_serving_llm(
+    settings: Settings,
+    progress: Progress,
+    breakers: Breakers | None = None,
+    prepare_thread: Callable[[], None] | None = None,
+) -> Llm:
     """What answers chats: the base in this process, or, as `serving.engine` says, on Modal.
 
     Then the base's files are made ready all the same, to measure prompts by. Evaluations and the command line ask the first.
     """
     if settings.serving.engine == "local":
         return open_llm(settings, progress, prepare_thread)
-    from lpm_kernel.L2.modal_llm import ModalLlm
+    from lpm_kernel.L2.modal_llm import BREAKER, ModalLlm
 
-    return ModalLlm(prepare_base(settings.models, cache_folder(), progress), settings)
+    breaker = (breakers or Breakers()).named("modal_engine", *BREAKER)
+    return ModalLlm(prepare_base(settings.models, cache_folder(), progress), settings, breaker)
 
 
 def cache_folder() -> Path:

@@ -1,6 +1,6 @@
 """The far side of a language model on another machine: letters in, lines out, the same engine as in the API's own process.
 
-Belongs here: fetching the adapter a letter names, asking the model, and errors as lines.
+Belongs here: fetching the adapter a letter names, letting it go again, asking the model, and errors as lines.
 Does not belong here: the machine (`twin_serving/modal_app.py`) and what a letter says (`llm_calls.py`).
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lpm_kernel.errors import LlmError, TwinError
+from lpm_kernel.L2.adapter_cache import KeepsAdapters
 from lpm_kernel.L2.adapter_files import drop_local_copies, fetch_adapter
 from lpm_kernel.L2.llm_calls import LlmAsk, decode_ask, encode_answers, encode_failure, encode_piece, encode_scores
 from lpm_kernel.layout import gguf_key
@@ -23,14 +24,16 @@ from lpm_kernel.stores.llm import AdapterFile, Llm, user_of_tenant
 
 logger = logging.getLogger(__name__)
 
-KEPT_S = 3600.0
-"""How long a copy of an adapter that nobody asks for is kept."""
+KEPT_S = 1800.0
+"""How long an adapter that nobody asks for is kept, on disk and in memory."""
+SWEEP_S = 60.0
 
 
 class LlmHost:
     """One model for many callers. `adapters`: the folder of copies, which is to end with the machine.
 
-    No deletion is told here: a person's adapter is gone within KEPT_S of its last use, or with the machine.
+    No deletion is told here, since there may be many such machines: a person's adapter is gone from disk and memory within
+    KEPT_S and a sweep of its last use, whoever else asks or does not (`start`), or with the machine.
     """
 
     def __init__(self, llm: Llm, blobs: Blobs, adapters: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,9 +41,16 @@ class LlmHost:
         self._blobs = blobs
         self._adapters = adapters
         self._clock = clock
-        self._asked_at: dict[str, float] = {}
-        """When each adapter that has a copy was last asked for."""
+        self._asked_at: dict[tuple[str, str], float] = {}
+        """When each adapter that has a copy was last asked for, by its person and sha256."""
         self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._sweeper: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Let go of what is not used any more also while nobody asks, until `close`."""
+        self._sweeper = threading.Thread(target=self._go_on, name="adapters", daemon=True)
+        self._sweeper.start()
 
     def stream(self, letter: str) -> Iterator[str]:
         """A line a piece. An error is the last line, and never raised: raised it would travel as a pickle, with its words."""
@@ -71,12 +81,37 @@ class LlmHost:
         except Exception as error:
             return _failure(error)
 
+    def drop_unused(self) -> None:
+        """Let go of adapters that nobody has asked for in KEPT_S; one that is in use goes when it is not."""
+        with self._lock:
+            now = self._clock()
+            unused = [known for known, asked_at in self._asked_at.items() if now - asked_at > KEPT_S]
+            for user_id, sha256 in unused:
+                del self._asked_at[user_id, sha256]
+                drop_local_copies(self._adapters, user_id, [sha256])
+                if isinstance(self._llm, KeepsAdapters):
+                    self._llm.adapters.retire(sha256)
+
     def close(self) -> None:
+        self._closing.set()
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.join()
         self._llm.close()
+
+    def _go_on(self) -> None:
+        while not self._closing.wait(SWEEP_S):
+            try:
+                self.drop_unused()
+            except Exception as error:
+                logger.error("adapters could not be let go: %s", type(error).__name__)
 
     def _adapter(self, ask: LlmAsk) -> AdapterFile | None:
         user_id = check_user_id(user_of_tenant(ask.tenant))
-        self._drop_unused(ask.adapter_sha256)
+        if ask.adapter_sha256 is not None:
+            with self._lock:
+                self._asked_at[user_id, ask.adapter_sha256] = self._clock()
+        self.drop_unused()
         if ask.base_sha256 != self._llm.base_sha256:
             raise LlmError(
                 "engine_base_differs",
@@ -87,16 +122,6 @@ class LlmHost:
             return None
         key = gguf_key(user_id, ask.adapter_sha256)
         return fetch_adapter(self._blobs, user_id, key, ask.adapter_sha256, ask.base_sha256, self._adapters)
-
-    def _drop_unused(self, asked_for: str | None) -> None:
-        with self._lock:
-            now = self._clock()
-            if asked_for is not None:
-                self._asked_at[asked_for] = now
-            unused = [sha256 for sha256, asked_at in self._asked_at.items() if now - asked_at > KEPT_S]
-            for sha256 in unused:
-                del self._asked_at[sha256]
-            drop_local_copies(self._adapters, unused)
 
 
 def _failure(error: Exception) -> str:

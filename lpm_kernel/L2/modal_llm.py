@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from lpm_kernel.L2.base_model import BaseModel
 
 CLASS = "Engine"
-BREAKER_FAILURES, BREAKER_S = 3, 10.0
+BREAKER = 3, 10.0
+"""Failures in a row, and seconds for which Modal is then left alone."""
 _END = object()
 
 
 class ModalLlm:
     """`Llm` as a class of a deployed Modal app. Safe to share between threads."""
 
-    def __init__(self, base: BaseModel, settings: Settings) -> None:
+    def __init__(self, base: BaseModel, settings: Settings, breaker: Breaker | None = None) -> None:
         """Raises: SettingsError `modal_token_missing`."""
         from tokenizers import Tokenizer
 
@@ -48,7 +49,7 @@ class ModalLlm:
         self._context_tokens = settings.models.context_tokens
         self._tokenizer = Tokenizer.from_file(str(base.hf_dir / "tokenizer.json"))
         self._loop = BackgroundLoop("modal-llm")
-        self._breaker = Breaker(BREAKER_FAILURES, BREAKER_S)
+        self._breaker = breaker or Breaker(*BREAKER)
         self._engine: Any = None
         self._lock = threading.Lock()
         self._waiting: set[queue.SimpleQueue[Any]] = set()

@@ -22,6 +22,7 @@ from lpm_kernel.layout import communities_key
 from lpm_kernel.records import Chunk, Document, EmbeddingTable, Release, Topic, content_id, sha256_hex
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.documents import list_documents, lock_documents, pending_change
+from lpm_kernel.stores.locks import refuse_while_held
 from lpm_kernel.stores.releases import (
     get_release,
     keep_candidate,
@@ -141,12 +142,14 @@ def offer_release(
     live release, or one that knows a document which is deleted, and such a one ends here in any case.
     The one before is retired in the same transaction and can be gone back to. Memory that no release names any more is
     dropped afterwards. Idempotent.
-    Raises: TrainingError `document_deleted` when a document it was made from was deleted meanwhile.
+    Raises: TrainingError `document_deleted` when a document it was made from was deleted meanwhile; StoreError `lease_held`
+    while somebody changes every store of this user.
     """
     user_id = release.user_id
     with tables.transaction(user_id) as connection:
         lock_documents(connection, user_id)
         lock_releases(connection, user_id)
+        refuse_while_held(connection, user_id)
         gone = set(release.documents or ()) - {document.sha256 for document in list_documents(connection, user_id)}
         if gone:
             raise TrainingError(
@@ -173,10 +176,11 @@ def offer_release(
 def promote_again(tables: Tables, blobs: Blobs, vectors: Vectors, user_id: str, release_id: str) -> Release:
     """Make this release the live one, whatever its gates said: it is a person's decision. `release_id` may be its beginning.
 
-    Raises: UserInputError `release_unknown`, `release_stale`, `release_incomplete`.
+    Raises: UserInputError `release_unknown`, `release_stale`, `release_incomplete`; StoreError `lease_held`.
     """
     with tables.transaction(user_id) as connection:
         lock_releases(connection, user_id)
+        refuse_while_held(connection, user_id)
         found = [state.release_id for state in release_states(connection, user_id) if state.release_id.startswith(release_id)]
         wanted = get_release(connection, user_id, found[0]) if release_id and len(found) == 1 else None
         if wanted is None:
@@ -189,10 +193,12 @@ def promote_again(tables: Tables, blobs: Blobs, vectors: Vectors, user_id: str, 
 def roll_back(tables: Tables, blobs: Blobs, vectors: Vectors, user_id: str) -> Release:
     """Go back to the newest release that served before the one that serves now.
 
-    Raises: UserInputError `release_unknown` when there is none; `release_incomplete` when it is not whole any more.
+    Raises: UserInputError `release_unknown` when there is none; `release_incomplete` when it is not whole any more;
+    StoreError `lease_held`.
     """
     with tables.transaction(user_id) as connection:
         lock_releases(connection, user_id)
+        refuse_while_held(connection, user_id)
         releases = list_releases(connection, user_id)
         live = next((item for item in releases if item.status == "live"), None)
         before = [

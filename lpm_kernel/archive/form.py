@@ -58,6 +58,7 @@ LEFT_OUT = (
     "search vectors: made anew from the chunks and their embeddings",
     "dead letters and marks of work to do: they are of one installation's pipeline",
     "uploads that were not taken in yet",
+    "whose account on Telegram or X is whose: it is said anew on each installation",
 )
 
 

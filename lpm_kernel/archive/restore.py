@@ -34,6 +34,7 @@ from lpm_kernel.archive.form import (
     rows_path,
 )
 from lpm_kernel.archive.rows import checked_rows, exported_tables, write_rows
+from lpm_kernel.archive.tables import check_table
 from lpm_kernel.artefacts import decode_records, decode_table, read_previous
 from lpm_kernel.errors import StoreError, TrainingError, UserInputError
 from lpm_kernel.L0.embed import chunk_texts, generation_of, vector_entries
@@ -44,6 +45,7 @@ from lpm_kernel.layout import import_mark_key, tenant_prefix
 from lpm_kernel.records import Chunk, Fact, GraphEntity, Memory, Release, User, check_user_id
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.documents import list_documents, lock_documents, mark_waiting
+from lpm_kernel.stores.locks import Lease
 from lpm_kernel.stores.memories import check_memory, check_memory_id
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import list_releases, live_release, retire_live
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SMALL_BYTES = 8 << 20
+LEASE_S = 120.0
+"""After which an import that says nothing is taken for dead; making its vectors anew says nothing for longest."""
 AT_ONCE = 200
 """Rows, memories or facts that are held and written together."""
 MOST_OVERLAP = 4
@@ -98,27 +102,40 @@ def import_user(stores: Stores, user_id: str, file: BinaryIO) -> Restored:
     """Make this user what the archive holds. Nothing is written before all of it was looked through.
 
     Idempotent until it is whole: one that broke off is completed by the same archive.
-    Raises: UserInputError `user_id_invalid`, `user_not_empty`, `deletion_under_way`, `document_limit`, and as `open_archive`;
-    StoreError, LlmError.
+    Raises: UserInputError `user_id_invalid`, `user_not_empty`, `deletion_under_way`, `document_limit`, and as `open_archive`
+    and `check_table`; StoreError, among them `lease_held` and `lease_lost` where somebody else changes this user; LlmError,
+    EngineError.
     """
     check_user_id(user_id)
     archive = open_archive(file, stores.settings.serving.archive_mb)
     content = _look_through(archive, user_id)
     _check_documents(stores, archive, content.rows(document))
     _check_adapters(archive)
+    _check_tables(archive)
+    with stores.locks.hold(user_id, lease_s=LEASE_S) as lease:
+        return _import(stores, user_id, archive, content, lease)
+
+
+def _import(stores: Stores, user_id: str, archive: Archive, content: _Content, lease: Lease) -> Restored:
     own = TenantBlobs(stores.blobs, user_id)
     _check_empty(stores, own, user_id, archive.sign)
     own.put(import_mark_key(user_id), archive.sign.encode())
     with stores.tables.transaction(user_id) as connection:
+        lease.check(connection)
         add_user(connection, User(user_id))
     for entry in archive.blobs:
+        lease.keep()
         _put_blob(own, archive, entry, user_id)
     for memories in _batches(content.memories()):
+        lease.keep()
         stores.memories.add_batch(user_id, memories)
     for facts in _batches(content.facts()):
+        lease.keep()
         stores.graph.write_facts(user_id, facts)
+    lease.keep()
     generation = _restore_vectors(stores, user_id)
     with _rows_fit(), stores.tables.transaction(user_id) as connection:
+        lease.check(connection)
         lock_documents(connection, user_id)
         if list_documents(connection, user_id):
             raise _not_empty(user_id)
@@ -176,11 +193,12 @@ def _check_documents(stores: Stores, archive: Archive, rows: Iterable[dict[str, 
     """The bounds that the door holds every file to, and that each document that is to be there is."""
     limits = stores.settings.limits
     documents = (row for row in rows if row.get("status") in ("received", "read"))
-    kept = list(islice(documents, limits.documents_per_user + 1))
-    if len(kept) > limits.documents_per_user:
-        raise UserInputError(
-            "document_limit", f"it has more documents than the {limits.documents_per_user} that are allowed here"
-        )
+    allowed = limits.documents_per_user + limits.social_documents_per_user
+    kept = list(islice(documents, allowed + 1))
+    for social, most in ((False, limits.documents_per_user), (True, limits.social_documents_per_user)):
+        if len(kept) > allowed or sum((row.get("source") != "upload") is social for row in kept) > most:
+            raise UserInputError("document_limit", f"it has more documents than the {most} that are allowed here")
+    most_mb = max(limits.document_size_mb, stores.settings.serving.presigned_mb)
     sizes = {entry.path: entry.size_bytes for entry in archive.manifest.entries}
     for row in kept:
         sha256, name = row.get("sha256"), row.get("filename")
@@ -189,8 +207,8 @@ def _check_documents(stores: Stores, archive: Archive, rows: Iterable[dict[str, 
             raise UserInputError("archive_damaged", "the archive is damaged: a document lacks its bytes; export it again")
         if row["status"] == "read" and f"blobs/text/{sha256}.txt" not in sizes:
             raise UserInputError("archive_damaged", "the archive is damaged: a document lacks its text; export it again")
-        if size_bytes > limits.document_size_mb * 1_000_000:
-            raise UserInputError("document_limit", f"a document of it is larger than the {limits.document_size_mb} MB allowed")
+        if size_bytes > most_mb * 1_000_000:
+            raise UserInputError("document_limit", f"a document of it is larger than the {most_mb} MB allowed")
 
 
 def _check_empty(stores: Stores, own: TenantBlobs, user_id: str, sign: str) -> None:
@@ -232,6 +250,14 @@ def _check_adapters(archive: Archive) -> None:
                     raise UserInputError(
                         "archive_damaged", "the archive is damaged: an adapter in it is none that may be; export it again"
                     ) from None
+
+
+def _check_tables(archive: Archive) -> None:
+    """Raises: as `check_table`."""
+    for entry in archive.blobs:
+        if entry.path.endswith(".parquet"):
+            with _written_to_disk(archive.pieces(entry.path)) as path:
+                check_table(path)
 
 
 def _put_blob(own: TenantBlobs, archive: Archive, entry: Entry, user_id: str) -> None:

@@ -13,28 +13,37 @@ from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.records import is_sha256
-from lpm_kernel.stores.schema import app_user, chat_message, document, memory_write, metadata
+from lpm_kernel.stores.memory_writes import archived_writes, list_memory_writes, restore_memory_writes
+from lpm_kernel.stores.schema import app_user, chat_message, document, metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Table
 
-LEFT_OUT_TABLES = frozenset({"memory", "memory_version", "memory_generation", "chunk_vector", "dead_letter", "deletion"})
-"""Memories have a port of their own; the others are made anew, or are of one installation."""
+LEFT_OUT_TABLES = frozenset(
+    {
+        *("memory", "memory_version", "memory_generation", "chunk_vector", "dead_letter", "deletion", "dao_twin_turn"),
+        *("social_account", "change", "change_words", "fence"),
+    }
+)
+"""Memories have a port of their own; the others are made anew, or are of one installation. Of changes only what memory has yet
+to take in is a person's: it is exported as the table that it once was, so that older archives and newer ones are alike."""
+MEMORY_WRITES = archived_writes()
 LEFT_OUT_COLUMNS = {
     chat_message.name: frozenset({"position"}),  # the order of the lines says it
     document.name: frozenset({"pending", "change_id"}),
     app_user.name: frozenset({"created_at"}),
-    memory_write.name: frozenset({"request_id"}),  # of this installation's logs
+    "dao_plan": frozenset({"worker", "leased_until"}),  # of a process of this installation
 }
 
 
 def exported_tables() -> list[Table]:
     """Those that others refer to come first."""
-    return [table for table in metadata.sorted_tables if "user_id" in table.c and table.name not in LEFT_OUT_TABLES]
+    own = [table for table in metadata.sorted_tables if "user_id" in table.c and table.name not in LEFT_OUT_TABLES]
+    return [*own, MEMORY_WRITES]
 
 
 def exported_columns(table: Table) -> list[Column[Any]]:
-    left_out = LEFT_OUT_COLUMNS.get(table.name, frozenset()) | {"user_id"}
+    left_out = LEFT_OUT_COLUMNS.get(table.name, frozenset()) | {"user_id", "transaction_id"}  # the latter of this installation
     return [column for column in table.c if column.computed is None and column.name not in left_out]
 
 
@@ -42,6 +51,10 @@ def read_rows(connection: Connection, table: Table, user_id: str) -> bytes:
     """JSONL, in an order that equal rows have always: messages as they were said, else by key."""
     from sqlalchemy import select
 
+    if table is MEMORY_WRITES:
+        columns = [column.name for column in exported_columns(table)]
+        waiting = list_memory_writes(connection, user_id)
+        return b"".join(to_line({name: _as_json(getattr(write, name)) for name in columns}) for write in waiting)
     order = [table.c.position] if table.name == chat_message.name else list(table.primary_key.columns)
     own = [table.c.user_id == user_id]
     if table.name == chat_message.name:
@@ -58,6 +71,11 @@ def write_rows(connection: Connection, table: Table, user_id: str, rows: Sequenc
     if table.name == app_user.name:
         for given in values:
             connection.execute(update(table).where(table.c.user_id == user_id).values(given))
+    elif table is MEMORY_WRITES:
+        columns = {column.name for column in exported_columns(table)}
+        if any(row.keys() != columns for row in values):
+            raise UserInputError("archive_damaged", f"a row of {table.name} lacks a column")
+        restore_memory_writes(connection, user_id, values)
     elif table.name == document.name:
         marks = {"pending": False, "change_id": ""}
         connection.execute(insert(table), [{"user_id": user_id, **marks, **given} for given in values]) if values else None

@@ -10,7 +10,7 @@ again and changes nothing.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lpm_kernel.dao.events import Event
@@ -19,19 +19,24 @@ from lpm_kernel.dao.shared_facts import SharedFact, delegation_fact, facts_of
 from lpm_kernel.errors import StoreError, TwinError
 from lpm_kernel.stores.dao_ledger import events_after, events_by
 from lpm_kernel.stores.dao_members import list_members
-from lpm_kernel.stores.dao_projections import lock_cursor, move_cursor, try_cursor
+from lpm_kernel.stores.dao_projections import lock_cursor, move_cursor, stage_of, try_cursor
+from lpm_kernel.stores.dead_letters import keep_shared_letter
 from lpm_kernel.stores.graph import SHARED
+from lpm_kernel.sync.retry import pause_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lpm_kernel.dao.service import Dao
     from lpm_kernel.stores.graph import Graph
+    from lpm_kernel.stores.tables import Tables
 
 TARGET = "graph"
 BATCH = 500
 FIRST_WAIT_S, LONGEST_WAIT_S = 2, 300
-"""After a try that failed, twice as long after each further one."""
+"""After a try that failed, twice as long after each further one, as `sync/retry.py` has it."""
+LETTER_AFTER = 20
+"""Failures in a row, from which it is a dead letter too. It is tried on all the same: no event may be left out."""
 
 
 def project_due(dao: Dao, graph: Graph) -> int:
@@ -83,9 +88,22 @@ def _note_failure(dao: Dao, code: str) -> None:
     with dao.session() as session:
         cursor = try_cursor(session.connection, TARGET)
         if cursor is not None:
-            wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(cursor.attempts, 20))
-            due_at = dao.clock() + timedelta(seconds=wait_s)
-            move_cursor(session.connection, replace(cursor, attempts=cursor.attempts + 1, due_at=due_at, code=code))
+            attempts, at = cursor.attempts + 1, dao.clock()
+            due_at = at + timedelta(seconds=pause_s(attempts, FIRST_WAIT_S, LONGEST_WAIT_S, TARGET))
+            move_cursor(session.connection, replace(cursor, attempts=attempts, due_at=due_at, code=code))
+            if attempts >= LETTER_AFTER:
+                told = f'the ledger does not reach {TARGET} since event {cursor.last_seq}; it is tried on'
+                keep_shared_letter(session.connection, stage_of(TARGET), attempts, code, told, at)
+
+
+def try_again(tables: Tables, stage: str, at: datetime) -> bool:
+    """Let the target of such a letter be told at once; False where nothing has failed."""
+    target = stage.partition('/')[0]
+    with tables.operator_transaction() as connection:
+        cursor = lock_cursor(connection, target)
+        if cursor.attempts:
+            move_cursor(connection, replace(cursor, due_at=at))
+        return cursor.attempts > 0
 
 
 def forget_member(dao: Dao, graph: Graph, user_id: str) -> int:

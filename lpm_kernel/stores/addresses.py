@@ -26,6 +26,8 @@ class Addresses:
     s3_secret_access_key: str = field(repr=False)
     s3_bucket: str
     redis_url: str = field(repr=False)
+    s3_public_endpoint_url: str = ""
+    """The same server as those reach it who are given signed forms; empty: at `s3_endpoint_url`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class BlobAddress:
     s3_access_key_id: str = field(repr=False)
     s3_secret_access_key: str = field(repr=False)
     s3_bucket: str
+    s3_public_endpoint_url: str = ""
+    """No stage gives signed forms to anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def connection_environment(environ: Mapping[str, str] | None = None) -> dict[str
 
 
 def read_addresses(settings: Settings, environ: Mapping[str, str] | None = None) -> Addresses:
-    """Raises: SettingsError `address_missing`, naming every variable that is not set."""
+    """Raises: SettingsError `address_missing`, naming every variable that is not set; `address_invalid`."""
     found = connection_environment(environ)
     names = {
         "database_url": settings.stores.database_url,
@@ -101,7 +105,10 @@ def read_addresses(settings: Settings, environ: Mapping[str, str] | None = None)
     if missing:
         where = f"no engines run under {twin_home(environ)}: run `twin up`, or set" if settings.profile == "embedded" else "set"
         raise SettingsError("address_missing", f"{where} {', '.join(missing)}")
-    return Addresses(**{field_name: found[name] for field_name, name in names.items()})
+    public = found.get(settings.stores.s3_public_endpoint_url, "")
+    if public and not public.startswith(("http://", "https://")):
+        raise SettingsError("address_invalid", f"{settings.stores.s3_public_endpoint_url} is no http address")
+    return Addresses(**{field_name: found[name] for field_name, name in names.items()}, s3_public_endpoint_url=public)
 
 
 def read_blob_address(settings: Settings, environ: Mapping[str, str] | None = None) -> BlobAddress:

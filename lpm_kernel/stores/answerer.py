@@ -17,7 +17,7 @@ from lpm_kernel.errors import LlmError
 from lpm_kernel.records import Message, is_text
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import read_openai_address
-from lpm_kernel.stores.breaker import Breaker
+from lpm_kernel.stores.breaker import Breaker, Breakers
 from lpm_kernel.stores.openai_client import open_openai, openai_errors
 
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ class OpenAiAnswerer:
             return self._client
 
 
-def open_answerer(settings: Settings, environ: Mapping[str, str] | None = None) -> OpenAiAnswerer | None:
+def open_answerer(
+    settings: Settings, environ: Mapping[str, str] | None = None, breakers: Breakers | None = None
+) -> OpenAiAnswerer | None:
     """The model of `models.answerer`; None where the twin itself answers. Nothing is asked yet.
 
     Raises: SettingsError `address_missing` when a model is named and its key is not set.
@@ -120,7 +122,8 @@ def open_answerer(settings: Settings, environ: Mapping[str, str] | None = None) 
         return None
     address = read_openai_address(settings, environ)
     timeout_s = settings.models.answerer_timeout_s
-    return OpenAiAnswerer(lambda: open_openai(address, timeout_s).with_options(max_retries=0), model)
+    breaker = (breakers or Breakers()).named("openai_answerer", FAILURES, PAUSE_S)
+    return OpenAiAnswerer(lambda: open_openai(address, timeout_s).with_options(max_retries=0), model, breaker)
 
 
 def _piece_of(chunk: Any) -> tuple[str, bool]:

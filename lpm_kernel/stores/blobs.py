@@ -16,9 +16,11 @@ from lpm_kernel.errors import StoreError
 from lpm_kernel.layout import tenant_prefix
 from lpm_kernel.request_context import check_may_open, request_id
 from lpm_kernel.stores.asset_cache import AssetCache
-from lpm_kernel.stores.breaker import Breaker
+from lpm_kernel.stores.breaker import Breaker, Breakers
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from lpm_kernel.stores.addresses import Addresses, BlobAddress
 
 
@@ -30,7 +32,17 @@ class DirectUpload:
     fields: dict[str, str]
 
 
-BREAKER_FAILURES, BREAKER_S = 3, 1.0
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a listing says of one object. `etag`: another one where other bytes were put since; it is no hash that we know."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    changed_at: datetime
+
+
+BREAKER = 3, 1.0
 """Of calls in a row, and how long the server is then left alone. Short: it is back a second after it was killed."""
 
 
@@ -66,6 +78,8 @@ class Blobs(Protocol):
 
     def list_keys(self, prefix: str) -> Iterator[str]: ...
 
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]: ...
+
     def delete(self, key: str) -> None:
         """Idempotent."""
         ...
@@ -82,8 +96,10 @@ class S3Blobs:
     callers are told at once, and artefacts that still hold are kept in memory.
     """
 
-    def __init__(self, client: Any, bucket: str, breaker: Breaker | None = None) -> None:
+    def __init__(self, client: Any, bucket: str, breaker: Breaker | None = None, signer: Any = None) -> None:
+        """`signer`: a client that knows the server by the address which others reach it at; none: they reach it as we do."""
         self.client = client
+        self._signer = signer or client
         self.bucket = bucket
         self._breaker = breaker
         self._assets = AssetCache(self._asset_etags, self._get_with_etag) if breaker else None
@@ -168,17 +184,21 @@ class S3Blobs:
             return int(self.client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
 
     def sign_upload(self, key: str, max_bytes: int, valid_s: int) -> DirectUpload:
-        """Signed here, without asking the server. Why a form and no PUT: only a form's policy bounds the size."""
+        """Signed here, without asking the server, for the host that the sender will ask. Why a form and no PUT: only a form's
+        policy bounds the size."""
         with _translated("sign an upload to", key):
             conditions = [["content-length-range", 1, max_bytes]]
-            signed = self.client.generate_presigned_post(self.bucket, key, Conditions=conditions, ExpiresIn=valid_s)
+            signed = self._signer.generate_presigned_post(self.bucket, key, Conditions=conditions, ExpiresIn=valid_s)
         return DirectUpload(signed["url"], dict(signed["fields"]))
 
     def list_keys(self, prefix: str) -> Iterator[str]:
+        return (found.key for found in self.list_objects(prefix))
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         with self._asking("list", prefix):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for item in page.get("Contents", ()):
-                    yield item["Key"]
+                    yield StoredObject(item["Key"], int(item["Size"]), item["ETag"], item["LastModified"])
 
     def delete(self, key: str) -> None:
         with self._asking("delete", key):
@@ -243,23 +263,30 @@ class TenantBlobs:
     def list_keys(self, prefix: str = "") -> Iterator[str]:
         return self._blobs.list_keys(self._own(prefix or self.prefix))
 
+    def list_objects(self, prefix: str = "") -> Iterator[StoredObject]:
+        return self._blobs.list_objects(self._own(prefix or self.prefix))
+
     def delete(self, key: str) -> None:
         self._blobs.delete(self._own(key))
 
 
-def open_s3(addresses: Addresses | BlobAddress, *, prompt: bool = False) -> S3Blobs:
+def open_s3(addresses: Addresses | BlobAddress, *, prompt: bool = False, breakers: Breakers | None = None) -> S3Blobs:
     """A client of its own, safe to share between threads. `prompt`: somebody waits, and would rather be told than wait on."""
     import boto3
 
-    client = boto3.client(
-        "s3",
-        endpoint_url=addresses.s3_endpoint_url,
-        aws_access_key_id=addresses.s3_access_key_id,
-        aws_secret_access_key=addresses.s3_secret_access_key,
-        region_name="us-east-1",
-        config=s3_client_config(prompt=prompt),
-    )
-    return S3Blobs(client, addresses.s3_bucket, Breaker(BREAKER_FAILURES, BREAKER_S) if prompt else None)
+    def client_of(endpoint_url: str) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=endpoint_url,
+            aws_access_key_id=addresses.s3_access_key_id,
+            aws_secret_access_key=addresses.s3_secret_access_key,
+            region_name="us-east-1",
+            config=s3_client_config(prompt=prompt),
+        )
+
+    client, public = client_of(addresses.s3_endpoint_url), addresses.s3_public_endpoint_url
+    breaker = (breakers or Breakers()).named("blobs", *BREAKER) if prompt else None
+    return S3Blobs(client, addresses.s3_bucket, breaker, client_of(public) if public else None)
 
 
 def s3_client_config(*, prompt: bool = False) -> Any:

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lpm_kernel.stores.schema import dao_projection
+from lpm_kernel.stores.dead_letters import resolve_shared_letter
+from lpm_kernel.stores.schema import dao_event, dao_projection
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -57,10 +58,31 @@ def _to_cursor(row: Row[Any]) -> Cursor:
     return Cursor(row.target, row.last_seq, row.attempts, due_at, row.code)
 
 
+def stage_of(target: str) -> str:
+    """Under which its dead letters are known."""
+    return f"{target}/ledger"
+
+
 def move_cursor(connection: Connection, cursor: Cursor) -> None:
+    """One that has heard of something has no failure left."""
     from sqlalchemy import update
 
+    if not cursor.attempts:
+        resolve_shared_letter(connection, stage_of(cursor.target))
     connection.execute(update(dao_projection).where(dao_projection.c.target == cursor.target).values(asdict(cursor)))
+
+
+def list_ledger_lags(connection: Connection) -> list[tuple[str, int, datetime | None]]:
+    """Of each target how many events it has not heard of, and when the oldest of these happened."""
+    from sqlalchemy import func, select
+
+    known = list_cursors(connection)
+    lags: list[tuple[str, int, datetime | None]] = []
+    for cursor in known or [Cursor("graph")]:  # a target that was never told of anything has no row yet
+        behind = select(func.count(), func.min(dao_event.c.at)).where(dao_event.c.seq > cursor.last_seq)
+        undone, oldest_at = connection.execute(behind).one()
+        lags.append((cursor.target, undone, oldest_at))
+    return lags
 
 
 def list_cursors(connection: Connection) -> list[Cursor]:

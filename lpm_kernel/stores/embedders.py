@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from lpm_kernel.errors import LlmError
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import read_openai_address
+from lpm_kernel.stores.breaker import Breakers
 from lpm_kernel.stores.embedder import Embedder, MiniLmEmbedder
-from lpm_kernel.stores.openai_client import open_openai
+from lpm_kernel.stores.openai_client import BREAKER, open_openai
 from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
 
 FINGERPRINTS: dict[str, str] = {
@@ -26,9 +27,10 @@ FINGERPRINTS: dict[str, str] = {
 class Embedders:
     """Each model is opened at its first use and kept. Safe to share between threads."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Settings, environ: Mapping[str, str] | None = None, breakers: Breakers | None = None) -> None:
         self._settings = settings
         self._environ = environ
+        self._breakers = breakers or Breakers()
         self._opened: dict[str, Embedder] = {}
         self._opening = threading.Lock()
         self._clients = ExitStack()
@@ -62,5 +64,6 @@ class Embedders:
     def _open(self, model: str) -> Embedder:
         if model == OpenAiEmbedder.model:
             address = read_openai_address(self._settings, self._environ)
-            return OpenAiEmbedder(lambda: self._clients.enter_context(open_openai(address)))
+            breaker = self._breakers.named("openai_embedder", *BREAKER)
+            return OpenAiEmbedder(lambda: self._clients.enter_context(open_openai(address)), breaker)
         return MiniLmEmbedder()

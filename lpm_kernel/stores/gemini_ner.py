@@ -50,13 +50,14 @@ class GeminiNer:
         retries: int = 2,
         delay_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        breaker: Breaker | None = None,
     ) -> None:
         self._api_key = api_key
         self._model = model
         self._base_url = base_url or BASE_URL
         self._retries = retries
         self._delay_s = delay_s
-        self._breaker = Breaker(FAILURES_IN_A_ROW, COOL_S, clock)
+        self._breaker = breaker or Breaker(FAILURES_IN_A_ROW, COOL_S, clock)
 
     @property
     def fingerprint(self) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Fact, GraphEntity, check_user_id, sha256_hex
@@ -33,10 +33,11 @@ proposal, so that a ballot cast again is a newer ON of the same Vote."""
 SHARED = "_shared"
 """In the place of a user: what members did in front of all others. No user can be named so: names begin with a letter or digit.
 """
+Answer = TypeVar("Answer")
 BATCH = 500
 SEARCH_TIMEOUT_S = 3.0
-BREAKER_FAILURES, BREAKER_S = 3, 2.0
-"""Of searches in a row, and how long the server is then left alone: meanwhile answers are without facts, and do not wait."""
+BREAKER = 3, 2.0
+"""Of calls in a row, and how long the server is then left alone: meanwhile answers are without facts, and do not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class GraphitiGraph:
     one, which the next run fills.
     """
 
-    def __init__(self, address: Callable[[], GraphAddress], embedder: Embedder) -> None:
+    def __init__(self, address: Callable[[], GraphAddress], embedder: Embedder, breaker: Breaker | None = None) -> None:
         self.address = address
         self._embedder = embedder
         self._loop = BackgroundLoop("graph")
@@ -126,7 +127,7 @@ class GraphitiGraph:
         self._opened: GraphServer | None = None
         self._imported = False
         self._prepared: set[str] = set()
-        self._breaker = Breaker(BREAKER_FAILURES, BREAKER_S)
+        self._breaker = breaker or Breaker(*BREAKER)
 
     def group_of(self, user_id: str) -> str:
         """The model's part has one length, so that no user's groups can be another's."""
@@ -173,7 +174,7 @@ class GraphitiGraph:
         """Chains of all facts `named` are made anew, not of the fresh alone: a writer that was killed may have left them."""
         group, server = self.group_of(user_id), self.server
         if group not in self._prepared:
-            self._loop.run(server.prepare(group, self._embedder.dim))
+            self._asked(lambda: server.prepare(group, self._embedder.dim))
             self._prepared.add(group)
         uuids = [form.entity_uuid(group, entity) for entity in entities]
         known = self._known(group, "MATCH (n:Entity) WHERE n.uuid IN $uuids RETURN n.uuid AS uuid", uuids)
@@ -200,14 +201,19 @@ class GraphitiGraph:
                 await transaction.run(_END_BY_THE_NEXT, chains=chains)
 
         if nodes or edges or chains:
-            self._loop.run(server.write(group, work))
+            self._asked(lambda: server.write(group, work))
         return len(nodes)
 
     def _known(self, group: str, query: str, uuids: Sequence[str]) -> set[str]:
         return {row["uuid"] for row in self._read(group, query, uuids=list(uuids))}
 
     def _read(self, group: str, query: str, /, **values: Any) -> list[dict[str, Any]]:
-        return self._loop.run(self.server.read(group, query, **values))
+        return self._asked(lambda: self.server.read(group, query, **values))
+
+    def _asked(self, question: Callable[[], Coroutine[Any, Any, Answer]], timeout_s: float | None = None) -> Answer:
+        """Its answer, unless the server gave none a moment ago. Raises: StoreError `graph_unavailable`, `graph_refused`."""
+        with self._breaker.guarding(_resting, lambda error: error.code == "graph_unavailable"), server_errors():
+            return self._loop.run(question(), timeout_s)
 
     def forget_facts(self, user_id: str, facts: Collection[Fact]) -> int:
         group = self.group_of(user_id)
@@ -224,7 +230,7 @@ class GraphitiGraph:
                 await transaction.run(_END_BY_THE_NEXT, chains=chains)
             await transaction.run("MATCH (n:Entity) WHERE n.uuid IN $ends AND NOT (n)--() DELETE n", ends=ends)
 
-        self._loop.run(self.server.write(group, work))
+        self._asked(lambda: self.server.write(group, work))
         return len(known)
 
     def list_facts(self, user_id: str, relations: Collection[str] | None = None) -> list[Fact]:
@@ -251,22 +257,14 @@ class GraphitiGraph:
     ) -> list[FactHit]:
         group, window = self.group_of(user_id), Window(form.in_utc(since), form.in_utc(at))
         keep = (lambda row: allowed(form.to_fact(user_id, row))) if allowed else None
-        if not self._breaker.allows():
-            raise StoreError("graph_unavailable", "the graph server did not answer a moment ago")
-        try:
-            search = search_rows(self.server, group, text, vector.tolist(), window, k, keyword_weight, keep)
-            with server_errors():  # somebody waits for an answer: a server that hangs is one that is not there
-                found = self._loop.run(search, SEARCH_TIMEOUT_S)
-        except StoreError as error:
-            if error.code == "graph_unavailable":
-                self._breaker.failed()
-            raise
-        self._breaker.succeeded()
+        # somebody waits for an answer: a server that hangs is one that is not there
+        found = self._asked(
+            lambda: search_rows(self.server, group, text, vector.tolist(), window, k, keyword_weight, keep), SEARCH_TIMEOUT_S
+        )
         return [FactHit(form.to_fact(user_id, hit.row), hit.score, hit.cosine) for hit in found]
 
     def check(self) -> None:
-        with server_errors():
-            self._loop.run(self._reached().check(), SEARCH_TIMEOUT_S)
+        self._asked(lambda: self._reached().check(), SEARCH_TIMEOUT_S)
 
     def count(self, user_id: str) -> GraphCount:
         group = self.group_of(user_id)
@@ -290,6 +288,10 @@ class GraphitiGraph:
         if opened is not None:
             self._loop.run(opened.close())
         self._loop.close()
+
+
+def _resting() -> StoreError:
+    return StoreError("graph_unavailable", "the graph server did not answer a moment ago")
 
 
 def _chains(group: str, facts: Collection[Fact]) -> list[dict[str, str]]:

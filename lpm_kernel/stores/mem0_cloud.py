@@ -12,12 +12,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
+from lpm_kernel.stores.breaker import Breaker
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.mem0_client import await_event, open_client, platform_errors
 from lpm_kernel.stores.memories import (
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 PAGE_SIZE = 100
 DELETE_SIZE = 1000
 HOST = "https://api.mem0.ai"
+BREAKER = 3, 5.0
+"""Of calls in a row, and how long the platform is then left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,16 @@ class Mem0CloudMemories:
     """The key is tried at the first use. Writers of one user wait for each other by a lock in the application's tables."""
 
     def __init__(
-        self, api_key: str, embedder: Embedder, tables: Tables, *, host: str = HOST, event_wait_s: float = 0.2
+        self,
+        api_key: str,
+        embedder: Embedder,
+        tables: Tables,
+        *,
+        host: str = HOST,
+        event_wait_s: float = 0.2,
+        breaker: Breaker | None = None,
     ) -> None:
+        self._breaker = breaker or Breaker(*BREAKER)
         self._api_key = api_key
         self._host = host
         self._event_wait_s = event_wait_s
@@ -248,11 +260,17 @@ class Mem0CloudMemories:
                 self._opened = open_client(self._api_key, self._host)
             return self._opened
 
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        resting = StoreError("memories_unavailable", "Mem0 did not answer a moment ago")
+        with self._breaker.guarding(lambda: resting, lambda error: error.code == "memories_unavailable"), platform_errors():
+            yield
+
     def _rows(self, user_id: str) -> list[_Row]:
         """Everything of a user, the expired and the superseded too, page by page."""
         rows: dict[str, _Row] = {}
         page = 1
-        with platform_errors():
+        with self._asking():
             while True:
                 answer = self._client.get_all(filters=_only(user_id), page=page, page_size=PAGE_SIZE, show_expired=True)
                 rows.update((row.row_id, row) for row in _own_rows(user_id, answer["results"]))
@@ -261,7 +279,7 @@ class Mem0CloudMemories:
                 page += 1
 
     def _found(self, user_id: str, question: str, top_k: int) -> list[tuple[_Row, float]]:
-        with platform_errors():
+        with self._asking():
             answer = self._client.search(question, filters=_only(user_id), top_k=top_k, threshold=0.0, show_expired=True)
         items = answer["results"]
         scores = {str(item["id"]): float(item.get("score") or 0) for item in items}
@@ -269,7 +287,7 @@ class Mem0CloudMemories:
         return [(row, scores[row.row_id]) for row in _own_rows(user_id, items)]
 
     def _add(self, memory: Memory) -> None:
-        with platform_errors():
+        with self._asking():
             answer = self._client.add(
                 [{"role": "user", "content": memory.text}],
                 user_id=memory.user_id,
@@ -283,11 +301,11 @@ class Mem0CloudMemories:
 
     def _change(self, row_id: str, memory: Memory) -> None:
         expires = memory.expiration_date and memory.expiration_date.isoformat()
-        with platform_errors():
+        with self._asking():
             self._client.update(row_id, metadata=_metadata(memory), expiration_date=expires)
 
     def _drop(self, rows: Sequence[_Row]) -> int:
-        with platform_errors():
+        with self._asking():
             for first in range(0, len(rows), DELETE_SIZE):
                 self._client.batch_delete([{"memory_id": row.row_id} for row in rows[first : first + DELETE_SIZE]])
         return len(rows)

@@ -1,27 +1,32 @@
-"""Rows of `memory_write`: messages of a person that memory has yet to take in, and those that it could not.
+"""Messages of a person that memory has yet to take in, and those that it could not: one kind of change among the others.
 
-Belongs here: queries on that table; a row that was worked off is gone.
-Does not belong here: what is written into memory, and when to give up (`recall/memory_queue.py`).
+Belongs here: putting one, and looking at those that wait; in an archive they keep the form of a table of their own, which they
+once were.
+Does not belong here: what is written into memory (`recall/memory_queue.py`), and when it is tried again (`sync/worker.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
+from lpm_kernel.errors import UserInputError
 from lpm_kernel.records import ChatMessage
-from lpm_kernel.request_context import request_id
-from lpm_kernel.stores.schema import memory_write
+from lpm_kernel.stores.changes import Change, put_change
+from lpm_kernel.stores.schema import change, chat_message
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import Connection, Table
+
+REMEMBER = "remember_message"
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryWrite:
     """`turn`: of the message in its session, from 1. `code` and `reason` of the last try that failed, without its text.
-    `request_id`: of the request that the message came with, if it came with one.
+    `request_id`: of the transaction that the message came with.
     """
 
     user_id: str
@@ -33,80 +38,60 @@ class MemoryWrite:
     code: str | None
     reason: str | None
     created_at: datetime
-    request_id: str | None
+    request_id: str
 
 
-def put_memory_write(connection: Connection, message: ChatMessage, turn: int) -> None:
+def put_memory_write(connection: Connection, message: ChatMessage, turn: int) -> Change:
     """Belongs into the transaction that stores the message: then neither is there without the other. Idempotent."""
-    from sqlalchemy.dialects.postgresql import insert
-
-    values = {"state": "waiting", "attempts": 0, "due_at": message.ts, "created_at": message.ts, "request_id": request_id()}
-    statement = insert(memory_write).values(user_id=message.user_id, message_id=message.message_id, turn=turn, **values)
-    connection.execute(statement.on_conflict_do_nothing())
+    reference = {"message_id": message.message_id, "turn": turn}
+    return put_change(connection, message.user_id, "memories", REMEMBER, reference, at=message.ts)
 
 
-def users_with_due_writes(connection: Connection, now: datetime, limit: int) -> list[str]:
-    """As the operator: whose writes are due, those first that have waited for longest."""
-    from sqlalchemy import func, select
-
-    oldest = func.min(memory_write.c.due_at)
-    due = (memory_write.c.state == "waiting", memory_write.c.due_at <= now)
-    query = select(memory_write.c.user_id).where(*due).group_by(memory_write.c.user_id).order_by(oldest).limit(limit)
-    return list(connection.execute(query).scalars())
-
-
-def claim_memory_write(connection: Connection, user_id: str, now: datetime, lease_s: float) -> MemoryWrite | None:
-    """The oldest that is due, counted as tried and nobody else's for `lease_s`; None when there is none.
-
-    Why a lease and not a lock that is held: a try that takes the process along must count as one.
-    """
-    from sqlalchemy import select, update
-
-    due = (memory_write.c.user_id == user_id, memory_write.c.state == "waiting", memory_write.c.due_at <= now)
-    first = (
-        select(memory_write.c.message_id)
-        .where(*due)
-        .order_by(memory_write.c.created_at, memory_write.c.message_id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    row = connection.execute(
-        update(memory_write)
-        .where(memory_write.c.user_id == user_id, memory_write.c.message_id == first)
-        .values(attempts=memory_write.c.attempts + 1, due_at=now + timedelta(seconds=lease_s))
-        .returning(memory_write)
-    ).first()
-    return MemoryWrite(**row._mapping) if row else None
-
-
-def finish_memory_write(connection: Connection, write: MemoryWrite) -> None:
-    from sqlalchemy import delete
-
-    connection.execute(delete(memory_write).where(*_this(write)))
-
-
-def put_off_memory_write(connection: Connection, write: MemoryWrite, due_at: datetime, code: str, reason: str) -> None:
-    from sqlalchemy import update
-
-    connection.execute(update(memory_write).where(*_this(write)).values(due_at=due_at, code=code, reason=reason))
-
-
-def give_up_memory_write(connection: Connection, write: MemoryWrite, code: str, reason: str) -> None:
-    """The row stays and says why."""
-    from sqlalchemy import update
-
-    connection.execute(update(memory_write).where(*_this(write)).values(state="failed", code=code, reason=reason))
+def to_memory_write(of: Change) -> MemoryWrite:
+    told = of.attempts, of.due_at, of.code, of.reason, of.created_at, of.transaction_id
+    state: Literal["waiting", "failed"] = "failed" if of.given_up_at else "waiting"
+    return MemoryWrite(of.user_id, of.reference["message_id"], of.reference["turn"], state, *told)
 
 
 def list_memory_writes(connection: Connection, user_id: str) -> list[MemoryWrite]:
-    """What waits and what failed, oldest first."""
+    """What waits and what failed, oldest first; of a message that is gone there is nothing to write."""
     from sqlalchemy import select
 
-    own = select(memory_write).where(memory_write.c.user_id == user_id)
-    rows = connection.execute(own.order_by(memory_write.c.created_at, memory_write.c.message_id))
-    return [MemoryWrite(**row._mapping) for row in rows]
+    from lpm_kernel.stores.changes import list_undone
+
+    writes = [to_memory_write(item) for item in list_undone(connection, user_id) if item.kind == REMEMBER]
+    named = [write.message_id for write in writes]
+    there = select(chat_message.c.message_id).where(chat_message.c.user_id == user_id, chat_message.c.message_id.in_(named))
+    known = set(connection.execute(there).scalars()) if named else set()
+    return [write for write in writes if write.message_id in known]
 
 
-def _this(write: MemoryWrite) -> tuple[ColumnElement[bool], ...]:
-    return memory_write.c.user_id == write.user_id, memory_write.c.message_id == write.message_id
+def archived_writes() -> Table:
+    """The form that they have in an archive."""
+    from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text
+
+    texts = [Column(name, Text) for name in ("user_id", "message_id", "state", "code", "reason")]
+    numbers = [Column(name, Integer) for name in ("turn", "attempts")]
+    times = [Column(name, DateTime(timezone=True)) for name in ("due_at", "created_at")]
+    return Table("memory_write", MetaData(), *texts, *numbers, *times)
+
+
+def restore_memory_writes(connection: Connection, user_id: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Of an archive: each waits again as it did.
+
+    Raises: UserInputError `archive_damaged` for one whose message is not there.
+    """
+    from sqlalchemy import select, update
+
+    for row in rows:
+        message = select(chat_message.c.message_id).where(
+            chat_message.c.user_id == user_id, chat_message.c.message_id == row["message_id"]
+        )
+        whole = isinstance(row["message_id"], str) and isinstance(row["turn"], int) and row["state"] in ("waiting", "failed")
+        if not whole or connection.execute(message).first() is None:
+            raise UserInputError("archive_damaged", "a message that waits for memory is not in the archive: export it again")
+        reference = {"message_id": row["message_id"], "turn": row["turn"]}
+        put = put_change(connection, user_id, "memories", REMEMBER, reference, at=row["created_at"])
+        told = {name: row[name] for name in ("attempts", "due_at", "code", "reason")}
+        told["given_up_at"] = row["due_at"] if row["state"] == "failed" else None
+        connection.execute(update(change).where(change.c.user_id == user_id, change.c.change_id == put.change_id).values(told))

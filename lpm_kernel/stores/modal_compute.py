@@ -21,12 +21,15 @@ from typing import Any, NoReturn
 from lpm_kernel.errors import SettingsError, TrainingError, TwinError
 from lpm_kernel.settings import ComputeSettings, ModelSettings
 from lpm_kernel.stores.background_loop import BackgroundLoop
+from lpm_kernel.stores.breaker import Breaker
 from lpm_kernel.stores.compute import Progress
 
 GPU_STAGES = {"lora_adapter"}
 """What pays for a GPU; the others run on processors."""
 FUNCTION_ON_GPU = "run_on_gpu"
 FUNCTION_ON_CPU = "run_on_cpu"
+BREAKER = 3, 5.0
+"""Of calls in a row that Modal did not take, and how long it is then left alone: shorter than the last pause of a stage."""
 CANCEL_TIMEOUT_S = 10.0
 RESTART_S = 300
 """For the start of a container, at each try."""
@@ -48,7 +51,8 @@ def progress_queue(app: str) -> str:
 class ModalCompute:
     """Runs stages as calls of the deployed app, one after another."""
 
-    def __init__(self, models: ModelSettings, compute: ComputeSettings) -> None:
+    def __init__(self, models: ModelSettings, compute: ComputeSettings, breaker: Breaker | None = None) -> None:
+        self._breaker = breaker or Breaker(*BREAKER)
         self._models = models
         self.compute = compute
 
@@ -64,7 +68,9 @@ class ModalCompute:
         letter = encode_call(StageCall(stage, self._models, request))
         require_token()
         partition = uuid.uuid4().hex
-        call = self._spawn(FUNCTION_ON_GPU if stage in GPU_STAGES else FUNCTION_ON_CPU, letter, partition)
+        resting = TrainingError("modal_unreachable", "Modal gave no answer a moment ago", retryable=True)
+        with self._breaker.guarding(lambda: resting, lambda error: error.code == "modal_unreachable"):
+            call = self._spawn(FUNCTION_ON_GPU if stage in GPU_STAGES else FUNCTION_ON_CPU, letter, partition)
         try:
             progress(0.0, f"Modal call {call.object_id} of {self.compute.app}")
             outcome = self._watch(call, partition, progress)

@@ -7,24 +7,38 @@ Does not belong here: the classes themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from lpm_kernel.L0.preference_head import PreferenceHead
 from lpm_kernel.settings import Settings
-from lpm_kernel.stores.addresses import read_addresses, read_graph_address, read_mem0_key, read_weaviate_address
+from lpm_kernel.stores.addresses import (
+    connection_environment,
+    read_addresses,
+    read_graph_address,
+    read_mem0_key,
+    read_weaviate_address,
+)
 from lpm_kernel.stores.answerer import Answerer, open_answerer
 from lpm_kernel.stores.blobs import Blobs, open_s3
+from lpm_kernel.stores.breaker import Breakers
+from lpm_kernel.stores.breaker_board import open_board
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.embedders import Embedders
+from lpm_kernel.stores.graph import BREAKER as GRAPH_BREAKER
 from lpm_kernel.stores.graph import Graph, GraphitiGraph
+from lpm_kernel.stores.locks import BREAKER as LOCKS_BREAKER
+from lpm_kernel.stores.locks import Locks, RedisLocks
+from lpm_kernel.stores.mem0_cloud import BREAKER as MEM0_BREAKER
 from lpm_kernel.stores.mem0_cloud import Mem0CloudMemories
 from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.memories import Memories
 from lpm_kernel.stores.ner import Ner
 from lpm_kernel.stores.open_ner import open_ner
+from lpm_kernel.stores.tables import BREAKER as TABLES_BREAKER
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.vectors import PgVectors, Vectors
+from lpm_kernel.stores.weaviate_client import BREAKER as WEAVIATE_BREAKER
 from lpm_kernel.stores.weaviate_client import WeaviateConnection
 from lpm_kernel.stores.weaviate_vectors import WeaviateVectors
 from lpm_kernel.stores.writer import OpenAiWriter, open_writer
@@ -45,12 +59,15 @@ class Stores:
     ner: Ner
     graph: Graph
     preference_head: PreferenceHead
+    locks: Locks
     weaviate: WeaviateConnection | None = None
     """Behind `vectors`, where they are in Weaviate."""
     writer: OpenAiWriter | None = None
     """None where the settings name none."""
     answerer: Answerer | None = None
     """None where the twin itself answers."""
+    breakers: Breakers = field(default_factory=Breakers)
+    """Of every server that these ask."""
 
     def embedder_of(self, fingerprint: str) -> Embedder:
         """The model that vectors of this fingerprint were made with: that of a live release may be another than `embedder`.
@@ -80,6 +97,8 @@ class Stores:
             self.answerer.close()
         self.embedders.close()
         self.tables.close()
+        self.locks.close()
+        self.breakers.close()
 
 
 def open_stores(settings: Settings, environ: Mapping[str, str] | None = None, *, prompt: bool = False) -> Stores:
@@ -88,21 +107,32 @@ def open_stores(settings: Settings, environ: Mapping[str, str] | None = None, *,
     Raises: SettingsError `address_missing`.
     """
     addresses = read_addresses(settings, environ)
-    return build_stores(settings, Tables(addresses.database_url), open_s3(addresses, prompt=prompt), environ)
+    breakers = Breakers(open_board(addresses.redis_url))
+    tables = Tables(addresses.database_url, breaker=breakers.named("tables", *TABLES_BREAKER) if prompt else None)
+    return build_stores(settings, tables, open_s3(addresses, prompt=prompt, breakers=breakers), environ, breakers)
 
 
-def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapping[str, str] | None = None) -> Stores:
+def build_stores(
+    settings: Settings,
+    tables: Tables,
+    blobs: Blobs,
+    environ: Mapping[str, str] | None = None,
+    breakers: Breakers | None = None,
+) -> Stores:
     """The graph's address is looked for at its first use. Raises: SettingsError `address_missing` for the other ports."""
-    embedders = Embedders(settings, environ)
+    if breakers is None:
+        breakers = Breakers(open_board(connection_environment(environ).get(settings.stores.redis_url)))
+    embedders = Embedders(settings, environ, breakers)
     embedder = embedders.named(settings.models.embedder)
     weaviate: WeaviateConnection | None = None
     vectors: Vectors = PgVectors(tables)
     if settings.stores_in.vectors == "weaviate":
-        weaviate = WeaviateConnection(read_weaviate_address(settings, environ))
+        weaviate = WeaviateConnection(read_weaviate_address(settings, environ), breakers.named("weaviate", *WEAVIATE_BREAKER))
         vectors = WeaviateVectors(weaviate, tables)
     memories: Memories
     if settings.stores_in.memories == "mem0":
-        memories = Mem0CloudMemories(read_mem0_key(settings, environ), embedder, tables)
+        mem0 = breakers.named("mem0", *MEM0_BREAKER)
+        memories = Mem0CloudMemories(read_mem0_key(settings, environ), embedder, tables, breaker=mem0)
     else:
         memories = Mem0Memories(tables.engine.url, embedder, settings.memory_ranking)
     return Stores(
@@ -113,10 +143,14 @@ def build_stores(settings: Settings, tables: Tables, blobs: Blobs, environ: Mapp
         embedder,
         embedders,
         memories,
-        ner=open_ner(settings, environ),
+        ner=open_ner(settings, environ, breakers),
         preference_head=PreferenceHead(embedder),
-        graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder),
+        locks=RedisLocks(
+            tables, connection_environment(environ).get(settings.stores.redis_url), breakers.named("locks", *LOCKS_BREAKER)
+        ),
+        graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder, breakers.named("graph", *GRAPH_BREAKER)),
         weaviate=weaviate,
-        writer=open_writer(settings, environ),
-        answerer=open_answerer(settings, environ),
+        writer=open_writer(settings, environ, breakers),
+        answerer=open_answerer(settings, environ, breakers),
+        breakers=breakers,
     )

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import LlmError, UserInputError
-from lpm_kernel.stores.openai_client import openai_errors
+from lpm_kernel.stores.breaker import Breaker
+from lpm_kernel.stores.openai_client import asking_openai
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +33,10 @@ class OpenAiEmbedder:
     request_texts = 2048
     request_tokens = 300_000
 
-    def __init__(self, client: Callable[[], OpenAI]) -> None:
+    def __init__(self, client: Callable[[], OpenAI], breaker: Breaker | None = None) -> None:
         """`client` is called at the first text, and its result kept; whoever made it closes it."""
         self._make_client = client
+        self.breaker = breaker
         self._client: OpenAI | None = None
         self._lock = threading.Lock()
         self.tokens = 0
@@ -76,7 +78,7 @@ class OpenAiEmbedder:
     def _embed(self, texts: list[str]) -> np.ndarray:
         import numpy as np
 
-        with openai_errors("embedder", "embeddings"):
+        with asking_openai(self.breaker, "embedder", "embeddings"):
             answer = self._opened().embeddings.create(model=self.model, input=texts)
         with self._lock:
             self.tokens += answer.usage.total_tokens

@@ -50,6 +50,12 @@ class HalfVector(UserDefinedType[Any]):
         return "halfvec"
 
 
+def _written_by() -> Column[Any]:
+    """The request or run that wrote a row, by itself; None where there was none. See 0025."""
+    by_itself = text("NULLIF(current_setting('app.request_id'::text, true), ''::text)")
+    return Column("transaction_id", Text, server_default=by_itself)
+
+
 app_user = Table(
     "app_user",
     metadata,
@@ -58,6 +64,7 @@ app_user = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("lora_path", Text),
     Column("model_ready", Boolean, nullable=False, server_default=text("false")),
+    _written_by(),
 )
 
 document = Table(
@@ -83,6 +90,7 @@ document = Table(
     Column("near_duplicate_of", Text),
     Column("quarantined", Boolean, nullable=False, server_default=text("false")),
     Column("private", Boolean, nullable=False, server_default=text("false")),
+    _written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("document_by_filename", "user_id", "filename"),
 )
@@ -102,6 +110,7 @@ chat_message = Table(
     Column("degraded", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     Column("cut_off", Boolean, nullable=False, server_default=text("false")),
     Column("asker", Text),
+    _written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("chat_message_by_session", "user_id", "session_id", "position"),
 )
@@ -115,6 +124,7 @@ release = Table(
     Column("manifest", JSONB, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("stale_reason", Text),
+    _written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("release_one_live", "user_id", unique=True, postgresql_where=text("status = 'live'")),
 )
@@ -130,7 +140,13 @@ dead_letter = Table(
     Column("message", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("resolved_at", DateTime(timezone=True)),
-    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
+    Column("change_id", Text),
+    Column("transaction_id", Text),
+    Column("discarded_by", Text),
+    Column("discard_reason", Text),
+    # of what no one user's work has failed in there is no person whose leaving would take it along, see 0024
+    Column("person", Text, Computed("NULLIF(user_id, '_shared'::text)")),
+    ForeignKeyConstraint(["person"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
 memory_generation = Table(
@@ -139,6 +155,7 @@ memory_generation = Table(
     Column("user_id", Text, primary_key=True),
     Column("generation", Text, primary_key=True),
     Column("synced_at", DateTime(timezone=True), nullable=False),
+    _written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
@@ -196,12 +213,22 @@ memory_version = Table(
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
+fence = Table(
+    "fence",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("token", BigInteger, nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
+)
+
 deletion = Table(
     "deletion",
     metadata,
     Column("user_id", Text, primary_key=True),
     Column("begun_at", DateTime(timezone=True), nullable=False),
     Column("done_at", DateTime(timezone=True)),
+    _written_by(),
 )
 
 feedback = Table(
@@ -213,28 +240,42 @@ feedback = Table(
     Column("truth", SmallInteger),
     Column("edited", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    _written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(["user_id", "message_id"], ["chat_message.user_id", "chat_message.message_id"], ondelete="CASCADE"),
 )
 
 _OF_A_MESSAGE = ["user_id", "message_id"], ["chat_message.user_id", "chat_message.message_id"]
 
-memory_write = Table(
-    "memory_write",
+change = Table(
+    "change",
     metadata,
     Column("user_id", Text, primary_key=True),
-    Column("message_id", Text, primary_key=True),
-    Column("turn", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("attempts", Integer, nullable=False),
+    Column("change_id", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("transaction_id", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("reference", JSONB, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("due_at", DateTime(timezone=True), nullable=False),
     Column("code", Text),
     Column("reason", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("request_id", Text),
+    Column("done_at", DateTime(timezone=True)),
+    Column("given_up_at", DateTime(timezone=True)),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
-    ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
-    Index("memory_write_due", "due_at", postgresql_where=text("state = 'waiting'")),
+    UniqueConstraint("user_id", "seq"),
+    Index("change_undone", "user_id", "target", "seq", postgresql_where=text("((done_at IS NULL) AND (given_up_at IS NULL))")),
+)
+
+change_words = Table(
+    "change_words",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("change_id", Text, primary_key=True),
+    Column("words", Text, nullable=False),
+    ForeignKeyConstraint(["user_id", "change_id"], ["change.user_id", "change.change_id"], ondelete="CASCADE"),
 )
 
 ballot_draft = Table(
@@ -296,6 +337,7 @@ dao_event = Table(
     Column("idempotency_key", Text),
     Column("request_sha256", Text),
     UniqueConstraint("actor", "idempotency_key"),
+    _written_by(),
     Index("dao_event_of_proposal", "proposal_id", "seq"),
     Index("dao_event_of_members", "seq", postgresql_where=text("kind in ('delegated','delegation_revoked','attributes_set')")),
     Index("dao_event_of_tasks", "seq", postgresql_where=text("kind = 'task_assigned'")),

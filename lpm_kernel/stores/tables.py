@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import check_user_id
 from lpm_kernel.request_context import check_may_open, request_id
+from lpm_kernel.stores.bounded_connection import bound_statements
+from lpm_kernel.stores.breaker import Breaker
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -24,6 +26,9 @@ _AS_USER = "select set_config('app.user_id', :user_id, true)"
 _IN_REQUEST = ", set_config('app.request_id', :request_id, true), set_config('application_name', 'twin ' || :request_id, true)"
 MORE = 4
 """Connections beyond the pool's size, which are closed again after use."""
+BREAKER = 3, 1.0
+"""Connections in a row that could not be made or broke, and seconds for which the server is then left alone. Few: it is back a
+second after it was killed."""
 POOL_TIMEOUT_S = 5
 """How long a caller waits for one of the connections."""
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
@@ -36,11 +41,21 @@ class Tables:
 
     Connections are kept once they are open: a process that opens one beside its work, and PostgreSQL that forks and warms a
     backend for it, takes up to half a second where cores are busy. The last one used is the next: what a crowd opened rests.
+
+    With a breaker it is one for people who wait: a server that vanished costs each caller a time limit, and while all threads
+    wait nobody is told anything. Stages have none: they wait, and are tried again.
     """
 
-    def __init__(self, database_url: str, *, pool_size: int = 20) -> None:
+    _run_id: str | None = None
+
+    def __init__(
+        self, database_url: str, *, pool_size: int = 20, breaker: Breaker | None = None, run_id: str | None = None
+    ) -> None:
+        """`run_id`: the name of transactions where no request is under way."""
         from sqlalchemy import create_engine
 
+        self._breaker = breaker
+        self._run_id = run_id
         self.engine: Engine = create_engine(
             database_url,
             pool_size=pool_size,
@@ -51,12 +66,14 @@ class Tables:
             hide_parameters=True,  # a logged traceback shows the statement, never the document text it carried
             connect_args={"connect_timeout": 5, **KEEPALIVE},
         )
+        if breaker is not None:
+            bound_statements(self.engine)
 
     @contextmanager
     def transaction(self, user_id: str) -> Iterator[Connection]:
         """One transaction as one user: row-level security shows this user's rows and refuses to write any other's.
 
-        Inside a request it may be only of those it was let in for, and PostgreSQL's own log and views name the request.
+        Inside a request it may be only of those it was let in for; rows, and PostgreSQL's own log and views, name the request.
         Raises: UserInputError `user_id_invalid`; AccessError `not_yours`; StoreError `tables_unavailable` (retryable) or
         `tables_refused`.
         """
@@ -64,8 +81,8 @@ class Tables:
 
         check_user_id(user_id)
         check_may_open(user_id)
-        asked_by = request_id()
-        with database_errors(), self.engine.begin() as connection:
+        asked_by = request_id() or self._run_id
+        with database_errors(), self._begun() as connection:
             if asked_by:
                 connection.execute(text(_AS_USER + _IN_REQUEST), {"user_id": user_id, "request_id": asked_by})
             else:
@@ -77,8 +94,10 @@ class Tables:
         """One transaction that belongs to no user and may read only who has documents waiting."""
         from sqlalchemy import text
 
-        with database_errors(), self.engine.begin() as connection:
+        with database_errors(), self._begun() as connection:
             connection.execute(text("set local role twin_operator"))
+            if asked_by := request_id() or self._run_id:
+                connection.execute(text("select" + _IN_REQUEST.removeprefix(",")), {"request_id": asked_by})
             yield connection
 
     def open_ahead(self, count: int) -> None:
@@ -86,6 +105,29 @@ class Tables:
         with ExitStack() as opened, database_errors():
             for _ in range(count):
                 opened.enter_context(self.engine.connect())
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        """A transaction, and what its breaker learns of it: a connection that cannot be had or breaks is a failure of the
+        server; a deadlock, a refusal or a pool that others use up is none."""
+        from sqlalchemy.exc import DBAPIError
+
+        if self._breaker is None:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        if not self._breaker.allows():
+            raise StoreError("tables_unavailable", "PostgreSQL did not answer a moment ago")
+        reached = False
+        try:
+            with self.engine.begin() as connection:
+                reached = True
+                self._breaker.succeeded()
+                yield connection
+        except DBAPIError as error:
+            if error.connection_invalidated or not reached:
+                self._breaker.failed()
+            raise
 
     def close(self) -> None:
         self.engine.dispose()

@@ -43,6 +43,21 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldEntry:
+    """An entry as it lies in the store, without its words and its vector; `text_sha256` is that of the words."""
+
+    chunk_id: str
+    document_sha256: str
+    filename: str
+    byte_start: int
+    byte_end: int
+    fingerprint: str
+    input_sha256: str
+    text_sha256: str
+    generations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SyncCount:
     written: int
     kept: int
@@ -93,6 +108,10 @@ class Vectors(Protocol):
 
     def count(self, user_id: str, generation: str | None = None) -> int:
         """Entries of one generation, or of all together."""
+        ...
+
+    def list_entries(self, user_id: str) -> list[HeldEntry]:
+        """Every entry of every generation and model, for who compares them with what they were made from."""
         ...
 
 
@@ -206,6 +225,13 @@ class PgVectors:
         with self._tables.transaction(user_id) as connection:
             return int(connection.execute(text(_COUNT), {"generation": generation}).scalar_one())
 
+    def list_entries(self, user_id: str) -> list[HeldEntry]:
+        from sqlalchemy import text
+
+        with self._tables.transaction(user_id) as connection:
+            rows = connection.execute(text(_ENTRIES)).all()
+        return [HeldEntry(**{**row._mapping, "generations": tuple(row.generations)}) for row in rows]
+
 
 def _entry_id(entry: VectorEntry, fingerprint: str) -> str:
     """Equal for entries that are searched and cited alike, whichever generation they belong to."""
@@ -256,6 +282,11 @@ delete from memory_generation
 where generation <> all(cast(:keep as text[]))
   and synced_at < (select max(synced_at) from memory_generation where generation = any(cast(:keep as text[])))
 returning generation
+"""
+_ENTRIES = """
+select chunk_id, document_sha256, filename, byte_start, byte_end, fingerprint, input_sha256,
+       encode(sha256(convert_to(text, 'UTF8')), 'hex') as text_sha256, generations
+from chunk_vector order by chunk_id, entry_id
 """
 _COUNT = "select count(*) from chunk_vector where cast(:generation as text) is null or :generation = any(generations)"
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from lpm_kernel.errors import SettingsError, StoreError
 from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.breaker import Breaker
 
 if TYPE_CHECKING:
     from weaviate import WeaviateClient
@@ -27,6 +28,8 @@ GRPC_PORT = 50051
 INIT_TIMEOUT_S = 5.0
 QUERY_TIMEOUT_S = 15.0
 INSERT_TIMEOUT_S = 60.0
+BREAKER = 3, 2.0
+"""Of questions in a row whether it lives, and how long it is then left alone."""
 PASSING = ("consistency level", "replica", "read-only", "readonly", "timeout", "deadline", "shutting down", "leader")
 """Words of Weaviate's answers to a request that may succeed later. Its gRPC status says UNKNOWN of most of what it refuses."""
 
@@ -34,8 +37,9 @@ PASSING = ("consistency level", "replica", "read-only", "readonly", "timeout", "
 class WeaviateConnection:
     """One client for a process, safe to share between threads. `close()` ends its connections."""
 
-    def __init__(self, address: WeaviateAddress) -> None:
+    def __init__(self, address: WeaviateAddress, breaker: Breaker | None = None) -> None:
         self._address = address
+        self._breaker = breaker or Breaker(*BREAKER)
         self._opened: WeaviateClient | None = None
         self._opening = threading.Lock()
 
@@ -45,7 +49,8 @@ class WeaviateConnection:
         Why asked each time: with a server gone, the client tries a search again for a minute before it says so.
         Raises: StoreError `vectors_unavailable`; SettingsError `address_invalid`.
         """
-        with weaviate_errors():
+        resting = refusal("did not answer a moment ago", retryable=True)
+        with self._breaker.guarding(lambda: resting, lambda error: error.retryable), weaviate_errors():
             with self._opening:
                 client = self._opened = self._opened or _open(self._address)
             if not client.is_live():

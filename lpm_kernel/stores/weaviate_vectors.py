@@ -21,8 +21,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.records import Citation, content_id
-from lpm_kernel.stores.vectors import Hit, SyncCount, VectorEntry
+from lpm_kernel.records import Citation, content_id, sha256_hex
+from lpm_kernel.stores.vectors import HeldEntry, Hit, SyncCount, VectorEntry
 from lpm_kernel.stores.weaviate_client import (
     VECTOR,
     WeaviateConnection,
@@ -50,6 +50,7 @@ CANDIDATES = 100
 SHARE = 1e-6
 """The least share of either half: at none, Weaviate leaves that half out, and with it every entry without a word asked for."""
 HIT_FIELDS = ["chunk_id", "document_sha256", "filename", "byte_start", "byte_end", "text"]
+ENTRY_FIELDS = [*HIT_FIELDS, "fingerprint", "input_sha256", "generations"]
 
 
 class WeaviateVectors:
@@ -187,6 +188,17 @@ class WeaviateVectors:
             held = [held for name in own_collections(client) for held in _generations(client, name, user_id).values()]
         return sum(1 for generations in held if generation is None or generation in generations)
 
+    def list_entries(self, user_id: str) -> list[HeldEntry]:
+        with weaviate_errors():
+            client = self._connection.client()
+            found = [
+                _held(item.properties)
+                for name in own_collections(client)
+                if has_tenant(client, name, user_id)
+                for item in _reader(client, name, user_id).iterator(return_properties=ENTRY_FIELDS, cache_size=PAGE)
+            ]
+        return sorted(found, key=lambda entry: (entry.chunk_id, entry.filename, entry.byte_start))
+
 
 def _check_vectors(entries: Sequence[VectorEntry]) -> None:
     """Raises: StoreError `vector_invalid`. Why here: Weaviate would take the other entries of the batch."""
@@ -221,6 +233,15 @@ def _properties(entry: VectorEntry, fingerprint: str, generations: Sequence[str]
         "byte_start": chunk.byte_start,
         "byte_end": chunk.byte_end,
     }
+
+
+def _held(has: Mapping[str, Any]) -> HeldEntry:
+    return HeldEntry(
+        *(has["chunk_id"], has["document_sha256"], has["filename"], int(has["byte_start"]), int(has["byte_end"])),
+        *(has["fingerprint"], has["input_sha256"]),
+        text_sha256=sha256_hex(str(has["text"]).encode()),
+        generations=tuple(has.get("generations") or ()),
+    )
 
 
 def _reader(client: WeaviateClient, name: str, user_id: str) -> Any:

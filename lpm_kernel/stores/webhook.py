@@ -1,7 +1,7 @@
-"""The webhook: telling another service of a release.
+"""Webhooks: telling another service of a release, and another of a failure.
 
 Belongs here: one signed POST with its tries, and checking the signature of one that is received.
-Does not belong here: what a release is, and what becomes of a message that could not be delivered.
+Does not belong here: what is told, and what becomes of a message that could not be delivered.
 """
 
 from __future__ import annotations
@@ -16,22 +16,33 @@ from typing import Any
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.settings import RetrySettings, Settings
 from lpm_kernel.stores.addresses import connection_environment
+from lpm_kernel.stores.breaker import Breaker, Breakers
 
+BREAKER = 2, 60.0
+"""Messages in a row that nobody took, each after all its tries, and seconds for which nobody is then asked. Runs come and go:
+what keeps each of them from waiting is the state that they share."""
 SIGNATURE = "X-Twin-Signature"
 
 
 class Webhook:
     """Where messages go. `secret`: what they are signed with, if with anything."""
 
-    def __init__(self, url: str, secret: str | None, timeout_s: float) -> None:
+    def __init__(self, url: str, secret: str | None, timeout_s: float, breaker: Breaker | None = None) -> None:
         self.url, self._secret, self._timeout_s = url, secret, timeout_s
+        self._breaker = breaker or Breaker(*BREAKER)
 
     def post(self, message: Mapping[str, Any], retries: RetrySettings, sleep: Callable[[float], None] = time.sleep) -> int:
         """Deliver it; how many tries it took.
 
         Raises: StoreError `webhook_refused` (an answer that asking again does not change), `webhook_unavailable` after the
-        last try, `webhook_invalid` for an address that is none. The address stays out of the message: it may hold a token.
+        last try, or at once while nobody is asked, `webhook_invalid` for an address that is none. The address stays out of the
+        message: it may hold a token.
         """
+        resting = StoreError("webhook_unavailable", "the webhook did not answer a moment ago")
+        with self._breaker.guarding(lambda: resting, lambda error: error.code == "webhook_unavailable"):
+            return self._posted(message, retries, sleep)
+
+    def _posted(self, message: Mapping[str, Any], retries: RetrySettings, sleep: Callable[[float], None]) -> int:
         import httpx
 
         body = json.dumps(message, separators=(",", ":")).encode()
@@ -75,10 +86,33 @@ def check_signature(settings: Settings, body: bytes, signature: str, environ: Ma
         raise UserInputError("signature_invalid", f"{SIGNATURE} does not fit the message")
 
 
-def open_webhook(settings: Settings, environ: Mapping[str, str] | None = None) -> Webhook | None:
-    """None when no address is set: then nobody wants to be told."""
-    found, names = connection_environment(environ), settings.stores
-    url = found.get(names.release_webhook_url)
+def open_webhook(
+    settings: Settings, environ: Mapping[str, str] | None = None, breakers: Breakers | None = None
+) -> Webhook | None:
+    """Of releases; None when no address is set: then nobody wants to be told."""
+    names = settings.stores
+    return _open(settings, environ, breakers, "release_webhook", names.release_webhook_url, names.release_webhook_secret)
+
+
+def open_alert_webhook(
+    settings: Settings, environ: Mapping[str, str] | None = None, breakers: Breakers | None = None
+) -> Webhook | None:
+    """Of failures; None when no address is set."""
+    names = settings.stores
+    return _open(settings, environ, breakers, "alert_webhook", names.alert_webhook_url, names.alert_webhook_secret)
+
+
+def _open(
+    settings: Settings,
+    environ: Mapping[str, str] | None,
+    breakers: Breakers | None,
+    name: str,
+    url_variable: str,
+    secret_variable: str,
+) -> Webhook | None:
+    found = connection_environment(environ)
+    url = found.get(url_variable)
     if not url:
         return None
-    return Webhook(url, found.get(names.release_webhook_secret) or None, settings.release.webhook_timeout_s)
+    breaker = (breakers or Breakers()).named(name, *BREAKER)
+    return Webhook(url, found.get(secret_variable) or None, settings.release.webhook_timeout_s, breaker)

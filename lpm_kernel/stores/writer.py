@@ -16,7 +16,8 @@ from lpm_kernel.errors import LlmError
 from lpm_kernel.records import Message, is_text, sha256_hex
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.addresses import OpenAiAddress, read_openai_address
-from lpm_kernel.stores.openai_client import open_openai, openai_errors
+from lpm_kernel.stores.breaker import Breaker, Breakers
+from lpm_kernel.stores.openai_client import BREAKER, asking_openai, open_openai
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -51,9 +52,10 @@ class Writer(Protocol):
 class OpenAiWriter:
     """A chat model by name. `calls`, `input_tokens` and `output_tokens` count over all threads what was answered."""
 
-    def __init__(self, client: Callable[[], OpenAI], model: str, server: str = "") -> None:
+    def __init__(self, client: Callable[[], OpenAI], model: str, server: str = "", breaker: Breaker | None = None) -> None:
         """`client` is called at the first request. `server` tells models of one name apart: two servers may each have one."""
         self._make_client = client
+        self._breaker = breaker
         self._client: OpenAI | None = None
         self._lock = threading.Lock()
         self._model = model
@@ -80,7 +82,7 @@ class OpenAiWriter:
         if schema is not None:
             form = {"name": "answer", "strict": True, "schema": dict(schema)}
             request["response_format"] = {"type": "json_schema", "json_schema": form}
-        with openai_errors("writer", "text", closed="closed"):
+        with asking_openai(self._breaker, "writer", "text", closed="closed"):
             answer = self._opened().chat.completions.create(**request)
         if answer.usage is not None:
             with self._lock:
@@ -107,7 +109,9 @@ class OpenAiWriter:
             return self._client
 
 
-def open_writer(settings: Settings, environ: Mapping[str, str] | None = None) -> OpenAiWriter | None:
+def open_writer(
+    settings: Settings, environ: Mapping[str, str] | None = None, breakers: Breakers | None = None
+) -> OpenAiWriter | None:
     """The writer of `models.writer`; None where it is `none`. Nothing is asked yet.
 
     Raises: SettingsError `address_missing` when a model is named and its key is not set: a run that was to be written must
@@ -117,11 +121,11 @@ def open_writer(settings: Settings, environ: Mapping[str, str] | None = None) ->
     if model == NO_WRITER:
         return None
     address = read_openai_address(settings, environ)
-    return writer_at(address, model)
+    return writer_at(address, model, (breakers or Breakers()).named("openai_writer", *BREAKER))
 
 
-def writer_at(address: OpenAiAddress, model: str) -> OpenAiWriter:
-    return OpenAiWriter(lambda: open_openai(address, TIMEOUT_S), model, address.base_url or "")
+def writer_at(address: OpenAiAddress, model: str, breaker: Breaker | None = None) -> OpenAiWriter:
+    return OpenAiWriter(lambda: open_openai(address, TIMEOUT_S), model, address.base_url or "", breaker)
 
 
 def _text_of(answer: Any, max_tokens: int) -> str:

@@ -23,6 +23,7 @@ from tests.fakes import FailingTables, MemoryBlobs
 
 LIMITS = LimitSettings(
     documents_per_user=3,
+    social_documents_per_user=2,
     document_size_mb=1,
     quarantine_mb=2,
     pdf_seconds=10,

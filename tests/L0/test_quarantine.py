@@ -24,6 +24,7 @@ from .pdfs import make_pdf
 
 LIMITS = LimitSettings(
     documents_per_user=3,
+    social_documents_per_user=2,
     document_size_mb=1,
     quarantine_mb=2,
     pdf_seconds=20,

@@ -9,7 +9,16 @@ import httpx
 import pytest
 
 from lpm_kernel.errors import StoreError, TwinError, UserInputError
-from lpm_kernel.L0.staging import MAX_OPEN, PromisedUpload, promise_upload, sweep_every_staging, sweep_staging, take_in_upload
+from lpm_kernel.L0 import intake
+from lpm_kernel.L0.staging import (
+    MAX_OPEN,
+    OPEN_TIMES,
+    PromisedUpload,
+    promise_upload,
+    sweep_every_staging,
+    sweep_staging,
+    take_in_upload,
+)
 from lpm_kernel.layout import raw_key, staging_key, staging_prefix
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
@@ -83,7 +92,7 @@ def limits_of(stores: Stores, **changed: int):
     [
         ("notes.md", 0, None, "document_empty"),
         ("notes.md", -4, None, "document_empty"),
-        ("notes.md", 20_000_001, None, "document_too_large"),
+        ("notes.md", 200_000_001, None, "document_too_large"),
         ("program.exe", 5, None, "type_unknown"),
         ("", 5, None, "filename_invalid"),
         ("notes.md", 5, "A" * 64, "sha256_invalid"),
@@ -96,6 +105,28 @@ def test_what_the_door_refuses_is_refused_before_anything_is_sent(
         promise_upload(stores, user_id, filename, size_bytes, sha256)
     assert caught.value.code == code
     assert staged(stores, user_id) == []
+
+
+def test_a_file_that_is_too_large_for_the_door_comes_by_way_of_the_store(
+    stores: Stores, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was refused there too, for which there is this way; and it would have been held in memory whole."""
+    monkeypatch.setattr(intake, "HELD_BYTES", 100_000)
+    limits = limits_of(stores, document_size_mb=1)
+    serving = stores.settings.serving.model_copy(update={"presigned_mb": 3})
+    small = replace(stores, settings=stores.settings.model_copy(update={"limits": limits, "serving": serving}))
+    large = b"word " * 500_000
+    door = intake.receive_document(stores.tables, stores.blobs, limits, user_id, "door.txt", large)
+    assert door.refusal is not None
+    assert door.refusal.code == "document_too_large"
+    promised = promise_upload(small, user_id, "notes.txt", len(large))
+    assert send(promised, large) < 300
+    result = take_in_upload(small, user_id, promised.upload_id)
+    assert (result.status, result.size_bytes) == ("stored", len(large))
+    assert stores.blobs.get(raw_key(user_id, sha256_hex(large))) == large
+    with pytest.raises(TwinError) as caught:
+        promise_upload(small, user_id, "notes.txt", 3_000_001)
+    assert caught.value.code == "document_too_large"
 
 
 @pytest.mark.parametrize("upload_id", ["", "../raw/x", "0" * 32, "0" * 31, "x.json"])
@@ -135,6 +166,13 @@ def test_no_more_uploads_are_open_than_are_allowed(stores: Stores, user_id: str)
     with pytest.raises(UserInputError) as caught:
         promise_upload(stores, user_id, "more.md", 5)
     assert caught.value.code == "uploads_open"
+    sweep_staging(stores, user_id, datetime.now(UTC) + timedelta(hours=25))
+    largest = stores.settings.serving.presigned_mb * 1_000_000
+    for number in range(OPEN_TIMES):
+        promise_upload(stores, user_id, f"{number}.md", largest)
+    with pytest.raises(UserInputError) as caught:
+        promise_upload(stores, user_id, "more.md", 5)
+    assert caught.value.code == "uploads_open", "no room is left"
     sweep_staging(stores, user_id, datetime.now(UTC) + timedelta(hours=25))
 
 

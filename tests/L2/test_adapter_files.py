@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lpm_kernel.errors import StoreError
+from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L2 import adapter_files
 from lpm_kernel.L2.adapter_files import drop_local_copies, fetch_adapter
 from lpm_kernel.layout import gguf_key
@@ -47,7 +47,7 @@ def fetch(blobs: CountingBlobs, folder: Path) -> AdapterFile:
 def test_an_adapter_is_fetched_once(blobs: CountingBlobs, tmp_path: Path) -> None:
     folder = tmp_path / "adapters"
     first = fetch(blobs, folder)
-    assert first == fetch(blobs, folder) == AdapterFile(folder / f"{SHA256}.gguf", SHA256, BASE)
+    assert first == fetch(blobs, folder) == AdapterFile(folder / f"1.{SHA256}.gguf", SHA256, BASE)
     assert first.path.read_bytes() == DATA
     assert blobs.fetched == 1
     assert list(folder.iterdir()) == [first.path]
@@ -68,7 +68,7 @@ def test_many_who_ask_at_once_fetch_it_once(blobs: CountingBlobs, tmp_path: Path
 @pytest.mark.parametrize("left", [b"", DATA[:-1], DATA[:-1] + b"?"], ids=["empty", "short", "another"])
 def test_a_local_copy_of_another_content_is_fetched_anew(blobs: CountingBlobs, tmp_path: Path, left: bytes) -> None:
     """A file that a power failure cut short was handed out for ever, and each chat was told to train again."""
-    (tmp_path / f"{SHA256}.gguf").write_bytes(left)
+    (tmp_path / f"1.{SHA256}.gguf").write_bytes(left)
     assert fetch(blobs, tmp_path).path.read_bytes() == DATA
     assert blobs.fetched == 1
 
@@ -125,16 +125,35 @@ def test_what_is_no_hash_leads_to_no_file(blobs: CountingBlobs, tmp_path: Path, 
     adapters.mkdir()
     base.parent.mkdir()
     base.write_bytes(DATA)
-    (adapters / f"{named.strip()}.gguf").touch() if "/" not in named else None
+    (adapters / f"1.{named.strip()}.gguf").touch() if "/" not in named else None
     with pytest.raises(StoreError) as caught:
         fetch_adapter(blobs, "1", KEY, named, BASE, adapters)
     assert (caught.value.code, caught.value.retryable) == ("adapter_damaged", False)
     before = sorted(tmp_path.rglob("*"))
-    drop_local_copies(adapters, [named])
+    drop_local_copies(adapters, "1", [named])
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_local_copy_is_dropped_by_its_hash(blobs: CountingBlobs, tmp_path: Path) -> None:
     path = fetch(blobs, tmp_path).path
-    drop_local_copies(tmp_path, [SHA256, "f" * 64])
+    drop_local_copies(tmp_path, "2", [SHA256])
+    assert path.exists(), "another's of the same content"
+    drop_local_copies(tmp_path, "1", [SHA256, "f" * 64])
     assert not path.exists()
+
+
+def test_whoever_names_the_hash_of_anothers_adapter_is_given_nothing(blobs: CountingBlobs, tmp_path: Path) -> None:
+    """A local copy was known by its hash alone: a release that named another's, as an archive may, was served with it."""
+    fetch(blobs, tmp_path)
+    for key in (gguf_key("2", SHA256), KEY):
+        with pytest.raises(StoreError) as caught:
+            fetch_adapter(blobs, "2", key, SHA256, BASE, tmp_path)
+        assert caught.value.code in ("blob_not_found", "foreign_key")
+    blobs.put(gguf_key("2", SHA256), DATA)
+    assert fetch_adapter(blobs, "2", gguf_key("2", SHA256), SHA256, BASE, tmp_path).path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("user_id", ["../1", "", "A"])
+def test_what_is_no_user_leads_to_no_file(blobs: CountingBlobs, tmp_path: Path, user_id: str) -> None:
+    with pytest.raises(UserInputError):
+        drop_local_copies(tmp_path, user_id, [SHA256])

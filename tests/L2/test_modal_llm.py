@@ -12,6 +12,7 @@ from grpclib import GRPCError, Status
 
 from lpm_kernel.answering import may_step_down
 from lpm_kernel.errors import LlmError, SettingsError, TwinError
+from lpm_kernel.L2.adapter_cache import AdapterCache
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.llm_calls import LlmAsk, decode_line, encode_ask, encode_piece
 from lpm_kernel.L2.llm_host import KEPT_S, LlmHost
@@ -21,7 +22,9 @@ from lpm_kernel.records import Message, sha256_hex
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.llm import AdapterFile, tenant_of
 from tests.fakes import FakeLlm, MemoryBlobs
+from tests.L2.fake_library import FakeLibrary
 from tests.modal_server import ModalServer
+from tests.paced_llm import wait_until
 
 ASKED = (Message("system", "You are Mabel."), Message("user", "What is your tortoise called?"))
 SAID = "My tortoise — naïvely — is called Admiral."
@@ -93,6 +96,37 @@ def test_a_copy_that_nobody_asks_for_does_not_stay(blobs: MemoryBlobs, tiny_base
     blobs.delete(gguf_key("mabel", SHA256))
     now = KEPT_S + 1
     assert ask("ravi", sha256_hex(another)) == {another}
+
+
+class Retiring(FakeLlm):
+    """Keeps adapters in memory, and says which it is told to let go."""
+
+    def __init__(self, base_sha256: str) -> None:
+        super().__init__(["."], base_sha256=base_sha256)
+        self.adapters = AdapterCache(FakeLibrary(), base_sha256, 2**20)
+
+
+def test_what_nobody_asks_for_is_let_go_of_memory_too_and_while_nobody_asks(
+    blobs: MemoryBlobs, tiny_base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a person who was deleted the weights stayed in a container's memory until others needed the room."""
+    now = 0.0
+    monkeypatch.setattr("lpm_kernel.L2.llm_host.SWEEP_S", 0.01)
+    far = Retiring(tiny_base.sha256)
+    host = LlmHost(far, blobs, tmp_path, clock=lambda: now)
+    host.start()
+    try:
+        letter = encode_ask(LlmAsk((ASKED,), "mabel", tiny_base.sha256, SHA256, 5, None))
+        assert [decode_line(line, "piece") for line in host.stream(letter)]
+        [call] = far.calls
+        with far.adapters.borrow(call.adapter):
+            now = KEPT_S + 1
+            wait_until(lambda: not any(tmp_path.iterdir()))
+            assert SHA256 in far.adapters, "it is in use"
+        wait_until(lambda: SHA256 not in far.adapters)
+    finally:
+        host.close()
+    assert not any(thread.name == "adapters" for thread in threading.enumerate())
 
 
 def test_pieces_come_while_the_far_side_still_speaks(

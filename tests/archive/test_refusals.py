@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import resource
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -297,3 +298,51 @@ def test_an_archive_that_is_locked_is_foreign(stores: Stores, user_id: str, part
     place = sound.index(b"PK\x01\x02")
     sound[place + 8] |= 1
     assert refusal(stores, user_id, bytes(sound)) == "archive_foreign"
+
+
+def parquet(columns: dict[str, Any], **metadata: str) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def one_long_vector() -> bytes:
+    """160 MB of zeros in 1 kB."""
+    import pyarrow as pa
+
+    vectors = pa.array([np.zeros(40_000_000, np.float32)], type=pa.list_(pa.float32()))
+    return parquet({"chunk_id": ["a"], "input_sha256": ["b"], "vector": vectors}, dim="40000000", fingerprint="f")
+
+
+def one_long_word() -> bytes:
+    """A word of 10 MB, 100,000 times, in 1 kB."""
+    import pyarrow as pa
+
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int32()), ["x" * 10_000_000])
+    return parquet({"chunk_id": words})
+
+
+def lying_table() -> bytes:
+    return parquet({"chunk_id": ["a"] * 2000})[:-200] + random_bytes(200)
+
+
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [
+        (one_long_vector, "archive_bomb"),
+        (one_long_word, "archive_bomb"),
+        (lying_table, "archive_damaged"),
+        (lambda: b"", "archive_damaged"),
+    ],
+)
+def test_a_table_that_becomes_far_more_than_it_is_is_decoded_by_nobody(
+    stores: Stores, user_id: str, parts: Parts, table: Callable[[], bytes], code: str
+) -> None:
+    """Embeddings were decoded whole, whatever they became: a kilobyte took all memory of the API."""
+    archive = packed({**parts, "blobs/assets/embeddings.parquet": table()})
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert refusal(stores, user_id, archive) == code
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held < 100_000, "kB, in this process"

@@ -8,6 +8,8 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,18 @@ def test_a_listing_holds_the_prefix_and_nothing_beside_it(blobs: Blobs, folder: 
     assert set(blobs.list_keys(folder + "1/")) == {folder + name for name in ("1/raw/a", "1/raw/b", "1/text/a")}
     assert set(blobs.list_keys(folder + "1/raw/b")) == {folder + "1/raw/b"}
     assert list(blobs.list_keys(folder + "3/")) == []
+
+
+def test_a_listing_says_how_large_an_object_is_and_when_other_bytes_lie_there(blobs: Blobs, folder: str) -> None:
+    blobs.put(folder + "a", b"four")
+    blobs.put(folder + "b", b"sixsix")
+    first = {found.key: found for found in blobs.list_objects(folder)}
+    assert {key: found.size_bytes for key, found in first.items()} == {folder + "a": 4, folder + "b": 6}
+    assert all(abs((datetime.now(UTC) - found.changed_at).total_seconds()) < 3600 for found in first.values())
+    blobs.put(folder + "a", b"FOUR")
+    again = {found.key: found.etag for found in blobs.list_objects(folder)}
+    assert again[folder + "a"] != first[folder + "a"].etag
+    assert again[folder + "b"] == first[folder + "b"].etag
 
 
 def test_a_key_with_unusual_characters_stays_itself(blobs: Blobs, folder: str) -> None:
@@ -363,6 +377,20 @@ def test_a_signed_form_lets_a_stranger_send_one_object_of_so_many_bytes(
         assert not s3.exists(f"{key}-elsewhere")
         assert send(b"1234567890") < 300
         assert s3.get(key) == b"1234567890"
+        s3.delete(key)
+
+
+def test_a_signed_form_is_for_the_address_that_its_sender_knows(s3_addresses: Callable[[str | None], Addresses]) -> None:
+    """It named the address by which this machine reaches the store, which nobody outside does."""
+    key, known = f"contract/{uuid.uuid4().hex}/sent", s3_addresses(None)
+    public = known.s3_endpoint_url.replace("127.0.0.1", "localhost")
+    if public == known.s3_endpoint_url:
+        pytest.skip("this server is known by one name")
+    with s3_at(replace(known, s3_public_endpoint_url=public)) as s3:
+        form = s3.sign_upload(key, 10, 60)
+        assert form.url.startswith(f"{public}/")
+        assert httpx.post(form.url, data=form.fields, files={"file": b"12345"}, trust_env=False).status_code < 300
+        assert s3.get(key) == b"12345"
         s3.delete(key)
 
 

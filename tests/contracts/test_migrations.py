@@ -104,3 +104,52 @@ def test_an_upgrade_from_before_generations_has_every_document_built_anew(empty_
             assert connection.execute(forced).scalar_one()
     finally:
         engine.dispose()
+
+
+def test_an_upgrade_keeps_what_memory_had_yet_to_take_in(empty_schema: str) -> None:
+    """Under the id that the code gives it: what is put again of the same message is the same change."""
+    from alembic import command
+
+    from lpm_kernel.stores.changes import id_of_change
+    from lpm_kernel.stores.tables import _alembic_config
+
+    engine = create_engine(empty_schema)
+    names = ("m1", 'a "quoted" name', "m-é")
+    try:
+        with engine.begin() as connection:
+            command.upgrade(_alembic_config(connection), "0023")
+            connection.execute(text("set local app.user_id = 'ada'"))
+            connection.execute(text("insert into app_user (user_id) values ('ada')"))
+            for name in names:
+                connection.execute(
+                    text(
+                        "insert into chat_message (user_id, message_id, session_id, sender, ts, content) "
+                        "values ('ada', :name, 's', 'user', now(), 'hello')"
+                    ),
+                    {"name": name},
+                )
+            connection.execute(
+                text(
+                    "insert into memory_write (user_id, message_id, turn, state, attempts, due_at, code, reason, created_at, "
+                    "request_id) select 'ada', message_id, 3, case when message_id = 'm1' then 'failed' else 'waiting' end, 2, "
+                    "now(), 'c', 'r', now(), case when message_id = 'm1' then 'asked-17' end from chat_message"
+                )
+            )
+        upgrade_tables(empty_schema)
+        with engine.begin() as connection:
+            connection.execute(text("set local app.user_id = 'ada'"))
+            rows = connection.execute(text("select * from change order by seq")).all()
+            assert {row.change_id for row in rows} == {
+                id_of_change("ada", "memories", "remember_message", {"message_id": name, "turn": 3}) for name in names
+            }
+            assert sorted(row.seq for row in rows) == [1, 2, 3]
+            [failed] = [row for row in rows if row.given_up_at is not None]
+            assert (failed.reference["message_id"], failed.transaction_id, failed.attempts) == ("m1", "asked-17", 2)
+        with engine.begin() as connection:
+            command.downgrade(_alembic_config(connection), "0023")
+            connection.execute(text("set local app.user_id = 'ada'"))
+            states = connection.execute(text("select message_id, state, turn from memory_write order by state")).all()
+            assert tuple(states[0]) == ("m1", "failed", 3)
+            assert len(states) == 3
+    finally:
+        engine.dispose()

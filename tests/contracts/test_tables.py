@@ -18,6 +18,7 @@ from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.records import User
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
+from lpm_kernel.stores.changes import put_change
 from lpm_kernel.stores.conversations import append_message
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
@@ -27,7 +28,6 @@ from lpm_kernel.stores.deletions import begin_deletion, end_deletion
 from lpm_kernel.stores.documents import clear_pending, list_waiting, pending_change, put_document
 from lpm_kernel.stores.feedback import keep_feedback
 from lpm_kernel.stores.mem0_memories import Mem0Memories
-from lpm_kernel.stores.memory_writes import put_memory_write
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.session_summaries import mark_summed
@@ -40,6 +40,7 @@ from tests.samples import (
     NOON,
     RANKING,
     make_document,
+    hold_fence,
     make_entries,
     make_letter,
     make_memory_of,
@@ -48,8 +49,23 @@ from tests.samples import (
     make_plan,
     make_release,
 )
+from tests.social.said import say_something
 
-SEEN_IN_PART = {"document", "deletion", "memory_write", "release", "chat_message", "dao_plan", "app_user", "dao_ballot_words"}
+SEEN_IN_PART = {
+    "document",
+    "deletion",
+    "change",
+    "dead_letter",
+    "release",
+    "chat_message",
+    "dao_plan",
+    "app_user",
+    "dao_ballot_words",
+    "dao_consent",
+    "dao_twin_turn",
+    "social_account",
+    "social_document",
+}
 """Tables of which the operator sees some columns of some rows; the DAO's own, in which nobody has a row of theirs, are tried in
 `tests/stores/test_dao_ledger.py`."""
 
@@ -66,16 +82,18 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             put_document(connection, make_document(user_id))
             append_message(connection, make_message(user_id, 1, sender="twin"))
             keep_feedback(connection, user_id, "m1", truth=1, created_at=NOON)
-            put_memory_write(connection, make_message(user_id, 1), 1)
+            put_change(connection, user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words="My cat is red.")
             keep_drafts(connection, make_message(user_id, 1), [BallotDraft("P-1", "for", None)])
             promote_release(connection, make_release(user_id))
             put_dead_letter(connection, make_letter(user_id))
+            hold_fence(connection, user_id)
             begin_deletion(connection, user_id, NOON)
             end_deletion(connection, user_id, NOON)  # of somebody who had this id before
             put_pairs(connection, user_id, [make_pair("p1")])
             mark_summed(connection, user_id, "s", 1, NOON)
             keep_words(connection, user_id, "The park needs its benches back.")
             set_consent(connection, Consent(user_id), NOON)
+            say_something(connection, user_id, "My cat is red.")
         plan, started, line = make_plan(user_id)
         plans = PgPlans(database.tables)
         plans.begin(plan, started)
@@ -92,6 +110,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
 
 def refusal_of(database: Database, user_id: str, statement: str, **values: Any) -> StoreError:
     with pytest.raises(StoreError) as caught, database.tables.transaction(user_id) as connection:
+            connection.execute(text("delete from fence"))
         connection.execute(text(statement), values)
     assert not caught.value.retryable
     return caught.value
@@ -221,9 +240,11 @@ def test_the_operator_sees_who_waits_and_nothing_else(database: Database, two_us
         "delete from release",
         "update deletion set done_at = null",
         "delete from deletion",
-        "select message_id from memory_write",
-        "update memory_write set due_at = now()",
-        "delete from memory_write",
+        "select reference from change",
+        "select change_id from change",
+        "update change set due_at = now()",
+        "delete from change",
+        "delete from dead_letter",
         "select name from app_user",
         "update app_user set name = ''",
         "delete from app_user",

@@ -13,19 +13,17 @@ from sqlalchemy import text
 
 from lpm_kernel.errors import LlmError, StoreError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
-from lpm_kernel.recall.memory_queue import LEASE_S, pause_after, write_due_memories, write_memories_of
+from lpm_kernel.recall.memory_queue import write_memories_of
 from lpm_kernel.records import ChatMessage, Memory
 from lpm_kernel.request_context import RequestContext, request_id, within_request
+from lpm_kernel.stores.changes import claim_change, users_with_due_changes
 from lpm_kernel.stores.conversations import append_message
-from lpm_kernel.stores.memory_writes import (
-    MemoryWrite,
-    claim_memory_write,
-    list_memory_writes,
-    put_memory_write,
-    users_with_due_writes,
-)
+from lpm_kernel.stores.dead_letters import list_dead_letters
+from lpm_kernel.stores.memory_writes import MemoryWrite, list_memory_writes, put_memory_write
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
+from lpm_kernel.sync.retry import LEASE_S
+from lpm_kernel.sync.worker import work_due_changes
 from tests.fakes import FailingTables, no_progress
 from tests.samples import NOON, make_items, make_release
 
@@ -74,23 +72,25 @@ def failing(stores: Stores, error: Exception, times: int = 1) -> Stores:
 
 def test_what_is_written_later_names_the_request_that_it_came_with(stores: Stores, user_id: str) -> None:
     """The id ended at the queue: what the worker wrote, and why it could not, belonged to no request."""
-    named: list[tuple[str | None, str | None]] = []
+    named: list[tuple[str | None, str]] = []
 
     class Asking(FailingMemories):
         def add_batch(self, *arguments, **told):
             with stores.tables.transaction(user_id) as connection:
                 shown = connection.execute(text("select current_setting('app.request_id', true)")).scalar_one()
-            named.append((request_id(), shown or None))
+            named.append((request_id(), shown))
             return super().add_batch(*arguments, **told)
 
     failing_once = replace(stores, memories=Asking(stores, StoreError("tables_unavailable", "told to"), 1))  # type: ignore[arg-type]
     with within_request(RequestContext("asked-17", frozenset({user_id}))):
         say(stores, user_id, "I never eat meat, it makes me ill.")
     say(stores, user_id, "My dentist is in the High Street.", 2)
-    assert write_memories_of(failing_once, user_id, at(LATER)) == 2
-    assert write_memories_of(failing_once, user_id, at(LATER + timedelta(days=1))) == 1
-    assert (named[0], named[-1]) == (("asked-17", "asked-17"),) * 2
-    assert (None, None) in named, "of what came without a request none is named"
+    assert write_memories_of(failing_once, user_id, at(LATER)) == 1, "the second is not written before the first"
+    assert write_memories_of(failing_once, user_id, at(LATER + timedelta(days=1))) == 2
+    assert named[:2] == [("asked-17", "asked-17")] * 2
+    [(asked_by, shown)] = {pair for pair in named if pair[0] != "asked-17"}
+    assert asked_by, "what came without a request has a transaction of its own"
+    assert asked_by == shown
     assert request_id() is None
 
 
@@ -126,13 +126,13 @@ def test_everybodys_writes_are_found_though_nobody_may_read_them_all(stores: Sto
     for user_id in users:
         say(stores, user_id, f"I moved to Porto in May, says {user_id}.")
     with stores.tables.operator_transaction() as connection:
-        assert set(users) <= set(users_with_due_writes(connection, LATER, 1000))
-        assert not set(users) & set(users_with_due_writes(connection, NOON, 1000)), "none is due before it was said"
+        assert set(users) <= set(users_with_due_changes(connection, LATER, 1000))
+        assert not set(users) & set(users_with_due_changes(connection, NOON, 1000)), "none is due before it was said"
         with pytest.raises(Exception, match="permission denied"), connection.begin_nested():
-            connection.execute(text("select message_id from memory_write"))
-    assert write_due_memories(stores, at(LATER)) >= 3
+            connection.execute(text("select reference from change"))
+    assert work_due_changes(stores, at(LATER), targets=("memories",)) >= 3
     assert all(held(stores, user_id) for user_id in users)
-    assert write_due_memories(stores, at(LATER)) == 0
+    assert work_due_changes(stores, at(LATER), targets=("memories",)) == 0
 
 
 def test_a_store_that_fails_is_tried_again_later_each_time_twice_as_long(stores: Stores, user_id: str) -> None:
@@ -144,11 +144,13 @@ def test_a_store_that_fails_is_tried_again_later_each_time_twice_as_long(stores:
         *("waiting", 1, "memories_unavailable"),
         "Mem0 did not answer",
     )
-    assert write.due_at == LATER + timedelta(seconds=stores.settings.gate.write_delay_s)
+    delay_s = stores.settings.changes.delay_s
+    first_s = (write.due_at - LATER).total_seconds()
+    assert 0.8 * delay_s <= first_s <= 1.2 * delay_s
     assert write_memories_of(away, user_id, at(LATER)) == 0, "not before it is due"
     write_memories_of(away, user_id, at(write.due_at))
     [write] = waiting(stores, user_id)
-    assert write.due_at == LATER + timedelta(seconds=3 * stores.settings.gate.write_delay_s)
+    assert 1.6 * delay_s <= (write.due_at - LATER).total_seconds() - first_s <= 2.4 * delay_s
     write_memories_of(away, user_id, at(write.due_at))
     assert [memory.text for memory in held(stores, user_id)] == ["I moved to Porto in May."]
     assert waiting(stores, user_id) == []
@@ -162,13 +164,19 @@ def test_what_fails_for_good_or_too_often_stays_and_says_why(stores: Stores, use
     say(stores, user_id, "I moved to Lisbon in June.", 2)
     away = failing(stores, OSError("told to"), 10**6)
     when = LATER
-    for _ in range(stores.settings.gate.write_attempts):
+    for _ in range(stores.settings.changes.attempts):
         assert write_memories_of(away, user_id, at(when)) == 1
         when += timedelta(hours=1)
     assert write_memories_of(stores, user_id, at(when)) == 0
     [_, last] = waiting(stores, user_id)
-    assert (last.state, last.attempts, last.code) == ("failed", stores.settings.gate.write_attempts, "internal")
+    assert (last.state, last.attempts, last.code) == ("failed", stores.settings.changes.attempts, "internal")
     assert "told to" not in (last.reason or ""), "what nobody foresaw may hold anything"
+    with stores.tables.transaction(user_id) as connection:
+        letters = list_dead_letters(connection, user_id)
+    assert {(letter.stage, letter.code) for letter in letters} == {
+        ("memories/remember_message", "embedder_unknown"),
+        ("memories/remember_message", "internal"),
+    }
     assert held(stores, user_id) == []
 
 
@@ -178,19 +186,19 @@ def test_a_process_that_died_in_the_middle_has_lost_nothing_and_a_message_that_k
     say(stores, user_id, "I moved to Porto in May.")
     when = LATER
     with stores.tables.transaction(user_id) as connection:
-        assert claim_memory_write(connection, user_id, when, LEASE_S) is not None
+        assert claim_change(connection, user_id, "memories", when, LEASE_S) is not None
     assert write_memories_of(stores, user_id, at(when)) == 0, "somebody has it"
     when += timedelta(seconds=LEASE_S)
     assert write_memories_of(stores, user_id, at(when)) == 1
     assert len(held(stores, user_id)) == 1
     say(stores, user_id, "I moved to Lisbon in June.", 2)
-    for _ in range(stores.settings.gate.write_attempts):
+    for _ in range(stores.settings.changes.attempts):
         with stores.tables.transaction(user_id) as connection:
-            assert claim_memory_write(connection, user_id, when, LEASE_S) is not None
+            assert claim_change(connection, user_id, "memories", when, LEASE_S) is not None
         when += timedelta(seconds=LEASE_S)
     write_memories_of(stores, user_id, at(when))
     [write] = waiting(stores, user_id)
-    assert (write.state, write.code) == ("failed", "memory_write_lost")
+    assert (write.state, write.code) == ("failed", "change_lost")
 
 
 def test_a_write_that_was_done_but_not_taken_off_is_done_again_to_no_effect(stores: Stores, user_id: str) -> None:
@@ -256,10 +264,6 @@ def test_a_message_that_is_deleted_takes_its_write_along(stores: Stores, user_id
     with stores.tables.transaction(user_id) as connection:
         connection.execute(text("delete from chat_message"))
     assert waiting(stores, user_id) == []
-
-
-def test_pauses_grow_up_to_ten_minutes() -> None:
-    assert [pause_after(n, 2.0).total_seconds() for n in (1, 2, 3, 9, 10, 1000)] == [2, 4, 8, 512, 600, 600]
 
 
 def test_a_worker_that_is_told_to_stop_leaves_the_rest(stores: Stores, user_id: str) -> None:

@@ -25,7 +25,7 @@ from lpm_kernel.stores.memories import MemoryHit
 from lpm_kernel.stores.open import Stores
 from tests.samples import NOON, make_memory_of, make_message
 
-RULES = GateSettings(duplicate_cosine=0.95, min_words=2, turn_days=90, write_attempts=2, write_delay_s=0.1)
+RULES = GateSettings(duplicate_cosine=0.95, min_words=2, turn_days=90)
 
 
 def screened(text: str, *recalled: str) -> str | None:

@@ -19,7 +19,7 @@ FORBIDDEN = {
 HEAVY = {
     "torch", "transformers", "peft", "llama_cpp", "mlx", "modal", "weaviate", "mem0", "graphiti_core", "spacy", "onnxruntime",
     "sklearn", "pandas", "pyarrow", "networkx", "gguf", "pdfminer",
-    "langgraph", "langchain_core", "langsmith", "openai",
+    "langgraph", "langchain_core", "langsmith", "openai", "telethon", "tweepy", "requests",
 }  # fmt: skip
 
 AT_HOME = {"twin_assets/modal_app.py": {"modal"}, "twin_serving/modal_app.py": {"modal"}}

@@ -7,9 +7,11 @@ import tomllib
 
 import yaml
 
+from lpm_kernel.settings import load_settings
 from tests.rules.sources import ROOT
 from tests.twin_assets.test_definitions import GRAPH
 from twin_assets.cli import cli
+from twin_assets.definitions import build_defs
 from twin_serving.app import create_app
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -59,6 +61,12 @@ def test_its_routes_are_those_of_the_api() -> None:
     told = {tuple(named(row[0])[0].split()[:2]) for row in table_under("## Use it")}
     described = create_app().openapi()["paths"]
     assert told == {(method.upper(), path) for path, methods in described.items() for method in methods}
+
+
+def test_its_table_of_what_runs_by_itself_is_what_dagster_loads() -> None:
+    defs = build_defs(load_settings())
+    told = [named(row[0])[0] for row in table_under("## What runs by itself")]
+    assert sorted(told) == sorted(item.name for item in (*(defs.sensors or ()), *(defs.schedules or ())))
 
 
 def test_its_licences_cover_every_package_that_brings_an_engine_or_weights() -> None:

@@ -40,13 +40,20 @@ GRAPH = {
     "memory_graph": {"raw_documents", "entities", "twin_release"},
     "dao_resolutions": set(),
     "dao_state": {"dao_resolutions"},
+    "telegram_messages": set(),
+    "x_posts": set(),
+    "reconciliation": set(),
 }
-ON_DEMAND = {"base_model", "skill_adapter", "merged_model", "dpo"}
+ON_DEMAND = {"base_model", "skill_adapter", "merged_model", "dpo", "x_posts"}
 """Started by nothing but a person."""
-SHARED = {"base_model", "skill_adapter", "dao_resolutions", "dao_state"}
-"""Of no user: one base serves all, and one ledger is theirs together."""
+SHARED = {"base_model", "skill_adapter", "dao_resolutions", "dao_state", "telegram_messages", "reconciliation"}
+"""Of no user: one base serves all, one ledger is theirs together, and a group is nobody's."""
+OF_ALL_STORES = {"reconciliation"}
+"""Started once an hour."""
 OF_THE_CLOCK = {"dao_resolutions", "dao_state"}
 """Started by `dao_sensor` and once an hour."""
+OF_GROUPS = {"telegram_messages"}
+"""Started by `telegram_poll`."""
 BLOCKING = {
     "chunks_cover_every_byte",
     "vectors_are_unit_and_searchable",
@@ -76,6 +83,7 @@ BLOCKING = {
 }
 WARNING = {
     "no_vote_is_overdue",
+    "every_group_can_be_read",
     "every_kind_has_rows",
     "row_classes_are_balanced",
     "release_passed_its_gates",
@@ -109,11 +117,12 @@ def test_every_asset_has_partitions_a_group_kinds_a_version_and_words(defs: dg.D
         else:
             assert isinstance(node.partitions_def, dg.DynamicPartitionsDefinition), node.key
             assert node.partitions_def.name == "users"
-        assert node.group_name in {"l0", "l1", "l2", "release", "dao"}
+        assert node.group_name in {"l0", "l1", "l2", "release", "dao", "social", "consistency"}
         assert node.kinds, node.key
         assert node.code_version
         assert len(node.description or "") > 80, f"{node.key} says nothing in the UI"
-        assert (node.automation_condition is None) == (name in {"raw_documents", *ON_DEMAND, *OF_THE_CLOCK})
+        by_no_condition = {"raw_documents", *ON_DEMAND, *OF_THE_CLOCK, *OF_GROUPS, *OF_ALL_STORES}
+        assert (node.automation_condition is None) == (name in by_no_condition)
 
 
 def test_every_claim_is_checked_and_those_that_must_hold_block(defs: dg.Definitions) -> None:
@@ -124,7 +133,8 @@ def test_every_claim_is_checked_and_those_that_must_hold_block(defs: dg.Definiti
 
 def test_one_job_holds_the_whole_chain(defs: dg.Definitions) -> None:
     job = defs.resolve_job_def("twin_job")
-    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(GRAPH) - ON_DEMAND - OF_THE_CLOCK
+    stages = set(GRAPH) - ON_DEMAND - OF_THE_CLOCK - OF_GROUPS - OF_ALL_STORES
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == stages
     base_job = defs.resolve_job_def("base_job")
     assert {key.to_user_string() for key in base_job.asset_layer.executable_asset_keys} == {"base_model"}
 
@@ -139,14 +149,33 @@ def test_one_job_trains_the_adapter_alone(defs: dg.Definitions) -> None:
 def test_the_sensors_are_on(defs: dg.Definitions) -> None:
     states = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
     assert states == dict.fromkeys(
-        ["users_sensor", "catch_up_sensor", "failed_runs", "deletions_sensor", "dao_sensor", "automation"],
+        [
+            *("users_sensor", "catch_up_sensor", "failed_runs", "failure_alerts", "deletions_sensor", "dao_sensor"),
+            *("telegram_poll", "automation"),
+        ],
         dg.DefaultSensorStatus.RUNNING,
     )
+
+
+def test_groups_are_looked_at_by_a_job_of_their_own_as_often_as_the_settings_say(defs: dg.Definitions) -> None:
+    job = defs.resolve_job_def("telegram_job")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == OF_GROUPS
+    sensor = next(sensor for sensor in defs.sensors or () if sensor.name == "telegram_poll")
+    assert sensor.minimum_interval_seconds == load_settings().social.poll_interval_s == 300
+    assert {key.to_user_string() for key in defs.resolve_job_def("x_job").asset_layer.executable_asset_keys} == {"x_posts"}
 
 
 def test_one_job_turns_the_clock_of_the_dao(defs: dg.Definitions) -> None:
     job = defs.resolve_job_def("dao_job")
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == OF_THE_CLOCK
+
+
+def test_stores_are_compared_every_hour_by_a_job_of_their_own(defs: dg.Definitions) -> None:
+    job = defs.resolve_job_def("reconciliation_job")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == OF_ALL_STORES
+    schedule = next(schedule for schedule in defs.schedules or () if schedule.name == "reconciliation")
+    assert isinstance(schedule, dg.ScheduleDefinition)
+    assert (schedule.cron_schedule, schedule.default_status) == ("52 * * * *", dg.DefaultScheduleStatus.RUNNING)
 
 
 def test_votes_that_are_due_are_looked_for_as_often_as_the_settings_say(defs: dg.Definitions) -> None:

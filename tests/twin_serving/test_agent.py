@@ -78,10 +78,10 @@ def test_what_people_decide_together_is_looked_for_wider(
 def test_an_error_comes_out_as_it_is_and_the_question_is_kept(
     stores: Stores, llm: FakeLlm, twin: str, work: Callable[..., Work]
 ) -> None:
-    llm.answers.append(LlmError("engine_busy", "told to"))
+    llm.answers.append(LlmError("model_loading", "told to"))
     with pytest.raises(LlmError) as caught:
         run_turn(work("What is your cat called?"))
-    assert caught.value.code == "engine_busy"
+    assert caught.value.code == "model_loading"
     with pytest.raises(UserInputError):
         run_turn(work("  "))
     with stores.tables.transaction(twin) as connection:

@@ -114,20 +114,20 @@ def test_the_stream_gives_citations_first_then_pieces_then_the_whole(client: Tes
 def test_a_model_that_fails_in_the_stream_is_an_error_event_and_the_question_is_kept(
     client: TestClient, twin: str, llm: FakeLlm, stores: Stores
 ) -> None:
-    llm.answers.append(LlmError("engine_busy", "too many ask"))
+    llm.answers.append(LlmError("model_loading", "too many ask"))
     headers = {"Accept": "text/event-stream"}
     events = events_of(client.post(f"/twin/{twin}/chat", json={"question": "Cat?"}, headers=headers).text)
     assert [name for name, _ in events] == ["start", "error"]
-    assert events[1][1]["code"] == "engine_busy"
+    assert events[1][1]["code"] == "model_loading"
     with stores.tables.transaction(twin) as connection:
         kept = last_messages(connection, twin, events[0][1]["session_id"], 10)
     assert [(message.sender, message.content) for message in kept] == [("user", "Cat?")]
 
 
 def test_a_model_that_fails_is_503_with_a_time_to_come_back(client: TestClient, twin: str, llm: FakeLlm) -> None:
-    llm.answers.append(LlmError("engine_busy", "too many ask"))
+    llm.answers.append(LlmError("model_loading", "too many ask"))
     response = client.post(f"/twin/{twin}/chat", json={"question": "Cat?"})
-    assert (response.status_code, code_of(response)) == (503, "engine_busy")
+    assert (response.status_code, code_of(response)) == (503, "model_loading")
     assert response.headers["retry-after"] == "2"
 
 

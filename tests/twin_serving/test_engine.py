@@ -131,14 +131,13 @@ def test_a_stream_may_be_closed_by_another_thread_than_the_one_that_reads_it(set
     llm = PacedLlm(pieces=1000, piece_s=0.01)
     engine = engine_of(llm, settings)
     stream = engine.stream(HELLO, tenant="mabel", max_tokens=1000)
-    read: list[str] = []
-    reader = threading.Thread(target=lambda: read.extend(stream))
-    reader.start()
-    wait_until(lambda: llm.at_work.total() == 1)
-    time.sleep(0.03)
-    stream.close()  # type: ignore[attr-defined]
-    reader.join(1)
-    assert not reader.is_alive()
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(list, stream)
+        wait_until(lambda: llm.at_work.total() == 1)
+        time.sleep(0.03)
+        stream.close()  # type: ignore[attr-defined]
+        with pytest.raises(LlmError, match="listener_left"):
+            reader.result(5)
     assert (engine.admission.at_work(), llm.at_work.total()) == (0, 0)
     assert series(engine)["twin_engine_answers_total left"] == 1
 
@@ -168,9 +167,11 @@ def test_a_turn_whose_listener_has_left_ends_while_it_waits_and_while_it_is_writ
     engine = engine_of(llm, settings, in_flight_per_user=1)
     left = threading.Event()
 
-    def turn() -> int:
+    read: list[str] = []
+
+    def turn() -> None:
         with listened_to(left.is_set):
-            return len(list(engine.stream(HELLO, tenant="mabel", max_tokens=1000)))
+            read.extend(engine.stream(HELLO, tenant="mabel", max_tokens=1000))
 
     llm.gate.clear()
     with ThreadPoolExecutor(2) as pool:
@@ -180,8 +181,7 @@ def test_a_turn_whose_listener_has_left_ends_while_it_waits_and_while_it_is_writ
         wait_until(lambda: engine.admission.waiting() == 0)
         llm.gate.set()
         codes = [error.code for one in turns if isinstance(error := one.exception(5), LlmError)]
-        lengths = [one.result() for one in turns if one.exception() is None]
-    assert (codes, lengths) == (["listener_left"], [1])
+    assert (codes, len(read)) == (["listener_left"] * 2, 1)
     assert engine.admission.at_work() == 0
 
 

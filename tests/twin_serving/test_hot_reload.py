@@ -9,15 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from lpm_kernel.chat import answer
+from lpm_kernel.erase import delete_user
 from lpm_kernel.L2.adapter_cache import AdapterCache
+from lpm_kernel.L2.adapter_files import local_copy
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import mark_stale, retire_live
 from tests.L2.fake_library import FakeLibrary
 from tests.paced_llm import PacedLlm, wait_until
 from tests.released import damage, put_release, remember
+from tests.twin_serving.conftest import OpenStores
+from twin_serving.app import create_app
+from twin_serving.deps import Services
 from twin_serving.engine.engine import ServingEngine
 from twin_serving.engine.releases import ReleaseWatch
 
@@ -86,6 +92,30 @@ def test_a_new_release_is_in_memory_before_the_next_chat_and_the_old_one_is_let_
     assert answer(stores, engine, twin, QUESTION, tmp_path).turn.release.gguf_sha256 == new
     assert llm.library.loads.total() == loads, "the chat found it there"
     assert watch.poll() == 0
+
+
+def test_the_weights_of_a_person_who_is_deleted_leave_the_memory(
+    stores: Stores, engine: ServingEngine, llm: CachedLlm, watch: ReleaseWatch, twin: str, tmp_path: Path
+) -> None:
+    """Who was deleted between their first chat and the next look at releases was taken for somebody without news: their
+    weights stayed in memory until others needed the room."""
+    old = answer(stores, engine, twin, QUESTION, tmp_path).turn.release.gguf_sha256
+    delete_user(stores, twin, tmp_path / "elsewhere")  # by another process
+    assert old in llm.adapters
+    assert watch.poll() == 1
+    assert old not in llm.adapters
+    assert not list(tmp_path.glob(f"*{old}*"))
+    assert watch.poll() == 0
+
+
+def test_a_deletion_by_this_process_is_told_at_once(stores: Stores, llm: CachedLlm, twin: str, tmp_path: Path) -> None:
+    services = Services(OpenStores(stores), lambda: llm, tmp_path)  # type: ignore[arg-type]
+    with TestClient(create_app(lambda: services)) as api:
+        assert api.post(f"/twin/{twin}/chat", json={"question": QUESTION}).status_code == 200
+        assert len(llm.adapters) == 1
+        assert api.delete(f"/twin/{twin}").status_code == 200
+        wait_until(lambda: not len(llm.adapters), 5)  # no look at all comes so soon
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_chat_under_way_ends_on_the_old_adapter(
@@ -171,7 +201,7 @@ def test_an_adapter_that_left_memory_is_fetched_and_not_loaded(
     new = next_release(stores, twin, llm)
     assert watch.poll() == 1
     assert new not in llm.adapters
-    assert (tmp_path / f"{new}.gguf").exists()
+    assert local_copy(tmp_path, twin, new).exists()
 
 
 def test_a_pinned_user_is_in_memory_from_the_start_and_stays(
@@ -266,8 +296,8 @@ def test_the_local_copy_of_what_a_deletion_made_stale_goes_with_the_swap_and_any
                 mark_stale(connection, twin, ["d" * 64], "a document it was made from was deleted")
         new = next_release(stores, twin, llm, number)
         assert watch.poll() == 1
-        assert (tmp_path / f"{old}.gguf").exists() is not stale
-        assert (tmp_path / f"{new}.gguf").exists()
+        assert local_copy(tmp_path, twin, old).exists() is not stale
+        assert local_copy(tmp_path, twin, new).exists()
 
 
 def test_a_twin_that_ends_lets_its_adapter_go(

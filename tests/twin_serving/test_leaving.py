@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
@@ -33,11 +33,12 @@ def completion_of(twin: str) -> tuple[str, dict]:
     return "/v1/chat/completions", {"model": f"twin-{twin}", "messages": [{"role": "user", "content": QUESTION}]}
 
 
-def send(url: str, path: str, body: dict) -> socket.socket:
+def send(url: str, path: str, body: dict, headers: Mapping[str, str] | None = None) -> socket.socket:
     """A request whose answer nobody has read by now."""
     host, port = url.removeprefix("http://").split(":")
     content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    told = {"Host": host, "Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}
+    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in told.items()) + "\r\n"
     connection = socket.create_connection((host, int(port)))
     connection.sendall(head.encode() + content)
     return connection
@@ -68,7 +69,7 @@ def test_who_waits_for_json_and_leaves_frees_the_place_and_what_was_said_is_kept
 
 
 def test_work_that_ends_is_returned_and_a_client_that_leaves_ends_it() -> None:
-    async def run(leaves: bool) -> tuple[str, bool]:
+    async def run(leaves: bool, ends: bool = True) -> tuple[str | None, bool]:
         gone, told = anyio.Event(), anyio.Event()
         if leaves:
             gone.set()
@@ -82,7 +83,8 @@ def test_work_that_ends_is_returned_and_a_client_that_leaves_ends_it() -> None:
                 await told.wait()
             return "cut" if told.is_set() else "whole"
 
-        return await heard_out(Request({"type": "http"}, receive), work(), told.set), told.is_set()
+        return await heard_out(Request({"type": "http"}, receive), work(), told.set if ends else None), told.is_set()
 
     assert anyio.run(run, False) == ("whole", False)
     assert anyio.run(run, True) == ("cut", True)
+    assert anyio.run(run, True, False) == (None, False), "nobody waits, and the work is not told"

@@ -32,7 +32,7 @@ def requests_to(found: dict, method: str, route: str, status: str) -> float:
 def test_requests_are_counted_by_the_routes_pattern_and_never_by_a_path_that_somebody_made_up(
     client: TestClient, twin: str, llm: FakeLlm
 ) -> None:
-    llm.answers.extend(["Pilchard.", LlmError("engine_busy", "too many ask")])
+    llm.answers.extend(["Pilchard.", LlmError("model_loading", "too many ask")])
     client.post(f"/twin/{twin}/chat", json={"question": "Cat?"})
     client.post(f"/twin/{twin}/chat", json={"question": "Cat?"})
     client.get(f"/twin/{twin}/profile")

@@ -87,9 +87,11 @@ def test_the_class_enters_answers_and_ends_as_modal_runs_it(
 ) -> None:
     """Modal's own `local` runs `enter` before the first method."""
     llm = FakeLlm(["Pilchard, of course."])
-    monkeypatch.setattr(modal_app, "open_host", lambda: LlmHost(llm, MemoryBlobs(), tmp_path))
+    host = LlmHost(llm, MemoryBlobs(), tmp_path)
+    monkeypatch.setattr(modal_app, "open_host", lambda: host)
     ask = LlmAsk(((Message("user", "Cat?"),),), "ada", llm.base_sha256, None, 10, None)
     lines = list(modal_app.Engine().stream.local(encode_ask(ask)))
+    host.close()  # which `local` leaves to Modal
     assert "".join(decode_line(line, "piece") for line in lines) == "Pilchard, of course."
 
 

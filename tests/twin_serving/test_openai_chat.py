@@ -154,7 +154,7 @@ def test_a_caller_may_name_the_session(sdk: OpenAI, twin: str, llm: FakeLlm, sto
 
 
 def test_a_client_that_tries_again_does_not_ask_twice(url: str, twin: str, llm: FakeLlm, stores: Stores) -> None:
-    llm.answers.extend([LlmError("engine_busy", "too many ask at once"), "Pilchard."])
+    llm.answers.extend([LlmError("model_loading", "too many ask at once"), "Pilchard."])
     with OpenAI(base_url=url, api_key="none", max_retries=1) as client:
         reply: Any = ask(client, twin)
     assert said(stores, twin, reply.twin["session_id"]) == [("user", CAT), ("twin", "Pilchard.")]
@@ -313,14 +313,14 @@ def test_messages_that_cannot_be_read_are_named(sdk: OpenAI, twin: str, messages
 def test_a_model_that_fails_is_a_server_error_and_in_a_stream_an_error_at_its_place(
     sdk: OpenAI, twin: str, llm: FakeLlm, stores: Stores
 ) -> None:
-    llm.answers.extend([LlmError("engine_busy", "too many ask at once")] * 2)
+    llm.answers.extend([LlmError("model_loading", "too many ask at once")] * 2)
     error = refused(sdk, twin)
     assert isinstance(error, openai.InternalServerError)
-    assert (error.code, error.response.headers["retry-after"]) == ("engine_busy", "2")
+    assert (error.code, error.response.headers["retry-after"]) == ("model_loading", "2")
     heard = []
     with pytest.raises(openai.APIError, match="too many ask") as caught:
         heard.extend(chunk for chunk in ask(sdk, twin, stream=True))
-    assert caught.value.code == "engine_busy"
+    assert caught.value.code == "model_loading"
 
 
 def test_an_error_that_will_not_pass_is_not_asked_again(url: str, twin: str, llm: FakeLlm) -> None:

@@ -18,7 +18,7 @@ from twin_serving.errors import error_body, openai_error_body, problem_of
 from twin_serving.logs import prepare_handler
 
 Limited = Callable[..., TestClient]
-MEMBERS = {"type", "title", "status", "detail", "code", "request_id"}
+MEMBERS = {"type", "title", "status", "detail", "code", "category", "request_id"}
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from twin_assets.stages import Made, progress_of, stage
 def dpo(context: dg.AssetExecutionContext, stores: StoresResource, chunks: list[Chunk], lora_adapter: Adapter) -> Made:
     """An adapter that went on from the user's own on pairs of answers, of which they prefer one: an edit to what it was made
     from, a reply rated true to one rated down, an answer picked in a calibration to the one beside it. Without a pair it holds
-    the reason and no adapter. It is made only when somebody asks for it, stands in no job, and no release serves it yet. The
+    the reason and no adapter. It is made when somebody asks for it or by the weekly retraining; no release serves it yet. The
     pairs lie beside it as `preference_pairs`."""
     port, user_id = stores.stores, context.partition_key
     with port.tables.transaction(user_id) as connection:

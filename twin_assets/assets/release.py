@@ -53,7 +53,7 @@ def twin_release(
     verdict = judge_release(evaluation, port.settings.release)
     release = offer_release(port.tables, port.vectors, made, verdict, first_serves=port.settings.release.first_release_serves)
     removed = remove_what_is_stale(port, user_id, adapter_folder(), built=release.release_id)
-    webhook, retries = open_webhook(port.settings), port.settings.retries
+    webhook, retries = open_webhook(port.settings, breakers=port.breakers), port.settings.retries
     announce_release(port.tables, webhook, release, retries, context.run.run_id, context.log.warning)
     return Made(
         release,

@@ -42,6 +42,7 @@ from twin_assets.checks.l2_evaluation import (
     voice_is_nearer_than_the_base,
 )
 from twin_assets.checks.release import release_names_what_is_there, release_passed_its_gates
+from twin_assets.checks.social import every_group_can_be_read
 
 __all__ = [
     "adapter_is_finite",
@@ -53,6 +54,7 @@ __all__ = [
     "every_chunk_has_a_salience",
     "every_chunk_has_a_topic",
     "every_citation_is_at_its_bytes",
+    "every_group_can_be_read",
     "every_kind_has_rows",
     "every_mention_is_at_its_bytes",
     "every_topic_has_a_shade",

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from lpm_kernel.chat import compose_turn, open_turn, recall_turn, stream_turn, widen_turn
+from lpm_kernel.chat import TurnKey, compose_turn, open_turn, recall_turn, stream_turn, widen_turn
 from lpm_kernel.recall.plan import Recalled
 from lpm_kernel.recall.route import Route, choose_route
 from lpm_kernel.reply import Reply
@@ -54,6 +54,8 @@ class Work:
     """Asked after each piece: whether the rest need not be said."""
     narrow: Narrow
     """Through which it goes to the memory."""
+    key: TurnKey | None = None
+    """Of the question, where the client gave it one."""
 
 
 class Talk(TypedDict):
@@ -98,7 +100,7 @@ def compiled() -> CompiledStateGraph[Any, Any, Any, Any]:
 
 def hear(state: Talk, runtime: Runtime[Work]) -> dict[str, Any]:
     work = runtime.context
-    told = {"answer_id": work.answer_id, "adapters": work.adapters, "asker": work.asker}
+    told = {"answer_id": work.answer_id, "adapters": work.adapters, "asker": work.asker, "key": work.key}
     return {"asked": open_turn(work.stores, work.llm, work.user_id, work.question, work.session_id, **told)}
 
 

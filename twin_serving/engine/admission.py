@@ -19,6 +19,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from lpm_kernel.answering import LEFT
 from lpm_kernel.errors import LlmError
 from lpm_kernel.stores.llm import asker_of_tenant
 
@@ -137,7 +138,7 @@ class Admission:
             if self._closed:
                 raise _closed()
             if ticket.over:
-                raise LlmError("listener_left", "whoever asked has left before the answer began", retryable=False)
+                raise LlmError(LEFT, "whoever asked has left before the answer began", retryable=False)
             self._take_out(ticket)
             raise LlmError(
                 "engine_busy",

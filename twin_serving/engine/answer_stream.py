@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
+from lpm_kernel.answering import LEFT
 from lpm_kernel.errors import LlmError
 from twin_serving.engine.admission import Admission, Ticket
 
@@ -38,7 +39,8 @@ class AnswerStream(Iterator[str]):
     """Pieces of one answer. Nothing is held before the first is asked for.
 
     `close()` may be called from any thread: who waits for a turn is taken out of the queue at once, who is at work stops with
-    the piece being written.
+    the piece being written. An answer that others end than its reader ends with `listener_left`, never quietly: what was read
+    would pass for the whole of it.
     """
 
     def __init__(
@@ -57,12 +59,18 @@ class AnswerStream(Iterator[str]):
         self._leaving = _Leaving(has_left)
         self._run = _run(admission, user_id, pieces, watch, self._leaving, ticket)
         self._state = threading.Lock()
+        self._reader: int | None = None
         self._busy = False
         self._closed = False
+        self._cut = False
+        """Whether another thread than its reader's has closed it."""
 
     def __next__(self) -> str:
         with self._state:
+            self._reader = threading.get_ident()
             if self._leaving.asked:
+                if self._cut:
+                    raise _left()
                 raise StopIteration
             self._busy = True
         try:
@@ -78,6 +86,7 @@ class AnswerStream(Iterator[str]):
     def close(self) -> None:
         with self._state:
             self._leaving.asked = True
+            self._cut = self._reader not in (None, threading.get_ident())
             mine = not self._busy and not self._closed
             self._closed = self._closed or mine
         ticket = self._leaving.ticket
@@ -104,10 +113,10 @@ def _run(
             watch.piece()
             yield piece
             if leaving.has_left is not None and leaving.has_left():
-                return
+                raise _left()
         outcome = "done"
     except LlmError as error:
-        outcome = "left" if error.code == "listener_left" else error.code
+        outcome = "left" if error.code == LEFT else error.code
         raise
     except Exception:
         outcome = "unforeseen"
@@ -124,3 +133,7 @@ def _run(
             elif ticket is not None:
                 admission.leave(ticket)
             watch.ended(outcome)
+
+
+def _left() -> LlmError:
+    return LlmError(LEFT, "whoever asked has left before the answer ended", retryable=False)

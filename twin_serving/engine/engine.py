@@ -11,10 +11,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 from lpm_kernel.errors import LlmError
-from lpm_kernel.L2.adapter_cache import AdapterCache
+from lpm_kernel.L2.adapter_cache import KeepsAdapters
 from lpm_kernel.records import Message
 from lpm_kernel.serving_release import check_adapter
 from lpm_kernel.settings import Settings
@@ -28,14 +28,6 @@ T = TypeVar("T")
 
 USERS_FOLLOWED = 4096
 """Whose releases are followed: those who chatted last."""
-
-
-@runtime_checkable
-class KeepsAdapters(Protocol):
-    """A model that keeps adapters in memory."""
-
-    @property
-    def adapters(self) -> AdapterCache: ...
 
 
 def open_admission(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Admission:

@@ -151,14 +151,15 @@ class ReleaseWatch:
         with self._stores.tables.transaction(user_id) as connection:
             kept = named_by_releases(connection, user_id, "gguf_sha256", stale=False)
         if sha256 not in kept:
-            drop_local_copies(self._adapters, [sha256])
+            drop_local_copies(self._adapters, user_id, [sha256])
 
     def _is_news(self, user_id: str, release_id: str | None) -> bool:
-        """Whether it is another than known. Of whom nothing is known the chat has just loaded what is live."""
+        """Whether it is another than known. Of whom nothing is known the chat has just loaded what is live; where nothing is,
+        that ended since, as with the deletion of the person."""
         with self._lock:
             if user_id in self._followed:
                 return self._followed[user_id] != release_id
-        if user_id in self._pinned_users:
+        if user_id in self._pinned_users or release_id is None:
             return True
         self._remember(user_id, release_id)
         return False

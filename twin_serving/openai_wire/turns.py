@@ -100,7 +100,7 @@ def begin_wire_turn(
 
     def ended() -> None:
         booking.leave()
-        services.memory_worker.wake()
+        services.change_worker.wake()
 
     usage_asked = bool(request.stream_options and request.stream_options.include_usage)
     return WireTurn(request.model, reply, llm, spoken(llm, reply, ended), usage_asked, booking)

@@ -13,20 +13,20 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse
 
-from lpm_kernel.chat import new_answer_id
+from lpm_kernel.chat import TurnKey, new_answer_id, turn_key
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.recall.scopes import check_asker
 from lpm_kernel.records import check_user_id
 from lpm_kernel.reply import Reply
 from twin_serving.asking import asker_of, may_hear
 from twin_serving.auth import PrincipalDep
-from twin_serving.deps import ServicesDep
+from twin_serving.deps import Services, ServicesDep
 from twin_serving.errors import problems
 from twin_serving.events import GRACE_S, check_number, expire, number_after, stored_events, turn_events
 from twin_serving.leaving import heard_out
-from twin_serving.live_turns import LiveTurn
-from twin_serving.schemas import ChatAnswer, ChatRequest, draft_out, turn_out
-from twin_serving.talk import done_content, hold_turn, stored_answer
+from twin_serving.live_turns import BEFORE_THE_START, LiveTurn
+from twin_serving.schemas import ChatAnswer, ChatRequest, DoneOut, draft_out, turn_out
+from twin_serving.talk import answered_before, done_content, hold_turn, stored_answer
 
 router = APIRouter()
 HEARTBEAT_S = 15
@@ -36,7 +36,10 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.post(
-    "/twin/{user_id}/chat", summary="Ask a twin", response_model=ChatAnswer, responses={**STREAM, **problems(404, 409)}
+    "/twin/{user_id}/chat",
+    summary="Ask a twin",
+    response_model=ChatAnswer | DoneOut,
+    responses={**STREAM, **problems(404, 409)},
 )
 async def chat(
     user_id: str,
@@ -45,6 +48,7 @@ async def chat(
     services: ServicesDep,
     principal: PrincipalDep,
     accept: Annotated[str, Header()] = "*/*",
+    idempotency_key: Annotated[str | None, Header()] = None,
 ):
     """JSON, or with `Accept: text/event-stream` the events `start` (what an answer may rest on), `token` (some text) and `done`
     (the whole; where `answerable` is false the twin declined, and rests on nothing).
@@ -54,22 +58,31 @@ async def chat(
     `answerer`, `adapter`, `base` for models that failed; where all did, it is the best line as it stands.
     Errors before the first event are HTTP statuses; later ones are an `error` event. A client that waits for JSON and leaves
     ends the answer where it is: nobody could come back for it.
+
+    With an `Idempotency-Key` it can: the same question with the same key is one turn, however often it is sent. It is joined
+    while it is under way, told as it is stored when it is answered (`DoneOut`), and answered now where it is not.
     """
     check_user_id(user_id)
     # who may act for the person speaks as them
     asker = check_asker(asker_of(None if principal.operator else principal.user_id, user_id, request.asker), user_id)
-    booking = services.book(user_id, asker)
-    try:
-        hold = partial(hold_turn, services, booking, request.question, request.session_id, asker)
-        live = services.turns.begin(user_id, new_answer_id(), hold, asker)
-    except BaseException:
-        booking.leave()
-        raise
     wants_events = "text/event-stream" in accept
+    key = turn_key(user_id, asker, idempotency_key) if idempotency_key is not None else None
+    if key and (
+        kept := await to_thread.run_sync(answered_before, services.stores, user_id, key, request.question, request.session_id)
+    ):
+        content = done_content(*kept)
+        return _replay(user_id, key.answer_id, kept[0].content, content) if wants_events else DoneOut(**content)
+    live = services.turns.get(user_id, key.answer_id) if key else None
+    # nothing is waited for from here to the turn's beginning: of two requests with one key the second finds it
+    if live is None or live.error is not None:
+        live = _begin(services, user_id, request, asker, key)
     with live.heard():
         ready = partial(getattr, live, "has_begun" if wants_events else "has_ended")
         waiting = live.wait(ready, max(0.0, live.life_left_s()) + GRACE_S)
-        if not await (waiting if wants_events else heard_out(connection, waiting, live.close)):
+        ended = await (waiting if wants_events else heard_out(connection, waiting, None if key else live.close))
+        if ended is None:
+            return Response(status_code=204)  # nobody reads it
+        if not ended:
             expire(live)
     if live.error is not None and not (wants_events and live.has_started):
         raise live.error
@@ -79,6 +92,16 @@ async def chat(
     drafts = [draft_out(draft) for draft in reply.drafts]
     cut_off = reply.message is not None and reply.message.cut_off
     return ChatAnswer(answer=reply.text, cut_off=cut_off, ballot_drafts=drafts, **turn_out(reply.turn).model_dump())
+
+
+def _begin(services: Services, user_id: str, request: ChatRequest, asker: str | None, key: TurnKey | None) -> LiveTurn:
+    booking = services.book(user_id, asker)
+    try:
+        hold = partial(hold_turn, services, booking, request.question, request.session_id, asker, key=key)
+        return services.turns.begin(user_id, key.answer_id if key else new_answer_id(), hold, asker)
+    except BaseException:
+        booking.leave()
+        raise
 
 
 @router.get(
@@ -120,15 +143,22 @@ async def events(
     check_number(number, last)
     if number == last:
         return Response(status_code=204)
-    kept = list(stored_events(message_id, message.content, done_content(message, drafts), number))
+    return _replay(user_id, message_id, message.content, done_content(message, drafts), number)
 
-    async def replay():
-        for event in kept:
+
+def _replay(
+    user_id: str, message_id: str, answer: str, content: dict[str, Any], number: int = BEFORE_THE_START
+) -> EventSourceResponse:
+    async def kept():
+        for event in stored_events(message_id, answer, content, number):
             yield event
 
-    return EventSourceResponse(replay(), ping=HEARTBEAT_S)
+    return EventSourceResponse(kept(), headers=_where(user_id, message_id), ping=HEARTBEAT_S)
 
 
 def _stream(live: LiveTurn, *after: int) -> EventSourceResponse:
-    where = {"Content-Location": f"/twin/{live.user_id}/chat/{live.message_id}/events"}
-    return EventSourceResponse(turn_events(live, *after), headers=where, ping=HEARTBEAT_S)
+    return EventSourceResponse(turn_events(live, *after), headers=_where(live.user_id, live.message_id), ping=HEARTBEAT_S)
+
+
+def _where(user_id: str, message_id: str) -> dict[str, str]:
+    return {"Content-Location": f"/twin/{user_id}/chat/{message_id}/events"}

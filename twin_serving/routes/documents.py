@@ -20,12 +20,13 @@ from twin_serving.auth import PrincipalDep, check_may_act_for
 from twin_serving.data_schemas import DeletedFileOut, DocumentDeletion
 from twin_serving.deps import Services, ServicesDep
 from twin_serving.errors import error_response, problems, status_of
+from twin_serving.form_user import FormRoute
 from twin_serving.schemas import FileOut, UploadAnswer
 
-router = APIRouter()
+router, forms = APIRouter(), APIRouter(route_class=FormRoute)
 
 
-@router.post(
+@forms.post(
     "/upload", summary="Send documents", status_code=202, response_model=UploadAnswer, responses=problems(403, 409, 413, 415)
 )
 def upload(
@@ -33,7 +34,7 @@ def upload(
 ) -> JSONResponse:
     """Take in each file on its own. 202 when one was taken in or is known; else the status of the first refusal.
 
-    The user is made known by their first file.
+    The user is made known by their first file. `user_id` is to come before the files, so that they are refused unread.
     """
     check_user_id(user_id)
     check_may_act_for(principal, user_id)
@@ -52,6 +53,9 @@ def delete(user_id: str, named: str, services: ServicesDep) -> DocumentDeletion:
         silent=done.silent,
         waiting=done.waiting,
     )
+
+
+router.include_router(forms)
 
 
 def upload_answer(user_id: str, results: Sequence[UploadResult]) -> JSONResponse:

@@ -31,6 +31,8 @@ class ReadyAnswer(BaseModel):
     """`ok`, `loading`, `unloaded`, or the code of what keeps it from being loaded."""
     stores: dict[str, str]
     """`ok`, `silent`, or the code of the error."""
+    circuits: dict[str, str]
+    """Dependencies whose circuit is not closed: `open`, nobody asks them for a while; `half_open`, one caller may."""
 
 
 @router.get("/healthz", summary="Whether this process lives")
@@ -56,7 +58,7 @@ def readyz(request: Request, services: ServicesDep) -> Response:
         status = "not_ready"
     else:
         status = "degraded" if away else "ready"
-    answer = ReadyAnswer(status=status, model=states["model"], stores=stores)
+    answer = ReadyAnswer(status=status, model=states["model"], stores=stores, circuits=services.circuits_open())
     return JSONResponse(answer.model_dump(), 200 if status in ("ready", "degraded") else 503)
 
 

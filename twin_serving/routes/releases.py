@@ -61,7 +61,7 @@ def _check_known(stores: Stores, user_id: str) -> None:
 
 def _told(stores: Stores, release: Release, tasks: BackgroundTasks) -> ReleaseItemOut:
     """Others are told after the answer: they may be slow, and it is decided already."""
-    webhook, by_hand = open_webhook(stores.settings), f"by-hand-{uuid.uuid4().hex[:8]}"
+    webhook, by_hand = open_webhook(stores.settings, breakers=stores.breakers), f"by-hand-{uuid.uuid4().hex[:8]}"
     if webhook is not None:
         tasks.add_task(announce_release, stores.tables, webhook, release, stores.settings.retries, by_hand, log.warning)
     return release_out(release)

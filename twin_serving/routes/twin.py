@@ -33,4 +33,6 @@ def delete(user_id: str, services: ServicesDep) -> UserDeletionAnswer:
         done = delete_user(services.stores, user_id, services.adapters)
     finally:
         services.turns.drop(user_id)
+        if services.releases is not None:
+            services.releases.tell(user_id)  # their adapter leaves the memory now, and not with the next look at all
     return UserDeletionAnswer(user_id=done.user_id, existed=done.existed, blobs=done.blobs, memories=done.memories)

@@ -16,8 +16,9 @@ from lpm_kernel.archive.write import open_export
 from twin_serving.auth import PrincipalDep, check_may_act_for
 from twin_serving.data_schemas import ImportAnswer
 from twin_serving.deps import ServicesDep
+from twin_serving.form_user import FormRoute
 
-router = APIRouter()
+router, forms = APIRouter(), APIRouter(route_class=FormRoute)
 ZIP = {200: {"content": {"application/zip": {}}, "description": "The archive, as it is made"}}
 
 
@@ -30,11 +31,15 @@ def export(user_id: str, services: ServicesDep) -> StreamingResponse:
     return StreamingResponse(archive.pieces(), media_type="application/zip", headers=headers)
 
 
-@router.post("/import", status_code=201)
+@forms.post("/import", status_code=201)
 def restore(
     user_id: Annotated[str, Form()], file: Annotated[UploadFile, File()], services: ServicesDep, principal: PrincipalDep
 ) -> ImportAnswer:
-    """Make a new user, or one of whom there is nothing, what an export holds. All of it is looked through first."""
+    """Make a new user, or one of whom there is nothing, what an export holds. All of it is looked through first; `user_id` is
+    to come before the file."""
     check_may_act_for(principal, user_id)
     done = import_user(services.stores, user_id, file.file)
     return ImportAnswer(user_id=done.user_id, was=done.was, counts=done.counts, serves=done.serves)
+
+
+router.include_router(forms)

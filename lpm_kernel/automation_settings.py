@@ -1,0 +1,47 @@
+"""What runs by itself, whom it tells, and how much is enough for it: a part of the settings under `automation`.
+
+Belongs here: those keys and their bounds; each sensor and each schedule has a switch of its own name.
+Does not belong here: sensors and schedules (`twin_assets`).
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Switches(Part):
+    """Whether each is on where nobody has turned it on or off in Dagster's UI."""
+
+    users_sensor: bool
+    catch_up_sensor: bool
+    failed_runs: bool
+    failure_alerts: bool
+    deletions_sensor: bool
+    dao_sensor: bool
+    telegram_poll: bool
+    automation: bool
+    nightly_purge: bool
+    session_summaries: bool
+    dao_hourly: bool
+    changes: bool
+    failed_partitions: bool
+    reconciliation: bool
+    weekly_retraining: bool
+
+
+class RetrainAfter(Part):
+    """How much of each kind is enough; 0: that kind is not counted."""
+
+    documents: int = Field(ge=0)
+    ratings: int = Field(ge=0)
+    memories: int = Field(ge=0)
+
+
+class SwitchSettings(Part):
+    alert_every_s: int = Field(ge=0)
+    retrain_after: RetrainAfter
+    switches: Switches

@@ -1,0 +1,97 @@
+"""What the search store should hold of one user, beside what it holds.
+
+Belongs here: the pure decision, and the hash that a generation's name is.
+Does not belong here: listing entries (`read_vectors.py`), and writing any (`repair.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from lpm_kernel.reconcile.findings import Cause, Finding, Kind, Repair
+from lpm_kernel.reconcile.inventory import Truth, VectorInventory, WantedChunk, WantedGeneration
+from lpm_kernel.records import content_id
+from lpm_kernel.stores.vectors import HeldEntry
+
+
+def name_of_held(entries: Collection[HeldEntry], place_of_name: Mapping[str, int]) -> str:
+    """The name that a generation of just these entries has, see `generation_of`. `place_of_name`: of each file name in the
+    order of documents, which is the database's own."""
+    if not entries:
+        return ""
+    ordered = sorted(entries, key=lambda entry: (place_of_name.get(entry.filename, -1), entry.byte_start, entry.chunk_id))
+    fingerprints = {entry.fingerprint for entry in entries}
+    ids, inputs = [entry.chunk_id for entry in ordered], [entry.input_sha256 for entry in ordered]
+    return content_id("|".join(sorted(fingerprints)), *ids, *inputs)[:32]
+
+
+def decide_vectors(truth: Truth, found: VectorInventory) -> list[Finding]:
+    """Entries of deleted documents, of documents that nobody knows, and what differs in the generations that are named."""
+    deleted = sorted({entry.document_sha256 for entry in found.entries if entry.document_sha256 in truth.deleted})
+    findings: list[Finding] = []
+    if deleted:
+        findings.append(_found(truth, "surplus", "vectors of deleted documents", "deletion", deleted, repair="go_on_deleting"))
+    known = {*truth.documents, *truth.deleted}
+    unknown = sorted({entry.chunk_id for entry in found.entries if entry.document_sha256 not in known})
+    if unknown:
+        findings.append(_found(truth, "surplus", "vectors of documents that nobody knows", "unexplained", unknown))
+    for wanted in found.wanted:
+        own = [entry for entry in found.entries if wanted.generation in entry.generations]
+        if wanted.held_name != wanted.generation:
+            findings += _generation(truth, wanted, [entry for entry in own if entry.document_sha256 in known])
+    return findings
+
+
+def _generation(truth: Truth, wanted: WantedGeneration, own: Sequence[HeldEntry]) -> list[Finding]:
+    if wanted.chunks is None:
+        if truth.deleted or any(r.stale for r in truth.releases if r.memory_generation == wanted.generation):
+            return []  # what was deleted is missing from it on purpose, and nobody can tell what else should be there
+        differs = _found(truth, "damaged", "a generation that differs from its name", "lost", (), wanted.generation)
+        return [replace(differs, by="`twin backfill` builds the twin anew")]
+    held = Counter(entry.chunk_id for entry in own)
+    lacking = [i for i, chunk in wanted.chunks.items() if i not in held and _should_be_there(truth, chunk)]
+    strange = [i for i in held if i not in wanted.chunks]
+    wrong = [
+        entry.chunk_id
+        for entry in own
+        if entry.chunk_id in wanted.chunks
+        and (
+            entry.fingerprint != wanted.fingerprint
+            or wanted.chunks[entry.chunk_id].text_sha256 not in (None, entry.text_sha256)
+        )
+    ]
+    twice = [i for i, times in held.items() if times > 1 and i in wanted.chunks and i not in wrong]
+    # to write a generation anew is to drop what else it holds, and of that nobody knows whence it comes
+    rewrite: Repair | None = "rewrite_generation" if wanted.rewritable and not strange else None
+    found: list[Finding] = []
+    kinds: tuple[tuple[Kind, str, Cause, list[str], Repair | None], ...] = (
+        ("lacking", "vectors of a generation", "lost", lacking, rewrite),
+        ("damaged", "vectors of a generation", "lost", wrong, rewrite),
+        ("surplus", "vectors of one chunk twice", "broken-off write", twice, rewrite),
+        ("surplus", "vectors that the generation does not name", "unexplained", strange, None),
+    )
+    for kind, what, cause, items, repair in kinds:
+        if items:
+            found.append(_found(truth, kind, what, cause, items, wanted.generation, repair))
+    return found
+
+
+def _should_be_there(truth: Truth, chunk: WantedChunk) -> bool:
+    """Not what is of a document that went since. Of which document it is may be unknown: then only where none went."""
+    if chunk.document_sha256 is None:
+        return not truth.deleted
+    return chunk.document_sha256 in truth.documents
+
+
+def _found(
+    truth: Truth,
+    kind: Kind,
+    what: str,
+    cause: Cause,
+    items: Collection[str],
+    generation: str = "",
+    repair: Repair | None = None,
+) -> Finding:
+    return Finding(truth.user_id, "vectors", kind, what, cause, tuple(sorted(items)), generation, repair)

@@ -1,0 +1,156 @@
+"""Repairs of one user: each makes a store what the truth says, from the truth.
+
+Belongs here: what each kind of repair does. All are idempotent, and none deletes what it cannot name.
+Does not belong here: whether to repair (`decide_*.py`), and the ledger of votes (`shared.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import lpm_kernel.forget as forgetting
+from lpm_kernel.errors import SyncError
+from lpm_kernel.L0.embed import chunk_texts, generation_of, vector_entries
+from lpm_kernel.L0.library import fetch_texts
+from lpm_kernel.L0.quarantine import drop_useless_copies
+from lpm_kernel.L0.read import pdf_bounds, read_document
+from lpm_kernel.L2.adapter_files import known_sha256, local_copy
+from lpm_kernel.layout import asset_key, raw_key, text_key
+from lpm_kernel.reconcile.decide_memories import LONG_AGO
+from lpm_kernel.reconcile.findings import Finding, Repair
+from lpm_kernel.reconcile.inventory import Truth
+from lpm_kernel.reconcile.read_blobs import holds_chunks
+from lpm_kernel.reconcile.read_memory import expected_facts, expected_memories, newest_chunks, newest_table
+from lpm_kernel.records import EmbeddingTable, sha256_hex
+from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.graphiti_clients import fact_id
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.reconciliation import count_memories_anew
+
+MEMORIES = 20
+"""That are written under one lock: a chat of the same user waits for no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """`adapters`: the folder of local copies."""
+
+    stores: Stores
+    truth: Truth
+    adapters: Path
+    today: date
+
+    @property
+    def own(self) -> TenantBlobs:
+        return TenantBlobs(self.stores.blobs, self.truth.user_id)
+
+
+def repair(place: Workplace, finding: Finding) -> None:
+    """Raises: whatever the store raises; SyncError `not_repairable` where what it would be made from is not as it was."""
+    assert finding.repair is not None
+    _REPAIRS[finding.repair](place, finding)
+
+
+def _sha256s(finding: Finding) -> list[str]:
+    """Of the documents that keys are of, or that are named themselves."""
+    return sorted({item.rpartition("/")[2].removesuffix(".txt") for item in finding.items})
+
+
+def _reread_text(place: Workplace, finding: Finding) -> None:
+    user_id, limits = place.truth.user_id, place.stores.settings.limits
+    chunks = newest_chunks(place.stores.blobs, user_id).values()
+    for sha256 in _sha256s(finding):
+        document = place.truth.documents[sha256]
+        text, _ = read_document(place.own.get(raw_key(user_id, sha256)), document.mime, pdf_bounds(limits))
+        data = text.encode()
+        own = [chunk for chunk in chunks if chunk.document_sha256 == sha256]
+        if len(data) != document.text_size_bytes or not holds_chunks(data, own):
+            raise SyncError(
+                "not_repairable",
+                f"document {sha256[:12]} is read otherwise today than when it was cut into chunks: send it again",
+            )
+        place.own.put(text_key(user_id, sha256), data)
+
+
+def _restore_copy(place: Workplace, finding: Finding) -> None:
+    for release in place.truth.releases:
+        path = (
+            local_copy(place.adapters, place.truth.user_id, release.gguf_sha256) if release.gguf_key in finding.items else None
+        )
+        if path is not None and known_sha256(path) == release.gguf_sha256:
+            place.own.put_file(release.gguf_key, path)
+
+
+def _restore_communities(place: Workplace, finding: Finding) -> None:
+    data = place.own.get(asset_key(place.truth.user_id, "communities", "jsonl"))
+    for release in place.truth.releases:
+        if release.communities_key in finding.items and release.communities_sha256 == sha256_hex(data):
+            place.own.put(release.communities_key, data)
+
+
+def _drop_copies(place: Workplace, finding: Finding) -> None:
+    for sha256 in _sha256s(finding):
+        drop_useless_copies(place.stores.tables, place.stores.blobs, place.truth.user_id, sha256)
+
+
+def _go_on_deleting(place: Workplace, finding: Finding) -> None:
+    for sha256 in _sha256s(finding):
+        if sha256 in place.truth.deleted:
+            forgetting.delete_document(place.stores, place.truth.user_id, sha256, place.adapters)
+
+
+def _rewrite_generation(place: Workplace, finding: Finding) -> None:
+    """From the embeddings artefact and the stored texts, without what is of documents that went since."""
+    user_id, blobs = place.truth.user_id, place.stores.blobs
+    table, chunks = newest_table(blobs, user_id), newest_chunks(blobs, user_id)
+    if table is None or generation_of(table) != finding.subject or any(i not in chunks for i in table.chunk_ids):
+        raise SyncError("not_repairable", f"a newer build stands where generation {finding.subject[:12]} was made from")
+    kept = [i for i, chunk_id in enumerate(table.chunk_ids) if chunks[chunk_id].document_sha256 in place.truth.documents]
+    left = [chunks[table.chunk_ids[i]] for i in kept]
+    part = EmbeddingTable(
+        tuple(table.chunk_ids[i] for i in kept),
+        tuple(table.input_sha256s[i] for i in kept),
+        table.vectors[kept],
+        table.fingerprint,
+    )
+    entries = vector_entries(chunk_texts(left, fetch_texts(left, blobs)), part)
+    place.stores.vectors.sync(user_id, finding.subject, entries, table.fingerprint)
+
+
+def _rewrite_memories(place: Workplace, finding: Finding) -> None:
+    """As they were decided on then: no gate is asked again."""
+    lost = [m for m in expected_memories(place.stores.blobs, place.truth.user_id) if m.memory_id in finding.items]
+    for first in range(0, len(lost), MEMORIES):
+        place.stores.memories.add_batch(place.truth.user_id, lost[first : first + MEMORIES])
+
+
+def _purge_memories(place: Workplace, finding: Finding) -> None:
+    place.stores.memories.purge_expired(place.truth.user_id, place.today - LONG_AGO)
+
+
+def _count_memories(place: Workplace, finding: Finding) -> None:
+    with place.stores.tables.transaction(place.truth.user_id) as connection:
+        count_memories_anew(connection, place.truth.user_id)
+
+
+def _rewrite_facts(place: Workplace, finding: Finding) -> None:
+    lost = [f for f in expected_facts(place.stores.blobs, place.truth.user_id) if fact_id(f) in finding.items]
+    # the end of each is worked out again from those that follow it
+    place.stores.graph.write_facts(place.truth.user_id, [replace(fact, expired_at=None) for fact in lost])
+
+
+_REPAIRS: dict[Repair, Callable[[Workplace, Finding], None]] = {
+    "reread_text": _reread_text,
+    "restore_copy": _restore_copy,
+    "restore_communities": _restore_communities,
+    "drop_copies": _drop_copies,
+    "go_on_deleting": _go_on_deleting,
+    "rewrite_generation": _rewrite_generation,
+    "rewrite_memories": _rewrite_memories,
+    "purge_memories": _purge_memories,
+    "count_memories": _count_memories,
+    "rewrite_facts": _rewrite_facts,
+}

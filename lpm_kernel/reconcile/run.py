@@ -1,0 +1,230 @@
+"""One run of reconciliation: everybody in turn, each store looked at, what can be explained repaired, and looked at again.
+
+Belongs here: the order of looks and repairs, and that one user or store that fails keeps no other from being looked at.
+Does not belong here: the looks (`read_*.py`), the decisions (`decide_*.py`) and the repairs (`repair.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lpm_kernel.dao.service import Dao, open_dao
+from lpm_kernel.errors import TwinError
+from lpm_kernel.layout import import_mark_key
+from lpm_kernel.reconcile.decide_blobs import decide_blobs
+from lpm_kernel.reconcile.decide_dao import decide_dao
+from lpm_kernel.reconcile.decide_graph import decide_graph
+from lpm_kernel.reconcile.decide_memories import decide_memories
+from lpm_kernel.reconcile.decide_vectors import decide_vectors
+from lpm_kernel.reconcile.findings import SHARED, Finding, Report, Store, UserReport, seen_twice, what_is_left
+from lpm_kernel.reconcile.inventory import Truth
+from lpm_kernel.reconcile.read_blobs import read_blobs
+from lpm_kernel.reconcile.read_memory import read_graph, read_memories, read_vectors
+from lpm_kernel.reconcile.read_truth import decide_outbox, explain_by_changes, read_truth, read_undone
+from lpm_kernel.reconcile.repair import Workplace, repair
+from lpm_kernel.reconcile.shared import read_dao, repair_shared, strangers
+from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.deletions import find_deletion, list_deletions
+from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.reconciliation import list_user_ids
+
+Busy = Callable[[str], str | None]
+"""Why a user is not to be looked at now, such as a run of theirs that is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    findings: list[Finding]
+    counts: dict[str, int]
+    suspects: frozenset[str]
+    truth: Truth
+
+
+def reconcile_all(
+    stores: Stores,
+    adapters: Path,
+    busy: Busy = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Report:
+    """Everybody, one after another, and then what they share. `adapters`: the folder of local copies of adapters.
+
+    Raises: StoreError when it is not known who there is: the tables do not answer.
+    """
+    started_at, began = clock(), time.monotonic()
+    with stores.tables.operator_transaction() as connection:
+        user_ids = list_user_ids(connection)
+    reports: list[UserReport] = []
+    for done, user_id in enumerate(user_ids, start=1):
+        reports.append(reconcile_user(stores, user_id, adapters, busy, clock))
+        say(f"{done} of {len(user_ids)}: {describe(reports[-1])}")
+    reports.append(reconcile_shared(stores, open_dao(stores), clock))
+    say(describe(reports[-1]))
+    return Report(started_at, round(time.monotonic() - began, 2), tuple(reports))
+
+
+def describe(report: UserReport) -> str:
+    if report.skipped:
+        return f"user {report.user_id} skipped: {report.skipped}"
+    repaired = sum(finding.outcome == "repaired" for finding in report.findings)
+    return f"user {report.user_id}: {len(report.findings)} findings, {repaired} repaired, {report.seconds:.1f} s"
+
+
+def reconcile_user(
+    stores: Stores,
+    user_id: str,
+    adapters: Path,
+    busy: Busy = lambda _: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> UserReport:
+    """One user. Nothing is raised of a store that fails: it is a finding, and the others are looked at."""
+    began = time.monotonic()
+
+    def report(findings: Sequence[Finding], counts: dict[str, int], skipped: str | None = None) -> UserReport:
+        return UserReport(user_id, tuple(findings), counts, skipped, round(time.monotonic() - began, 2))
+
+    try:
+        if why := busy(user_id) or _on_the_move(stores, user_id):
+            return report((), {}, why)
+        first = _look(stores, user_id, adapters, clock(), None)
+        # what a listing shows once may be on its way between two stores
+        second = _look(stores, user_id, adapters, clock(), first.suspects) if first.findings else first
+        findings = seen_twice(first.findings, second.findings)
+        if not any(finding.repair for finding in findings):
+            return report(findings, second.counts)
+        if why := busy(user_id):
+            return report((), second.counts, why)
+        place = Workplace(stores, second.truth, adapters, clock().date())
+        tried = [_try(finding, lambda finding: repair(place, finding)) for finding in findings]
+        third = _look(stores, user_id, adapters, clock(), second.suspects)
+        return report([_proved(finding, third.findings) for finding in tried], third.counts)
+    except TwinError as error:
+        return report([_away(user_id, "outbox", error)], {})
+
+
+def _on_the_move(stores: Stores, user_id: str) -> str | None:
+    """A person who is being deleted or taken in is between two states, and whoever does that goes on with it."""
+    with stores.tables.transaction(user_id) as connection:
+        going = find_deletion(connection, user_id)
+    if going is not None and going.done_at is None:
+        return "the user is being deleted"
+    if TenantBlobs(stores.blobs, user_id).exists(import_mark_key(user_id)):
+        return "an archive is being taken in"
+    return None
+
+
+def _look(stores: Stores, user_id: str, adapters: Path, now: datetime, suspects: frozenset[str] | None) -> _Look:
+    truth, undone = read_truth(stores.tables, user_id), read_undone(stores.tables, user_id)
+    counts: dict[str, int] = {"documents": len(truth.documents), "releases": len(truth.releases)}
+    damaged: frozenset[str] = frozenset()
+
+    def blobs() -> list[Finding]:
+        nonlocal damaged
+        found = read_blobs(stores.blobs, truth, adapters, now, suspects)
+        counts["objects"], damaged = len(found.objects), found.damaged
+        return decide_blobs(truth, found, now)
+
+    def vectors() -> list[Finding]:
+        found = read_vectors(stores, truth)
+        counts["vectors"] = len(found.entries)
+        return decide_vectors(truth, found)
+
+    def memories() -> list[Finding]:
+        found = read_memories(stores, truth, now.date())
+        counts["memories"] = len(found.held)
+        return decide_memories(truth, found, now.date())
+
+    def graph() -> list[Finding]:
+        found = read_graph(stores, truth)
+        counts["facts"] = len(found.held)
+        return decide_graph(truth, found)
+
+    steps: dict[Store, Callable[[], list[Finding]]] = {
+        "blobs": blobs,
+        "vectors": vectors,
+        "memories": memories,
+        "graph": graph,
+    }
+    findings: list[Finding] = []
+    for store, step in steps.items():
+        try:
+            findings += step()
+        except TwinError as error:
+            findings.append(_away(user_id, store, error))
+    counts["changes"] = len(undone)
+    explained = explain_by_changes(findings, undone, now)
+    return _Look([*explained, *decide_outbox(user_id, undone, now)], counts, damaged, truth)
+
+
+def _away(user_id: str, store: Store, error: TwinError) -> Finding:
+    by = f"the next run ({error.code})"
+    return Finding(user_id, store, "away", "store", "store away", outcome="waits", by=by)
+
+
+def _try(finding: Finding, mend: Callable[[Finding], None]) -> Finding:
+    if finding.repair is None:
+        return finding
+    try:
+        mend(finding)
+    except TwinError as error:
+        if error.retryable:
+            return replace(finding, outcome="waits", by=f"the next run ({error.code})")
+        return replace(finding, outcome="reported", by=f"{error.code}: {error.message}")
+    return replace(finding, outcome="repaired")
+
+
+def _proved(finding: Finding, third: Sequence[Finding]) -> Finding:
+    """A repair is called one only when what it mended is not found again."""
+    if finding.outcome != "repaired":
+        return finding
+    left = what_is_left(finding, third)
+    if left is None:
+        return finding
+    return replace(finding, outcome="reported", items=left or finding.items, by="it is found again after its repair")
+
+
+def reconcile_shared(stores: Stores, dao: Dao, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> UserReport:
+    """The ledger and its graph, and objects of users whom nobody knows."""
+    began, counts = time.monotonic(), dict[str, int]()
+
+    def look() -> list[Finding]:
+        found = read_dao(dao, stores.graph)
+        counts.update(events=found.last_seq, resolutions=sum(found.resolutions.values()), facts=len(found.held))
+        return decide_dao(found)
+
+    findings: list[Finding] = []
+    try:
+        if first := look():
+            findings = seen_twice(first, look())
+        if any(finding.repair for finding in findings):
+            tried = [_try(finding, lambda finding: repair_shared(dao, stores.graph, finding)) for finding in findings]
+            third = look()
+            findings = [_proved(finding, third) for finding in tried]
+    except TwinError as error:
+        findings.append(_away(SHARED, "dao", error))
+    try:
+        first = _of_strangers(stores)
+        findings += seen_twice(first, _of_strangers(stores)) if first else []
+    except TwinError as error:
+        findings.append(_away(SHARED, "blobs", error))
+    return UserReport(SHARED, tuple(findings), counts, None, round(time.monotonic() - began, 2))
+
+
+def _of_strangers(stores: Stores) -> list[Finding]:
+    # keys before rows: who came meanwhile is known by their row, and bytes come before it
+    parts = [key.split("/") for key in stores.blobs.list_keys("tenant/")]
+    tenants = {each[1] for each in parts if len(each) > 2 and each[2] != "staging"}
+    with stores.tables.operator_transaction() as connection:
+        known, going = list_user_ids(connection), {each.user_id for each in list_deletions(connection)}
+    findings: list[Finding] = []
+    found = strangers(tenants, known)
+    if leaving := [user_id for user_id in found if user_id in going]:
+        about = Finding(SHARED, "blobs", "surplus", "objects of users who were deleted", "deletion", tuple(leaving))
+        findings.append(replace(about, outcome="waits", by="`deletions_sensor`"))
+    if rest := [user_id for user_id in found if user_id not in going]:
+        findings.append(Finding(SHARED, "blobs", "surplus", "objects of users whom nobody knows", "unexplained", tuple(rest)))
+    return findings

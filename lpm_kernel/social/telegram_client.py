@@ -1,0 +1,236 @@
+"""Telegram by Telethon: a group and pages of what was said in it, oldest first.
+
+Belongs here: the port that the poll reads through, its class over Telethon, and Telethon's errors as ours.
+Does not belong here: what is done with a page (`telegram.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lpm_kernel.errors import IngestionError, SettingsError
+from lpm_kernel.settings import Settings
+from lpm_kernel.social.records import Chat
+from lpm_kernel.stores.addresses import connection_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    from telethon import TelegramClient
+
+PAGE = 100
+"""Messages that Telegram gives at once, at most."""
+_INVITED = re.compile(r"(?:https?://)?(?:t|telegram)\.me/(?:\+|joinchat/)")
+NO_ACCESS = {
+    "ChannelPrivateError", "ChannelInvalidError", "ChannelPublicGroupNaError", "ChatAdminRequiredError", "ChatForbiddenError",
+    "ChatIdInvalidError", "InviteHashEmptyError", "InviteHashExpiredError", "InviteHashInvalidError", "PeerIdInvalidError",
+    "UserBannedInChannelError", "UserNotParticipantError", "UsernameInvalidError", "UsernameNotOccupiedError",
+}  # fmt: skip
+
+
+class TelegramReader(Protocol):
+    """Raises, in every method: IngestionError `telegram_flood` (retryable, with `retry_after_s`), `telegram_no_access`,
+    `telegram_refused`, `telegram_unreachable` (retryable); SettingsError `telegram_not_signed_in`."""
+
+    def open_chat(self, name: str) -> Chat: ...
+
+    def pages(self, chat: Chat, *, after_id: int | None, since: datetime) -> Iterator[Sequence[Any]]:
+        """What came after a message, or since a time where `after_id` is None; each page as Telegram gives it, in any order and
+        of any size. One request a page, made when it is asked for."""
+        ...
+
+    def by_ids(self, chat: Chat, message_ids: Sequence[int]) -> dict[int, Any | None]:
+        """Messages as they are now; None for one that is gone. At most PAGE at once."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def telegram_configured(settings: Settings, environ: Mapping[str, str] | None = None) -> str | None:
+    """None where Telegram can be read; else what is missing, in words."""
+    if not settings.social.telegram_chats:
+        return "social.telegram_chats names no group"
+    found = connection_environment(environ)
+    missing = [name for name in _variables(settings) if not found.get(name)]
+    return f"not set: {', '.join(missing)}" if missing else None
+
+
+def open_telegram(settings: Settings, environ: Mapping[str, str] | None = None) -> ThonReader:
+    """Signed in with the session of the environment. Raises: SettingsError `telegram_not_configured`, `address_invalid`, and
+    what a `TelegramReader` raises."""
+    if lacks := telegram_configured(settings, environ):
+        raise SettingsError("telegram_not_configured", lacks)
+    found = connection_environment(environ)
+    api_id, api_hash, session = (found[name] for name in _variables(settings))
+    timeout_s = settings.social.request_timeout_s
+
+    def make() -> TelegramClient:
+        from telethon import TelegramClient
+        from telethon.sessions import StringSession
+
+        try:
+            return TelegramClient(
+                StringSession(session),
+                int(api_id),
+                api_hash,
+                timeout=int(timeout_s),
+                flood_sleep_threshold=0,  # a pause that Telegram asks for is ours to keep, over the end of this process
+                receive_updates=False,
+                request_retries=2,
+                connection_retries=2,
+            )
+        except (ValueError, struct.error) as error:
+            raise SettingsError("address_invalid", "TELEGRAM_API_ID is no number, or TELEGRAM_SESSION no session") from error
+
+    return ThonReader(make, timeout_s)
+
+
+class ThonReader:
+    """A `TelegramReader`. Telethon lives in an event loop; ours runs while a request is under way and rests between."""
+
+    def __init__(self, make_client: Callable[[], TelegramClient], timeout_s: float) -> None:
+        logging.getLogger("telethon").setLevel(logging.WARNING)  # below that it logs messages
+        self._timeout_s = timeout_s
+        self._loop = asyncio.Runner()
+        self._peers: dict[str, Any] = {}
+        try:
+            self._client = self._loop.run(self._connected(make_client))
+        except BaseException:
+            self._loop.close()
+            raise
+
+    def open_chat(self, name: str) -> Chat:
+        from telethon import utils
+
+        entity = self._run(name, lambda: self._entity(name))
+        chat_id = str(utils.get_peer_id(entity))
+        self._peers[chat_id] = utils.get_input_peer(entity)
+        return Chat("telegram", chat_id, utils.get_display_name(entity), public=bool(getattr(entity, "username", None)))
+
+    def pages(self, chat: Chat, *, after_id: int | None, since: datetime) -> Iterator[Sequence[Any]]:
+        """Why not Telethon's own iterator: it stops at the first message that stands out of order, and what follows is lost."""
+        from telethon.tl.functions.messages import GetHistoryRequest
+
+        after, offset_date = after_id or 0, None if after_id is not None else since
+        while True:
+            request = GetHistoryRequest(
+                peer=self._peers[chat.chat_id],
+                offset_id=0 if offset_date else after + 1,
+                offset_date=offset_date,
+                add_offset=-PAGE,
+                limit=PAGE,
+                max_id=0,
+                min_id=0,
+                hash=0,
+            )
+            answer = self._run(chat.title, lambda request=request: self._client(request))
+            found = [m for m in answer.messages if m.id > after and not (offset_date and m.date and m.date < since)]
+            if not found:
+                return
+            yield found
+            after, offset_date = max(message.id for message in found), None
+
+    def by_ids(self, chat: Chat, message_ids: Sequence[int]) -> dict[int, Any | None]:
+        async def ask() -> Any:
+            return await self._client.get_messages(self._peers[chat.chat_id], ids=list(message_ids))
+
+        found = self._run(chat.title, ask)
+        there = {message.id: message for message in found if message is not None}
+        return {message_id: there.get(message_id) for message_id in message_ids}
+
+    def close(self) -> None:
+        async def leave() -> None:
+            left: Any = self._client.disconnect()
+            if left is not None:
+                await left
+
+        try:
+            self._loop.run(leave())
+        finally:
+            self._loop.close()
+
+    async def _connected(self, make_client: Callable[[], TelegramClient]) -> TelegramClient:
+        with telegram_errors("Telegram"):
+            client = make_client()
+            await asyncio.wait_for(client.connect(), self._timeout_s * 2)
+            if not await client.is_user_authorized():
+                left: Any = client.disconnect()
+                if left is not None:
+                    await left
+                raise SettingsError(
+                    "telegram_not_signed_in", "the session in TELEGRAM_SESSION is signed in no more: make another"
+                )
+        return client
+
+    async def _entity(self, name: str) -> Any:
+        """A private group is known by its number only after the account's own groups were listed."""
+        if _INVITED.match(name):
+            from telethon.tl.functions.messages import CheckChatInviteRequest
+
+            invite: Any = await self._client(CheckChatInviteRequest(re.split(r"[+/]", name)[-1]))
+            if type(invite).__name__ != "ChatInviteAlready":
+                raise IngestionError(
+                    "telegram_no_access", f"this account is not in the group of the invitation {name}: let it join"
+                )
+            return invite.chat
+        if not re.fullmatch(r"-?\d+", name):
+            return await self._client.get_entity(name)
+        number = int(name)
+        async for dialog in self._client.iter_dialogs():
+            if number in (dialog.id, getattr(dialog.entity, "id", None)):
+                return dialog.entity
+        raise IngestionError("telegram_no_access", f"this account is in no group of the number {name}: let it join, or name it")
+
+    def _run(self, about: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        async def within_time() -> Any:
+            return await asyncio.wait_for(ask(), self._timeout_s)
+
+        with telegram_errors(about):
+            return self._loop.run(within_time())
+
+
+@contextmanager
+def telegram_errors(about: str) -> Iterator[None]:
+    """Telethon's errors as ours, without what was said."""
+    from telethon import errors
+
+    try:
+        yield
+    except errors.FloodError as error:
+        pause_s = float(getattr(error, "seconds", 0) or 60)
+        raise IngestionError(
+            "telegram_flood", f"Telegram asks for a pause of {pause_s:.0f} s", retryable=True, retry_after_s=pause_s
+        ) from error
+    except errors.UnauthorizedError as error:
+        raise SettingsError(
+            "telegram_not_signed_in", f"Telegram takes the session no more ({type(error).__name__}): make another"
+        ) from error
+    except errors.RPCError as error:
+        kind = type(error).__name__
+        if kind in NO_ACCESS or isinstance(error, errors.ForbiddenError):
+            raise IngestionError(
+                "telegram_no_access",
+                f"{about} cannot be read ({kind}): let the account join it, or take it out of the settings",
+            ) from error
+        transient = isinstance(error, errors.ServerError | errors.TimedOutError)
+        raise IngestionError("telegram_refused", f"Telegram refused to show {about}: {kind}", retryable=transient) from error
+    except ValueError as error:  # Telethon's own, where no entity answers to a name
+        raise IngestionError(
+            "telegram_no_access", f"Telegram knows no group {about!r} that this account may see: let it join, or mend the name"
+        ) from error
+    except (OSError, TimeoutError) as error:
+        raise IngestionError(
+            "telegram_unreachable", f"Telegram did not answer about {about}: {type(error).__name__}", retryable=True
+        ) from error
+
+
+def _variables(settings: Settings) -> tuple[str, str, str]:
+    names = settings.stores
+    return names.telegram_api_id, names.telegram_api_hash, names.telegram_session

@@ -1,0 +1,87 @@
+"""Rows of `social_cursor`: how far each chat was read, and when it may be asked again.
+
+Belongs here: queries on that table. It belongs to no user, since a group does not.
+Does not belong here: what a position means; that is its reader's (`social/telegram.py`, `social/x.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from lpm_kernel.errors import StoreError
+from lpm_kernel.social.records import Network
+from lpm_kernel.stores.social_schema import social_cursor
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """`chat`: as the settings name it, or the account on X. An empty position: nothing was read yet."""
+
+    network: Network
+    chat: str
+    position: dict[str, Any] = field(default_factory=dict)
+    not_before: datetime | None = None
+    code: str | None = None
+    """Of the last try, where it failed."""
+    reason: str | None = None
+
+
+def read_cursor(connection: Connection, network: Network, chat: str) -> Cursor:
+    from sqlalchemy import select
+
+    row = connection.execute(
+        select(social_cursor).where(social_cursor.c.network == network, social_cursor.c.chat == chat)
+    ).one_or_none()
+    return Cursor(network, chat, row.position, row.not_before, row.code, row.reason) if row else Cursor(network, chat)
+
+
+def move_cursor(connection: Connection, before: Cursor, position: dict[str, Any], at: datetime) -> Cursor:
+    """In the transaction that stores what lies between, and nowhere else. What kept it from being read is over.
+
+    Raises: StoreError `cursor_moved` (retryable): somebody else has read on from there, and what is stored in this transaction
+    is rolled back.
+    """
+    from sqlalchemy import text
+
+    lock = text("select pg_advisory_xact_lock(hashtext('social:' || :network || ':' || :chat))")
+    connection.execute(lock, {"network": before.network, "chat": before.chat})
+    if read_cursor(connection, before.network, before.chat).position != before.position:
+        raise StoreError("cursor_moved", f"{before.network} {before.chat} was read on by another run: it goes on from there")
+    _put(connection, before, {"position": position, "not_before": None, "code": None, "reason": None, "changed_at": at})
+    return Cursor(before.network, before.chat, position)
+
+
+def hold_cursor(
+    connection: Connection, before: Cursor, not_before: datetime | None, code: str, reason: str, at: datetime
+) -> None:
+    """Note why a chat could not be read, and when it may be asked again; the position stays."""
+    _put(connection, before, {"not_before": not_before, "code": code, "reason": reason, "changed_at": at})
+
+
+def rewind_cursors(connection: Connection, network: Network, at: datetime) -> None:
+    """Have every chat of a network read again from the beginning of its window.
+
+    Why: what an account said before it was known as somebody's was passed over. What is stored already is not stored twice.
+    """
+    from sqlalchemy import update
+
+    connection.execute(update(social_cursor).where(social_cursor.c.network == network).values(position={}, changed_at=at))
+
+
+def list_cursors(connection: Connection, network: Network) -> list[Cursor]:
+    from sqlalchemy import select
+
+    rows = connection.execute(select(social_cursor).where(social_cursor.c.network == network).order_by(social_cursor.c.chat))
+    return [Cursor(row.network, row.chat, row.position, row.not_before, row.code, row.reason) for row in rows]
+
+
+def _put(connection: Connection, cursor: Cursor, values: dict[str, Any]) -> None:
+    from sqlalchemy.dialects.postgresql import insert
+
+    row = insert(social_cursor).values(network=cursor.network, chat=cursor.chat, **values)
+    connection.execute(row.on_conflict_do_update(index_elements=["network", "chat"], set_=values))

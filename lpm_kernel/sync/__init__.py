@@ -1,0 +1,1 @@
+"""Sync: from what PostgreSQL decided to every store that has to know."""

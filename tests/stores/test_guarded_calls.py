@@ -1,0 +1,193 @@
+"""Every server outside is asked through a circuit: while it is open nobody asks, and it is told as one that is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from lpm_kernel.errors import StoreError, TwinError
+from lpm_kernel.records import Message
+from lpm_kernel.settings import RetrySettings, Settings
+from lpm_kernel.stores.addresses import GraphAddress, OpenAiAddress, WeaviateAddress
+from lpm_kernel.stores.blobs import open_s3
+from lpm_kernel.stores.breaker import Breaker
+from lpm_kernel.stores.gemini_ner import GeminiNer
+from lpm_kernel.stores.graph import GraphitiGraph
+from lpm_kernel.stores.mem0_cloud import Mem0CloudMemories
+from lpm_kernel.stores.modal_compute import ModalCompute
+from lpm_kernel.stores.open import Stores, open_stores
+from lpm_kernel.stores.openai_client import open_openai
+from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
+from lpm_kernel.stores.tables import Tables
+from lpm_kernel.stores.weaviate_client import WeaviateConnection
+from lpm_kernel.stores.webhook import Webhook
+from lpm_kernel.stores.writer import writer_at
+from tests.embedded.fixtures import EngineHome
+from tests.fakes import FakeEmbedder, no_progress
+from tests.json_server import JsonServer
+
+NOON = datetime(2026, 3, 1, tzinfo=UTC)
+SHORTLY = RetrySettings(max_retries=0, delay_s=0.0)
+MESSAGES = (Message("user", "hello"),)
+
+
+class DyingServer(JsonServer):
+    """Answers 503 and counts."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        super().__init__()
+
+    def respond(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> tuple[int, Any]:
+        self.asked += 1
+        return 503, {}
+
+
+def embed(url: str, breaker: Breaker) -> None:
+    with open_openai(OpenAiAddress("k", f"{url}/v1")).with_options(max_retries=0) as client:
+        OpenAiEmbedder(lambda: client, breaker).embed(["a"])
+
+
+def write(url: str, breaker: Breaker) -> None:
+    with closing(writer_at(OpenAiAddress("k", f"{url}/v1"), "m", breaker)) as writer:
+        writer._make_client = lambda: open_openai(OpenAiAddress("k", f"{url}/v1")).with_options(max_retries=0)
+        writer.write(MESSAGES, max_tokens=5)
+
+
+def read_names(url: str, breaker: Breaker) -> None:
+    (found,) = GeminiNer("k", "m", base_url=url, retries=0, breaker=breaker).extract(["Ada"])
+    if isinstance(found, TwinError):
+        raise found
+
+
+def remember(url: str, breaker: Breaker) -> None:
+    tables: Any = None
+    with closing(Mem0CloudMemories("k", FakeEmbedder(), tables, host=url, breaker=breaker)) as memories:
+        memories.every("ada")
+
+
+def post(url: str, breaker: Breaker) -> None:
+    Webhook(url, None, 5, breaker).post({}, SHORTLY)
+
+
+def search_weaviate(url: str, breaker: Breaker) -> None:
+    with closing(WeaviateConnection(WeaviateAddress(url, url), breaker)) as weaviate:
+        weaviate.client()
+
+
+@pytest.mark.parametrize(
+    ("ask", "code"),
+    [
+        (embed, "embedder_unavailable"),
+        (write, "writer_unavailable"),
+        (read_names, "gemini_unreachable"),
+        (remember, "memories_unavailable"),
+        (post, "webhook_unavailable"),
+        (search_weaviate, "vectors_unavailable"),
+    ],
+)
+def test_a_server_that_fails_is_left_alone(ask: Callable[[str, Breaker], None], code: str) -> None:
+    breaker = Breaker(2, 600.0)
+    with DyingServer() as server:
+        codes: list[str] = []
+        for _ in range(2):
+            with pytest.raises(TwinError) as caught:
+                ask(server.url, breaker)
+            codes.append(caught.value.code)
+        asked = server.asked
+        with pytest.raises(TwinError) as caught:
+            ask(server.url, breaker)
+    assert (codes, breaker.circuit().state) == ([code, code], "open")
+    assert caught.value.retryable
+    assert caught.value.code in (code, "gemini_resting")
+    assert asked >= 2
+    assert server.asked == asked, "nobody asks while it is open"
+
+
+def opened() -> Breaker:
+    breaker = Breaker(1, 600.0)
+    breaker.failed()
+    return breaker
+
+
+def test_modal_is_not_asked_either(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lpm_kernel.stores.modal_compute.require_token", lambda: None)
+    monkeypatch.setattr("lpm_kernel.L2.stage_calls.encode_call", lambda call: "letter")
+    with pytest.raises(TwinError) as caught:
+        ModalCompute(settings.models, settings.compute, opened()).run("lora_adapter", None, no_progress)
+    assert (caught.value.code, caught.value.retryable) == ("modal_unreachable", True)
+
+
+def test_a_graph_that_is_away_is_neither_searched_nor_written_nor_waited_for(free_port: int) -> None:
+    breaker = Breaker(2, 600.0)
+    with closing(GraphitiGraph(lambda: GraphAddress(f"redis://127.0.0.1:{free_port}/0"), FakeEmbedder(), breaker)) as graph:
+        for ask in (lambda: graph.list_facts("ada"), graph.check):
+            with pytest.raises(StoreError):
+                ask()
+        assert breaker.circuit().state == "open"
+        for ask in (graph.check, lambda: graph.list_facts("ada"), lambda: graph.write_facts("ada", [])):
+            with pytest.raises(StoreError) as caught:
+                ask()
+            assert "a moment ago" in caught.value.message
+
+
+def test_tables_that_cannot_be_reached_are_left_alone(free_port: int) -> None:
+    breaker = Breaker(2, 600.0)
+    with closing(Tables(f"postgresql+psycopg://a:b@127.0.0.1:{free_port}/c", breaker=breaker)) as tables:
+        told: list[str] = []
+        for _ in range(3):
+            with pytest.raises(StoreError) as caught, tables.transaction("ada"):
+                pass
+            assert caught.value.code == "tables_unavailable"
+            told.append(caught.value.message)
+    assert ["a moment ago" in words for words in told] == [False, False, True]
+
+
+def cut_off(tables: Tables) -> None:
+    """A transaction whose connection another one ends."""
+    with tables.transaction("ada") as connection:
+        own = connection.execute(text("select pg_backend_pid()")).scalar_one()
+        with tables.transaction("ada") as other:
+            other.execute(text("select pg_terminate_backend(:pid)"), {"pid": own})
+        connection.execute(text("select 1"))
+
+
+def test_what_the_tables_refuse_is_an_answer_and_a_connection_that_breaks_is_a_failure(
+    engine_home: EngineHome, stores: Stores
+) -> None:
+    breaker = Breaker(1, 600.0)
+    url = engine_home.environment[engine_home.settings.stores.database_url]
+    with closing(Tables(url, breaker=breaker)) as tables:
+        with pytest.raises(StoreError) as caught, tables.transaction("ada") as connection:
+            connection.execute(text("select 1 / 0"))
+        assert (caught.value.code, breaker.circuit().state) == ("tables_refused", "closed")
+        with pytest.raises(StoreError) as caught:
+            cut_off(tables)
+        assert (caught.value.code, breaker.circuit().state) == ("tables_unavailable", "open")
+
+
+def test_an_api_has_a_circuit_for_each_store_and_a_stage_waits_for_tables_and_blobs(engine_home: EngineHome) -> None:
+    settings, environ = engine_home.settings, engine_home.environment
+    with closing(open_stores(settings, environ, prompt=True)) as prompt, closing(open_stores(settings, environ)) as patient:
+        assert {"tables", "blobs", "graph"} <= set(prompt.breakers.circuits())
+        assert not {"tables", "blobs"} & set(patient.breakers._held)
+        for each in (prompt, patient):
+            each.blobs.client.close()  # type: ignore[attr-defined]
+
+
+def test_two_stores_of_one_process_have_one_circuit_each(engine_home: EngineHome) -> None:
+    from lpm_kernel.stores.addresses import read_addresses
+    from lpm_kernel.stores.breaker import Breakers
+
+    breakers = Breakers()
+    blobs = open_s3(read_addresses(engine_home.settings, engine_home.environment), prompt=True, breakers=breakers)
+    try:
+        blobs.check()
+        assert list(breakers.circuits()) == ["blobs"]
+    finally:
+        blobs.client.close()
