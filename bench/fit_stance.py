@@ -80,7 +80,7 @@ def fit(measured: Sequence[Measured]) -> Rule:
 
 def chosen(rule: Rule, measured: Measured, temperature: float) -> tuple[float, dict[Choice, float]]:
     lines = [best_of([(signs, "") for signs in own], rule)[0] for own in measured.signs]
-    verdicts = that_decide(lines, MIN_EVIDENCE)
+    verdicts = [line.verdict for line in that_decide(lines, MIN_EVIDENCE)]
     return max(map(strength_of, verdicts), default=0.0), add_up(verdicts, temperature)
 
 

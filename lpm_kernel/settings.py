@@ -343,6 +343,7 @@ class DaoSettings(Section):
     max_members: int = Field(ge=1, le=1000)
     sensor_interval_s: int = Field(ge=30)
     worker_poll_s: float = Field(ge=0, le=60)
+    twins_per_look: int = Field(ge=0, le=100)
     stream_listeners: int = Field(ge=1, le=10_000)
     stream_life_s: float = Field(gt=0)
 

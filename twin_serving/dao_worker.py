@@ -26,20 +26,24 @@ CLOSE_S = 10.0
 
 
 class DaoWorker:
-    """Two threads, so that a graph that is slow keeps no vote from its end. Several processes may each have them, and the
-    sensor beside them: the ledger takes each step once."""
+    """A thread for each duty, so that a graph that is slow, or a twin that weighs, keeps no vote from its end. Several processes
+    may each have them, and the sensor beside them: the ledger takes each step once. `twins`: lets twins vote by themselves."""
 
-    def __init__(self, stores: Stores, dao: Dao, metrics: DaoMetrics, poll_s: float) -> None:
-        self._stores, self._dao, self._metrics, self._poll_s = stores, dao, metrics, poll_s
+    def __init__(
+        self, stores: Stores, dao: Dao, metrics: DaoMetrics, poll_s: float, twins: Callable[[], object] | None = None
+    ) -> None:
+        self._stores, self._dao, self._metrics, self._poll_s, self._twins = stores, dao, metrics, poll_s, twins
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         self._told: str | None = None
 
     def start(self, work: Callable[[], object] | None = None) -> None:
-        """Does nothing where votes are left to the sensor: `poll_s` 0. `work`: in place of what the two do."""
+        """Does nothing where votes are left to the sensor: `poll_s` 0. `work`: in place of what they do."""
         if self._poll_s <= 0:
             return
         duties = {"dao-worker": work or self.turn, **({} if work else {"dao-to-graph": self.project})}
+        if self._twins is not None:
+            duties["dao-twins"] = self._twins
         for name, duty in duties.items():
             thread = threading.Thread(target=self._run, args=(duty,), name=name, daemon=True)
             self._threads.append(thread)
@@ -48,6 +52,10 @@ class DaoWorker:
     def stop(self) -> None:
         """Begin nothing more."""
         self._closed.set()
+
+    @property
+    def is_ending(self) -> bool:
+        return self._closed.is_set()
 
     def close(self) -> None:
         self.stop()

@@ -47,6 +47,8 @@ class Weigh(Protocol):
     ) -> Stance: ...
 
 
+REASON_SHARE = 0.6
+"""Of the strongest line's weight, under which a line is no reason."""
 Outcome = Literal["cast", "drafted", "abstained", "refused"]
 
 
@@ -149,15 +151,23 @@ def rule_of(consent: Consent) -> str:
     return f"autonomous since {since}: confidence from {consent.min_confidence:g}, {topics}, {own}, {weight}"
 
 
+def reason_lines(found: Stance, stance: StanceSettings, *, for_others: bool) -> list[WeighedLine]:
+    """The lines for the choice that decided it, the strongest first, none much weaker than the strongest: what says little of
+    this proposal says much of another."""
+    chosen = [line for line in found.evidence if line.leans == found.choice and line.decided]
+    least = max([stance.min_evidence, *(REASON_SHARE * line.weight for line in chosen)])
+    strong = [line for line in chosen if line.weight >= least and (line.line.shared or not for_others)]
+    return strong[: stance.reasons]
+
+
 def reasons_of(found: Stance, stance: StanceSettings, *, for_others: bool) -> tuple[str | None, tuple[str, ...]]:
-    """The strongest lines for the choice, each quoted with where it stands, and their citations."""
-    chosen = [line for line in found.evidence if line.leans == found.choice and (line.line.shared or not for_others)]
+    """The lines that speak for the choice, each quoted with where it stands, and their citations."""
     quoted: list[str] = []
     citations: list[str] = []
     left = stance.reasons_characters
-    for line in chosen[: stance.reasons]:
+    for line in reason_lines(found, stance, for_others=for_others):
         words = quote(line)
-        if len(words) <= left and line.weight >= stance.min_evidence:
+        if len(words) <= left:
             quoted.append(words)
             citations.append(line.line.citation)
             left -= len(words) + 1

@@ -22,6 +22,7 @@ from lpm_kernel.stores.changes import put_change
 from lpm_kernel.stores.conversations import append_message
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
+from lpm_kernel.stores.dao_twin_turns import take_turn
 from lpm_kernel.stores.dao_words import keep_words
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import begin_deletion, end_deletion
@@ -60,7 +61,7 @@ SEEN_IN_PART = {
     "chat_message",
     "dao_plan",
     "app_user",
-    "dao_ballot_words",
+    "dao_ballot_words", "dao_consent", "dao_twin_turn",
     "dao_consent",
     "dao_twin_turn",
     "social_account",
@@ -93,6 +94,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             mark_summed(connection, user_id, "s", 1, NOON)
             keep_words(connection, user_id, "The park needs its benches back.")
             set_consent(connection, Consent(user_id), NOON)
+            take_turn(connection, user_id, "P-1", "basis", NOON, NOON)
             say_something(connection, user_id, "My cat is red.")
         plan, started, line = make_plan(user_id)
         plans = PgPlans(database.tables)

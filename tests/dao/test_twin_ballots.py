@@ -218,6 +218,16 @@ def test_what_speaks_against_the_choice_is_no_reason_for_it(settings: Settings) 
     assert len(reasons_of(mixed, brief, for_others=False)[1]) == 1
 
 
+def test_a_reason_is_a_line_that_decided_it_and_says_it_nearly_as_clearly_as_the_best(settings: Settings) -> None:
+    """A reason was quoted that its person had given for another proposal."""
+    other = replace(SHARED, text="I am for lamps.", citation="c" * 64 + ":0-9")
+    for weak in (WeighedLine(other, other.text, "for", 0.5), WeighedLine(other, other.text, "for", 0.88, decided=False)):
+        found = stance(evidence=(WeighedLine(SHARED, "I am for the benches.", "for", 0.9), weak))
+        assert reasons_of(found, settings.stance, for_others=True)[1] == (SHARED.citation,)
+    strong = stance(evidence=(WeighedLine(SHARED, SHARED.text, "for", 0.9), WeighedLine(other, other.text, "for", 0.8)))
+    assert reasons_of(strong, settings.stance, for_others=True)[1] == (SHARED.citation, other.citation)
+
+
 def test_a_vote_that_is_over_is_said_before_anything_is_weighed(twins: Twins, benches: str, ledger: Ledger) -> None:
     twins.clock.moves(hours=100)
     for who, proposal_id, code in (("ben", benches, "voting_closed"), ("ben", "p-none", "proposal_unknown")):

@@ -35,6 +35,8 @@ class Matter:
     passed: bool
     rules: Rules
     weights: Mapping[str, int]
+    is_put: bool = False
+    """Whether it is a proposal that is before all members, and no draft of somebody's."""
 
     @property
     def asked(self) -> str:
@@ -46,7 +48,7 @@ class Matter:
         return Subject(self.title, self.text)
 
     def question(self, asker: str) -> Question:
-        return Question(self.asked, self.topic, asker, self.proposer, self.proposal_id)
+        return Question(self.asked, self.topic, asker, self.proposer, self.proposal_id, put=self.asked if self.is_put else "")
 
 
 class Council(Protocol):
@@ -84,7 +86,8 @@ class DaoCouncil:
         found = self._dao.proposal(order.proposal_id)
         passed = found.status in ("passed", "implemented")
         weights = found.electorate or self._electorate(found.rules)
-        return Matter(*(found.title, found.text, found.topic, found.proposer, found.proposal_id, passed, found.rules), weights)
+        told = (found.title, found.text, found.topic, found.proposer, found.proposal_id, passed, found.rules)
+        return Matter(*told, weights, is_put=found.status != "draft")
 
     def _electorate(self, rules: Rules) -> Mapping[str, int]:
         """Of a vote that began now."""

@@ -103,7 +103,8 @@ def state_batch(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
 def _with_voices(desk: Desk, plan: Plan, state: PlanState) -> PlanState:
     lines = desk.plans.lines(plan.order.asker, plan.plan_id)
     statements = {each.member: [lines[key] for key in each.lines if key in lines] for each in state.standpoints}
-    return replace(state, consulted=rounds.join_voices(state.consulted, statements, desk.planner.same_lines))
+    consulted = rounds.with_interests(state.consulted, statements)
+    return replace(state, consulted=rounds.join_voices(consulted, statements, desk.planner.same_lines))
 
 
 def critique(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
@@ -173,6 +174,7 @@ def conclude(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
         "ending": found.ending,
         "advice": found.advice,
         "tasks": [{"task_id": task.task_id, "kind": task.kind, "assignee": task.assignee} for task in found.tasks],
+        "awaiting": [task.task_id for task in found.awaiting],
     }
     return replace(state, conclusion=found, next="act"), [("concluded", content)]
 
