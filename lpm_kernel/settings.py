@@ -322,6 +322,8 @@ class StoreSettings(Section):
     x_base_url: str
     alert_webhook_url: str
     alert_webhook_secret: str
+    notice_webhook_url: str
+    notice_webhook_secret: str
 
 
 class DaoSettings(Section):
@@ -338,6 +340,7 @@ class DaoSettings(Section):
     extend_stalled: bool
     transitive_delegation: bool
     max_delegated: int = Field(ge=0)
+    max_delegations: int = Field(ge=1, le=200)
     veto_hours: int = Field(ge=0)
     weights: dict[str, int]
     max_members: int = Field(ge=1, le=1000)

@@ -37,6 +37,7 @@ from twin_serving.routes import (
     dao_dashboard,
     dao_delegations,
     dao_members,
+    dao_notices,
     dao_plans,
     dao_proposals,
     dao_twins,
@@ -110,7 +111,8 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
     for module in (
         *(health, chat, ballots, documents, uploads, profile, twin, wiki, sessions, memories, releases, whole),
         *(hooks, feedback, calibration, scopes, openai, openai_chat),
-        *(dao_proposals, dao_ballots, dao_delegations, dao_members, dao_twins, dao_plans, dao_audit, dao_dashboard),
+        *(dao_proposals, dao_ballots, dao_delegations, dao_members, dao_notices, dao_twins, dao_plans, dao_audit),
+        dao_dashboard,
     ):
         app.include_router(module.router)
     app.add_middleware(EndStreams, stop=app.state.stop)

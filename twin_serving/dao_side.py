@@ -15,6 +15,7 @@ import anyio
 
 from lpm_kernel.dao.service import Dao, open_dao
 from lpm_kernel.stores.dao_ledger import list_proposals
+from lpm_kernel.stores.webhook import open_notice_webhook
 from twin_serving.dao_metrics import DaoMetrics
 from twin_serving.dao_plans import PlanWorker
 from twin_serving.dao_stream import DashboardFeed, Listeners
@@ -38,6 +39,7 @@ class DaoSide:
         self.feed = DashboardFeed(self.dao, self.listeners)
         self.twins = TwinVoter(stores, self.dao, llm, self.count, lambda: self.worker.is_ending)
         self.worker = DaoWorker(stores, self.dao, self.metrics, stores.settings.dao.worker_poll_s, self.twins.duty)
+        self.worker.tells(open_notice_webhook(stores.settings))
         self.plans = PlanWorker(stores, self.dao, llm)
         self.auditing = anyio.CapacityLimiter(1)
         self._audited: tuple[AuditReport, datetime] | None = None

@@ -19,6 +19,7 @@ from lpm_kernel.errors import TwinError, VoteError
 
 if TYPE_CHECKING:
     from lpm_kernel.stores.open import Stores
+    from lpm_kernel.stores.webhook import Webhook
     from twin_serving.dao_metrics import DaoMetrics
 
 _LOG = logging.getLogger(__name__)
@@ -36,12 +37,20 @@ class DaoWorker:
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         self._told: str | None = None
+        self._webhook: Webhook | None = None
+        self._heard: str | None = None
+
+    def tells(self, webhook: Webhook | None) -> None:
+        """Who is told of votes that wait for somebody, from `start` on."""
+        self._webhook = webhook
 
     def start(self, work: Callable[[], object] | None = None) -> None:
         """Does nothing where votes are left to the sensor: `poll_s` 0. `work`: in place of what they do."""
         if self._poll_s <= 0:
             return
         duties = {"dao-worker": work or self.turn, **({} if work else {"dao-to-graph": self.project})}
+        if not work and self._webhook is not None:
+            duties["dao-notices"] = self.tell
         if self._twins is not None:
             duties["dao-twins"] = self._twins
         for name, duty in duties.items():
@@ -92,6 +101,21 @@ class DaoWorker:
         if told != self._told:
             self._told = told
             _LOG.warning("votes reach the graph: %s", "again" if told is None else told)
+
+    def tell(self) -> None:
+        """Tell the service of the settings what waits for somebody; of one that does not answer the log hears once."""
+        from lpm_kernel.dao.notice_hook import tell_due
+
+        if self._webhook is None:
+            return
+        try:
+            tell_due(self._dao, self._webhook, self._stores.settings.retries)
+            heard = None
+        except TwinError as error:
+            heard = self._heard if error.code == "projection_waits" else error.code
+        if heard != self._heard:
+            self._heard = heard
+            _LOG.warning("the service that is told of votes hears: %s", "again" if heard is None else heard)
 
     def _run(self, duty: Callable[[], object]) -> None:
         while not self._closed.is_set():

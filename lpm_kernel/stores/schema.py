@@ -250,6 +250,7 @@ ballot_draft = Table(
     Column("confidence", Double),
     Column("citations", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     Column("why", Text),
+    Column("withdrawn", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
@@ -347,6 +348,7 @@ dao_ballot_words = Table(
     Column("user_id", Text, primary_key=True),
     Column("reasons_sha256", Text, primary_key=True),
     Column("words", Text, nullable=False),
+    Column("document_sha256s", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 

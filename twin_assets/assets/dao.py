@@ -26,6 +26,7 @@ from lpm_kernel.dao.report import (
 )
 from lpm_kernel.dao.service import open_dao
 from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.webhook import open_notice_webhook
 from twin_assets.failures import dagster_failures
 from twin_assets.resources import StoresResource
 from twin_assets.tables import table
@@ -54,7 +55,9 @@ def dao_resolutions(
     port = stores.stores
     with dagster_failures(context.retry_number, port.settings.retries):
         dao = open_dao(port)
-        turn = turn_clock(dao, port.graph, config.proposal_ids, context.log.info)
+        webhook = open_notice_webhook(port.settings)
+        hook = (webhook, port.settings.retries) if webhook else None
+        turn = turn_clock(dao, port.graph, config.proposal_ids, context.log.info, hook)
         twins = let_left_twins_vote(dao, port, context.log.info)
         ended = [proposal for proposal in dao.proposals() if proposal.resolution is not None]
     resolved = [resolved_vote(proposal, proposal.resolution) for proposal in ended if proposal.resolution is not None]
@@ -72,6 +75,8 @@ def dao_resolutions(
             "events projected": turn.projected,
             "twins voted now": twins,
             **({"graph is behind": turn.not_projected} if turn.not_projected else {}),
+            **({"notices told": turn.noticed} if webhook else {}),
+            **({"notices wait": turn.not_noticed} if turn.not_noticed else {}),
             "this run": table(RESOLVED_COLUMNS, [resolved_row(vote) for vote in newest if vote.proposal_id in now_resolved]),
             "sample": dg.MetadataValue.md(markdown_table(RESOLVED_COLUMNS, [resolved_row(vote) for vote in newest[:SAMPLE]])),
         },

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from lpm_kernel.dao.heard import Quote
 from lpm_kernel.dao.planner.choose import Question
 from lpm_kernel.dao.planner.records import Order
 from lpm_kernel.dao.planner.weighing import Subject
@@ -60,8 +61,10 @@ class Council(Protocol):
 
     def delegations(self) -> Sequence[Delegation]: ...
 
-    def propose(self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str) -> str:
-        """Its id; the same key gives the same one."""
+    def propose(
+        self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str, quotes: Sequence[Quote] = ()
+    ) -> str:
+        """Its id; the same key gives the same one. `quotes`: what of members' memories stands in the text."""
         ...
 
     def assign(self, asker: str, task: Task, proposal_id: str | None, plan_id: str) -> None:
@@ -97,10 +100,12 @@ class DaoCouncil:
     def delegations(self) -> Sequence[Delegation]:
         return self._dao.delegations()
 
-    def propose(self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str) -> str:
-        title = title[:MAX_PROPOSED_TITLE]
+    def propose(
+        self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str, quotes: Sequence[Quote] = ()
+    ) -> str:
+        title, how = title[:MAX_PROPOSED_TITLE], {"topic": topic, "amends": amends, "open": self._opens}
         try:
-            return self._dao.propose(asker, title, text, topic=topic, amends=amends, open=self._opens, key=key).proposal_id
+            return self._dao.propose(asker, title, text, **how, quotes=quotes, key=key).proposal_id
         except VoteError as error:
             if error.code != "key_reused":
                 raise

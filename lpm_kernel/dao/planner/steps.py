@@ -186,12 +186,12 @@ def act(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
     done, told = state.conclusion, list[tuple[EventName, dict[str, Any]]]()
     if done.proposes:
         matter = desk.council.matter(order)
-        text = amendments.amended_text(
-            matter.text or matter.title, state.conditions, desk.plans.lines(order.asker, plan.plan_id)
-        )
+        lines = desk.plans.lines(order.asker, plan.plan_id)
+        text = amendments.amended_text(matter.text or matter.title, state.conditions, lines)
+        quotes = [each for each in amendments.quotes_of(state.conditions, lines) if each.words in text]
         title = f"Amended: {matter.title}" if matter.proposal_id else matter.title
         key = f"plan-{plan.plan_id}"
-        proposal_id = desk.council.propose(order.asker, title, text, matter.topic, matter.proposal_id, key)
+        proposal_id = desk.council.propose(order.asker, title, text, matter.topic, matter.proposal_id, key, quotes)
         done = replace(done, proposal_id=proposal_id)
         told.append(("proposed", {"proposal_id": proposal_id, "amends": matter.proposal_id}))
     if done.ending == "tasks":

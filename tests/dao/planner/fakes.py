@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lpm_kernel.dao.heard import Quote
 from lpm_kernel.dao.planner.choose import Profile, ProfileTopic
 from lpm_kernel.dao.planner.council import Matter
 from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanFailure, PlanState
@@ -154,7 +155,9 @@ class Town:
     def delegations(self) -> Sequence[Delegation]:
         return self.given
 
-    def propose(self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str) -> str:
+    def propose(
+        self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str, quotes: Sequence[Quote] = ()
+    ) -> str:
         self.calls.append("propose")
         told = (asker, title, text, topic, amends)
         if self.proposed.setdefault(key, told) != told:
