@@ -77,13 +77,12 @@ def test_a_failed_run_is_told_by_who_where_and_which_code_once_and_in_no_words_o
 
         def fail() -> Any:
             run = failing_job.execute_in_process(instance=instance, raise_on_error=False, tags={"dagster/partition": "ada"})
+            (record,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+            assert record.dagster_event is not None
             context = dg.build_run_status_sensor_context(
-                sensor_name="failure_alerts",
-                dagster_instance=instance,
-                dagster_run=run.dagster_run,
-                dagster_event=run.get_run_failure_event(),
+                "failure_alerts", record.dagster_event, instance, run.dagster_run, resources={"stores": stores}
             ).for_run_failure()
-            return sensor(context, stores=stores)
+            return sensor(context)
 
         assert fail() is None
         assert isinstance(fail(), dg.SkipReason), "within the hour it is the same"
