@@ -43,12 +43,12 @@ def test_a_vote_that_is_still_due_after_a_run_for_it_is_an_alert_and_one_that_ju
 
 
 @dg.op
-def quotes(context: dg.OpExecutionContext) -> None:
+def quotes() -> None:
     raise RuntimeError(WORDS)
 
 
 @dg.op
-def declines(context: dg.OpExecutionContext) -> None:
+def declines() -> None:
     with dagster_failures(0, RetrySettings(max_retries=0, delay_s=0.0)):
         raise LlmError("writer_closed", f"the key is wrong, and the text was {WORDS}", retryable=False)
 

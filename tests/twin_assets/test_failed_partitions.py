@@ -145,7 +145,7 @@ def test_the_run_shows_them_marks_their_assets_and_tells_once_a_day(
     (output,) = [event for event in result.all_events if event.event_type_value == "STEP_OUTPUT"]
     told = {key: value.value for key, value in output.step_output_data.metadata.items()}
     assert (told["users"], told["missing"], told["failed"], told["behind"]) == (2, 1, 0, 0)
-    assert [record.data for record in told["partitions"]] == [{"user": "1", "asset": "chunks", "why": "missing"}]
+    assert [record.data for record in told["partitions"].records] == [{"user": "1", "asset": "chunks", "why": "missing"}]
     seen = instance.fetch_observations(dg.AssetRecordsFilter(dg.AssetKey("chunks")), limit=5).records
     assert [record.partition_key for record in seen] == ["1"]
     ((_, _, _, body),) = listener.heard
