@@ -19,6 +19,7 @@ class Switches(Part):
     users_sensor: bool
     catch_up_sensor: bool
     failed_runs: bool
+    dead_runs: bool
     failure_alerts: bool
     deletions_sensor: bool
     dao_sensor: bool

@@ -243,6 +243,8 @@ class RetrySettings(Section):
 class AutomationSettings(SwitchSettings):
     users_sensor_interval_s: int = Field(ge=1)
     catch_up_sensor_interval_s: int = Field(ge=1)
+    executor: Literal["in_process", "celery"]
+    celery_workers: int = Field(ge=0)
 
 
 class ServingSettings(AccessSettings):
