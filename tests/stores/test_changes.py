@@ -1,4 +1,4 @@
-"""The outbox: rows put with what they belong to, one queue a user and target, in order, each claimed by one worker at a time."""
+"""The outbox: rows put with what they belong to, one queue a user and target, in order, each claimed by one worker."""
 
 from __future__ import annotations
 
