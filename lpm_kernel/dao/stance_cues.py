@@ -111,6 +111,8 @@ _NEGATED = re.compile(
 _NAME = re.compile(
     r"\b(?:(?P<kind>[A-Z]{1,4})-|(?i:(?P<word>proposal|motion|resolution|item))\s+(?:(?i:no|nr|number)\.?\s*)?#?)(?P<number>\d{1,6})\b"
 )
+_OF_SIDES = frozenset(stems_of("against favour favor support oppose opposed reject vote yes no abstain choose"))
+"""Words that a proposal's text cannot make a line be about it by: a text that orders a side would draw that side's lines."""
 _FIRST_SENTENCE = re.compile(r"[^.!?]*")
 _CLAUSE = re.compile(r"[^,;:]*")
 
@@ -177,7 +179,7 @@ def read_question(title: str, text: str) -> Question:
     stems = frozenset(stems_of(wording))
     bans = sign > 0 and bool(_BANS.search(f"{title}. {text}"))
     unclear = sign > 0 and bool(_NEGATED.search(first))
-    title_stems, all_stems = frozenset(stems_of(bare)) or stems, stems | frozenset(stems_of(text))
+    title_stems, all_stems = frozenset(stems_of(bare)) or stems, (stems | frozenset(stems_of(text))) - _OF_SIDES
     return Question(wording, sign, title_stems, all_stems, bans, unclear, frozenset(names_in(f"{title}. {text}")))
 
 

@@ -61,12 +61,13 @@ class Signs:
     lean: float
     abstains: bool
     elsewhere: bool = False
-    """Whether it names another proposal than the one that is asked about."""
+    """Whether it names another proposal than the one that is asked about, or another time: then it says nothing of this."""
 
 
 def read_signs(question: Question, read: Read) -> Signs:
     cues, told = read_cues(read.said), is_told(read.sentence, read.said)
-    said = cues.for_ or cues.against or cues.abstain
+    past = told or cues.once  # neither is anybody's will now
+    said = (cues.for_ or cues.against or cues.abstain) and not cues.once
     side = float(cues.for_) - float(cues.against)
     side *= question.sign * (-1 if cues.of_a_ban and not question.bans else 1)
     lean = question.sign * max(-MOST_NATS, min(MOST_NATS, read.lean)) / MOST_NATS
@@ -84,12 +85,12 @@ def read_signs(question: Question, read: Read) -> Signs:
         "mine": float(cues.mine),
         "asks": float(cues.asks),
         "told": float(told),
-        "lean_size": 0.0 if said or told else abs(lean),
+        "lean_size": 0.0 if said or past else abs(lean),
         **about,
         **{f"cue_{name}": said * value for name, value in about.items()},
     }
     elsewhere = is_of_another(question, read.sentence, read.heading, read.line)
-    return Signs(speaks, 0.0 if cues.once else side, lean, cues.abstain and not cues.once, elsewhere)
+    return Signs(speaks, 0.0 if cues.once else side, lean, cues.abstain and not cues.once, elsewhere or cues.once)
 
 
 def _share(stems: Collection[str], text: str) -> float:
@@ -110,32 +111,32 @@ class Rule:
 
 RULE = Rule(
     speaks={
-        "cue": -0.29,
-        "once": -2.84,
-        "mine": 0.30,
-        "asks": -1.31,
-        "told": 0.0,
-        "lean_size": 0.92,
-        "near": 3.37,
-        "line_near": 4.93,
-        "words": -1.85,
-        "line_words": 0.45,
-        "all_words": -0.03,
-        "any_words": 0.24,
-        "cue_near": 0.61,
-        "cue_line_near": 2.75,
-        "cue_words": 1.05,
-        "cue_line_words": 1.74,
-        "cue_all_words": 1.95,
-        "cue_any_words": 0.37,
+        "cue": 0.37,
+        "once": 0.52,
+        "mine": 0.22,
+        "asks": -1.69,
+        "told": -1.97,
+        "lean_size": 0.24,
+        "near": 3.61,
+        "line_near": 4.41,
+        "words": -0.84,
+        "line_words": 0.28,
+        "all_words": -0.76,
+        "any_words": 0.18,
+        "cue_near": -1.17,
+        "cue_line_near": 2.47,
+        "cue_words": 1.69,
+        "cue_line_words": 0.94,
+        "cue_all_words": 1.31,
+        "cue_any_words": 0.78,
     },
-    bias=-5.65,
-    side=1.24,
-    lean=0.52,
+    bias=-5.33,
+    side=1.37,
+    lean=0.54,
 )
 MOST_SURE = 0.98
 """That a sentence says what it seems to say: no turn of phrase is understood without fail."""
-TEMPERATURE = 0.35
+TEMPERATURE = 0.55
 """Of the stance: by how much its shares are drawn apart or together, so that they are right as often as they say."""
 DOUBT = 0.1
 """Of evidence for each choice that is always there: a single weak line is no certainty."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 import yaml
 
+from bench import stance_people
 from bench.people import DATA, silent, take_in
 from bench.stance import is_right
-from bench.stance_people import tested_with
 from lpm_kernel.dao.evidence import Memory, gather_evidence
 from lpm_kernel.dao.stance import asked_of, weigh_evidence
 from lpm_kernel.L2.engine import open_llm
@@ -40,7 +40,7 @@ def test_the_demo_peoples_opinions_are_found_and_where_there_is_none_it_is_said(
             taken = take_in(stores, user_id, person)
             memory = Memory(user_id, taken.generation, taken.table.fingerprint)
             golden = yaml.safe_load((DATA / "golden" / f"{person}.yaml").read_bytes())["opinions"]
-            for kind, put in tested_with({item["proposal"]: item["stance"] for item in golden}):
+            for kind, put in stance_people.tested_with({item["proposal"]: item["stance"] for item in golden}):
                 if kind not in LEAST:
                     continue
                 found = gather_evidence(stores, memory, asked_of(put))

@@ -163,7 +163,6 @@ def test_the_weigher_of_real_plans_is_moved_no_further_by_a_model_that_obeys() -
     plain = outcome("I am against a new workshop roof, it is dear.")
     assert plain[0] == (7, 3, 10)
     assert outcome(f"I am against a new workshop roof. {HIDDEN_ORDER}") == plain
-    harmless = HIDDEN_ORDER.replace("choose against", "choose apples")
-    texts = [f"The yard gets one. {words}" for words in (HIDDEN_ORDER, harmless)]
-    ordered, unordered = (outcome("I am against a new workshop roof, it is dear.", text) for text in texts)
-    assert ordered == unordered
+    (_, against, _), others = outcome("I am against a new workshop roof, it is dear.", f"The yard gets one. {HIDDEN_ORDER}")
+    assert against <= 3, "an order in the proposal itself stands before every line and before none"
+    assert not [member for member, choice in others.items() if member.startswith("pro") and choice == "against"]
