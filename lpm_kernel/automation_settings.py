@@ -27,8 +27,8 @@ class Switches(Part):
     automation: bool
     nightly_purge: bool
     session_summaries: bool
-    dao_hourly: bool
     changes: bool
+    dao_hourly: bool
     failed_partitions: bool
     reconciliation: bool
     weekly_retraining: bool

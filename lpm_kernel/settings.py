@@ -317,15 +317,15 @@ class StoreSettings(Section):
     openai_base_url: str
     release_webhook_url: str
     release_webhook_secret: str
+    alert_webhook_url: str
+    alert_webhook_secret: str
+    notice_webhook_url: str
+    notice_webhook_secret: str
     telegram_api_id: str
     telegram_api_hash: str
     telegram_session: str
     x_bearer_token: str
     x_base_url: str
-    alert_webhook_url: str
-    alert_webhook_secret: str
-    notice_webhook_url: str
-    notice_webhook_secret: str
 
 
 class DaoSettings(Section):
@@ -365,6 +365,7 @@ class Settings(Section):
     recall: RecallSettings
     memory_ranking: MemoryRankingSettings
     gate: GateSettings
+    changes: ChangeSettings
     training: TrainingSettings
     skill: SkillSettings
     writing: WritingSettings
@@ -378,7 +379,6 @@ class Settings(Section):
     serving: ServingSettings
     dao: DaoSettings
     planner: PlannerSettings
-    changes: ChangeSettings
     stance: StanceSettings
     social: SocialSettings
     stores_in: StoresInSettings

@@ -64,8 +64,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
         jobs=[
             *(twin_job, training_job, retraining_job, base_job, skill_job),
             *(purge_memories_job, session_summaries_job, changes_job, dao_job, failed_partitions_job),
-            *(telegram_job, x_job),
-            reconciliation_job,
+            *(telegram_job, x_job, reconciliation_job),
         ],
         schedules=[
             build_nightly_purge(settings),

@@ -27,8 +27,9 @@ CLOSE_S = 10.0
 
 
 class DaoWorker:
-    """A thread for each duty, so that a graph that is slow, or a twin that weighs, keeps no vote from its end. Several processes
-    may each have them, and the sensor beside them: the ledger takes each step once. `twins`: lets twins vote by themselves."""
+    """A thread for each duty, so that a graph that is slow, or a twin that weighs, keeps no vote from its end. Several
+    processes may each have them, and the sensor beside them: the ledger takes each step once. `twins`: lets some vote by
+    themselves."""
 
     def __init__(
         self, stores: Stores, dao: Dao, metrics: DaoMetrics, poll_s: float, twins: Callable[[], object] | None = None
@@ -80,9 +81,7 @@ class DaoWorker:
             self._metrics.resolved(resolution)
         for proposal_id, code in turn.failed.items():
             _LOG.warning("proposal %s could not be moved on: %s", proposal_id, code)
-            self._alerts.tell(
-                Alert("vote_failed", proposal_id, "dao_worker", VoteError.category, code, datetime.now(UTC))
-            )
+            self._alerts.tell(Alert("vote_failed", proposal_id, "dao_worker", VoteError.category, code, datetime.now(UTC)))
 
     @cached_property
     def _alerts(self) -> Alerts:
