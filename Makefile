@@ -4,7 +4,7 @@ USERS ?= 1,2
 # Spinning OpenMP threads starve each other on few cores.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: setup demo test check bench bench-ner bench-recall bench-train bench-serve bench-dao up down backfill lock
+.PHONY: setup demo test check bench bench-ner bench-recall bench-train bench-serve bench-dao chaos up down backfill lock
 setup:            ## install everything into .venv; does nothing when it is done
 	@$(PYTHON) install.py
 
@@ -13,8 +13,8 @@ demo: setup       ## one person's documents become an answering twin
 
 test: setup       ## all tests; they start the engines they need
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-		--ignore=tests/embedded --ignore=tests/twin_serving/test_outage.py
-	@$(BIN)/python -m pytest tests/embedded tests/twin_serving/test_outage.py  # they kill engines, and want no others beside them
+		--ignore=tests/embedded --ignore=tests/twin_serving/test_outage.py --ignore=tests/chaos
+	@$(BIN)/python -m pytest tests/embedded tests/twin_serving/test_outage.py tests/chaos  # they kill engines, and want no others beside them
 
 check: setup      ## format, lint, types, definitions, house rules; about two minutes
 	@$(BIN)/ruff format --check .
@@ -40,6 +40,9 @@ bench-serve: setup  ## tokens a second, first token, memory: beside raw llama.cp
 
 bench-dao: setup  ## votes: from ballot and deadline to resolution, a thousand at once, tallies a second; 10 minutes
 	@$(BIN)/python -m bench.dao
+
+chaos: setup      ## a hundred kill -9 while five twins are built, asked and vote; then everything must agree; 30 minutes
+	@$(BIN)/python -m chaos kills
 
 up: setup         ## engines, Dagster UI, daemon and API, watched
 	@$(BIN)/twin up

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
+from functools import partial
 
 from bench import (
     backfill,
@@ -17,6 +19,7 @@ from bench import (
     fit_stance,
     graph,
     locomo,
+    many_users,
     memories,
     outage,
     planner,
@@ -24,6 +27,7 @@ from bench import (
     prefeval,
     recall,
     recall_latency,
+    scale_out,
     serve,
     social,
     stance,
@@ -55,6 +59,8 @@ ON_DEMAND = {
     "choose_recall": choose_recall.run,
     "training_curve": training_bundle.run,
     "backfill": backfill.run,
+    "many_users": many_users.run,
+    "celery": scale_out.run,
     "dao": dao.run,
     "voice_rules": voice_rules.run,
     "fit_stance": fit_stance.run,
@@ -69,8 +75,12 @@ ON_DEMAND = {
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(SECTIONS)
-    sections = SECTIONS | ON_DEMAND
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION")
+    parser.add_argument("--users", type=int, default=100, help="of many_users")
+    arguments = parser.parse_args()
+    wanted = arguments.sections or list(SECTIONS)
+    sections = SECTIONS | ON_DEMAND | {"many_users": partial(many_users.run, users=arguments.users)}
     unknown = set(wanted) - set(sections)
     if unknown:
         sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(sections)}")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -117,10 +117,10 @@ def backfill(home: Path, settings: Settings) -> None:
         stores.close()
 
 
-def take_in(stores: Stores, instance: dg.DagsterInstance) -> None:
+def take_in(stores: Stores, instance: dg.DagsterInstance, user_ids: Sequence[str] = USERS) -> None:
     """Each user gets three documents of a demo person, no two the same three."""
     files = [path for person in ("1", "2") for path in sorted((DATA / "users" / person).iterdir()) if path.suffix != ".pdf"]
-    for number, user_id in enumerate(USERS):
+    for number, user_id in enumerate(user_ids):
         register_user(stores, instance, User(user_id, f"Person {number + 1}"))
         for path in [files[(2 * number + offset) % len(files)] for offset in range(DOCUMENTS)]:
             limits = stores.settings.limits

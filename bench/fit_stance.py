@@ -32,10 +32,11 @@ TEMPERATURES = [step / 20 for step in range(2, 41)]
 
 @dataclass(frozen=True)
 class Measured:
-    """A case, and of each of its lines the signs of its sentences."""
+    """A case, and of each of its lines the signs of its sentences. `unclear`: nobody can tell which way it is put."""
 
     case: Case
     signs: list[list[Signs]]
+    unclear: bool = False
 
 
 def measure(case: Case, embedder: Embedder, llm: Llm) -> Measured:
@@ -46,13 +47,15 @@ def measure(case: Case, embedder: Embedder, llm: Llm) -> Measured:
     case = replace(case, lines=tuple(line for line in case.lines if line in nearest or line[1] != "none"))
     question = read_question(case.put.title, case.put.text)
     reads = read_lines(embedder, llm, question, asked_of(case.put), [text for text, _ in case.lines], tenant="bench")
-    return Measured(case, [[read_signs(question, read) for read in own] for own in reads])
+    return Measured(case, [[read_signs(question, read) for read in own] for own in reads], question.unclear)
 
 
 def sentences_of(measured: Sequence[Measured]) -> list[tuple[Signs, Verdict]]:
     """With what they say. Of a line that takes a side only the sentence that says so outright is taken, or its nearest."""
     found: list[tuple[Signs, Verdict]] = []
     for one in measured:
+        if one.unclear:  # no ballot is cast of it, and which side a line takes nobody can tell
+            continue
         for (_, verdict), own in zip(one.case.lines, one.signs, strict=True):
             said = own if verdict == "none" else [max(own, key=lambda signs: (signs.speaks["cue"], signs.speaks["near"]))]
             found.extend((signs, verdict) for signs in said)
@@ -80,8 +83,10 @@ def fit(measured: Sequence[Measured]) -> Rule:
 
 def chosen(rule: Rule, measured: Measured, temperature: float) -> tuple[float, dict[Choice, float]]:
     lines = [best_of([(signs, "") for signs in own], rule)[0] for own in measured.signs]
-    verdicts = that_decide(lines, MIN_EVIDENCE)
-    return max(map(strength_of, verdicts), default=0.0), add_up(verdicts, temperature)
+    verdicts = [line.verdict for line in that_decide(lines, MIN_EVIDENCE)]
+    # of what is unclear the twin says that it cannot tell, see `weigh_evidence`
+    strength = 0.0 if measured.unclear else max(map(strength_of, verdicts), default=0.0)
+    return strength, add_up(verdicts, temperature)
 
 
 def choose_temperature(held_out: Sequence[tuple[Measured, Rule]]) -> float:

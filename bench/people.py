@@ -30,9 +30,9 @@ class Person:
         return generation_of(self.table)
 
 
-def take_in(stores: Stores, user_id: str) -> Person:
-    """Read, cut, embed and index the documents of one demo person. Idempotent."""
-    about = yaml.safe_load((DATA / "users" / "people.yaml").read_text(encoding="utf-8"))[user_id]
+def take_in(stores: Stores, user_id: str, person: str | None = None) -> Person:
+    """Read, cut, embed and index the documents of one demo person. Idempotent. `person`: who, under another user's id."""
+    about = yaml.safe_load((DATA / "users" / "people.yaml").read_text(encoding="utf-8"))[person or user_id]
     for path in sorted((DATA / about["documents"]).iterdir()):
         receive_document(stores.tables, stores.blobs, stores.settings.limits, user_id, path.name, path.read_bytes())
     documents, _ = read_documents(stores.tables, stores.blobs, stores.settings.limits, user_id, silent)

@@ -67,8 +67,8 @@ def run(stores: Stores) -> None:
                 stance = weigh_evidence(found, put, stores.embedder, llm, stores.settings.stance, tenant=user_id)
                 times_ms.append(1000 * (time.perf_counter() - began))
                 asked[kind] += 1
-                right["ours"][kind] += _is_right(stance, put)
-                if not _is_right(stance, put):
+                right["ours"][kind] += is_right(stance, put)
+                if not is_right(stance, put):
                     sides[kind] += {stance.choice, put.stance} == {"for", "against"}
                     wrong.append(_told(person.user.name or user_id, kind, put, stance))
                 for name, way in _others(stores.embedder, llm, user_id, majority).items():
@@ -83,7 +83,7 @@ def _asked(stances: dict[str, Choice]) -> list[tuple[str, Put]]:
     return cases + [(HOSTILE, put) for kind, put in cases if kind == "as put"]
 
 
-def _is_right(stance: Stance, put: Put) -> bool:
+def is_right(stance: Stance, put: Put) -> bool:
     """Where the person has no opinion, only a twin that says it cannot tell is right; where they have, one that says it can."""
     if put.stance is None:
         return stance.abstained_why is not None

@@ -55,9 +55,11 @@ class Alerts:
         self._webhook, self._once, self._every_s, self._retries = webhook, once, every_s, retries
 
     def tell(self, alert: Alert, every_s: int | None = None) -> bool:
-        """Whether somebody was told now: once each `every_s` seconds, else each `automation.alert_every_s`. One that the webhook
-        did not take stands in the log, and is told at the next occasion; it raises nothing: what failed must not fail a second
-        time by its alert."""
+        """Whether somebody was told now: once each `every_s` seconds, where not given each `automation.alert_every_s`.
+
+        One that the webhook did not take stands in the log, and is told at the next occasion. Raises nothing: what failed must
+        not fail a second time by its alert.
+        """
         if not self._once.first(alert.key, self._every_s if every_s is None else every_s):
             return False
         where = f" of {alert.subject}" if alert.subject else ""

@@ -19,6 +19,7 @@ class Switches(Part):
     users_sensor: bool
     catch_up_sensor: bool
     failed_runs: bool
+    dead_runs: bool
     failure_alerts: bool
     deletions_sensor: bool
     dao_sensor: bool
@@ -26,8 +27,8 @@ class Switches(Part):
     automation: bool
     nightly_purge: bool
     session_summaries: bool
-    dao_hourly: bool
     changes: bool
+    dao_hourly: bool
     failed_partitions: bool
     reconciliation: bool
     weekly_retraining: bool

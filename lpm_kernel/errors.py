@@ -20,7 +20,7 @@ two borders only: `twin_assets/failures.py` (a Dagster failure) and `twin_servin
 Each class is a category, which stands in problem details, logs, failure metadata and alerts, and has one way back:
 
     INGESTION_ERROR   the stage is tried again with growing pauses, then a dead letter; a refused file stays in quarantine
-    RETRIEVAL_ERROR   the answer rests on what the other sources hold, or on the turns alone, and names what is missing
+    RETRIEVAL_ERROR   a simpler context: the answer rests on what the other sources hold, and names what is missing
     LLM_ERROR         the question waits in the queue; then the smaller model of the base answers, or the lines themselves
     VOTE_ERROR        an alert, the step again after a pause, and by hand `twin dao advance`
     SYNC_ERROR        reconciliation repairs what it can explain and reports the rest

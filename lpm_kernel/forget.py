@@ -31,10 +31,12 @@ from lpm_kernel.layout import (
     written_prefix,
 )
 from lpm_kernel.records import Document
+from lpm_kernel.stores.ballot_drafts import withdraw_reasons
 from lpm_kernel.stores.blobs import Blobs, TenantBlobs
 from lpm_kernel.stores.calibration import drop_pairs_of
 from lpm_kernel.stores.changes import Change, Target, put_change
 from lpm_kernel.stores.dao_plans import forget_plan_lines
+from lpm_kernel.stores.dao_words import withdraw_words
 from lpm_kernel.stores.documents import deleted_documents, drop_deleted, list_documents, lock_documents, mark_deleted
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import (
@@ -109,6 +111,8 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
         silent = not any(state.status == "live" for state in release_states(connection, user_id))
         drop_pairs_of(connection, user_id, sha256s)
         forget_plan_lines(connection, user_id, sha256s)
+        withdraw_words(connection, user_id, sha256s)
+        withdraw_reasons(connection, user_id, sha256s)
         forget_words_of(connection, user_id, sha256s, datetime.now(UTC))
         changes = _put_changes(connection, user_id, sha256s, left=left, waiting=waiting)
     steps = deletion_steps(adapters)

@@ -34,4 +34,5 @@ class PlannerSettings(BaseModel):
     tokens: int = Field(ge=1)
     seconds: float = Field(gt=0)
     batch: int = Field(ge=1, le=100)
+    unfinished: int = Field(ge=1, le=1000)
     open_proposals: bool

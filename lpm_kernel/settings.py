@@ -243,6 +243,8 @@ class RetrySettings(Section):
 class AutomationSettings(SwitchSettings):
     users_sensor_interval_s: int = Field(ge=1)
     catch_up_sensor_interval_s: int = Field(ge=1)
+    executor: Literal["in_process", "celery"]
+    celery_workers: int = Field(ge=0)
 
 
 class ServingSettings(AccessSettings):
@@ -315,13 +317,15 @@ class StoreSettings(Section):
     openai_base_url: str
     release_webhook_url: str
     release_webhook_secret: str
+    alert_webhook_url: str
+    alert_webhook_secret: str
+    notice_webhook_url: str
+    notice_webhook_secret: str
     telegram_api_id: str
     telegram_api_hash: str
     telegram_session: str
     x_bearer_token: str
     x_base_url: str
-    alert_webhook_url: str
-    alert_webhook_secret: str
 
 
 class DaoSettings(Section):
@@ -338,11 +342,13 @@ class DaoSettings(Section):
     extend_stalled: bool
     transitive_delegation: bool
     max_delegated: int = Field(ge=0)
+    max_delegations: int = Field(ge=1, le=200)
     veto_hours: int = Field(ge=0)
     weights: dict[str, int]
     max_members: int = Field(ge=1, le=1000)
     sensor_interval_s: int = Field(ge=30)
     worker_poll_s: float = Field(ge=0, le=60)
+    twins_per_look: int = Field(ge=0, le=100)
     stream_listeners: int = Field(ge=1, le=10_000)
     stream_life_s: float = Field(gt=0)
 
@@ -359,6 +365,7 @@ class Settings(Section):
     recall: RecallSettings
     memory_ranking: MemoryRankingSettings
     gate: GateSettings
+    changes: ChangeSettings
     training: TrainingSettings
     skill: SkillSettings
     writing: WritingSettings
@@ -372,7 +379,6 @@ class Settings(Section):
     serving: ServingSettings
     dao: DaoSettings
     planner: PlannerSettings
-    changes: ChangeSettings
     stance: StanceSettings
     social: SocialSettings
     stores_in: StoresInSettings

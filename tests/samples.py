@@ -33,10 +33,10 @@ from lpm_kernel.records import (
 )
 from lpm_kernel.settings import ChunkingSettings, MemoryRankingSettings
 from lpm_kernel.stores.calibration import CalibrationPair
+from lpm_kernel.stores.change_schema import fence
 from lpm_kernel.stores.dead_letters import DeadLetter
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.memories import make_memory
-from lpm_kernel.stores.schema import fence
 from lpm_kernel.stores.vectors import VectorEntry
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from lpm_kernel.dao.ballot_draft import BallotDraft
 from lpm_kernel.dao.records import Scope
-from lpm_kernel.dao.service import open_dao
+from lpm_kernel.dao.service import Dao
 from lpm_kernel.erase import delete_user, sweep_after_deletion
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L0.intake import receive_document
@@ -127,7 +127,9 @@ def test_a_user_goes_from_every_store_and_nobody_else_does(twin: Twin, new_twin:
 
 
 def test_who_goes_leaves_the_dao_and_their_delegations_end(twin: Twin, new_twin: Callable[[], Twin]) -> None:
-    other, dao = new_twin().user_id, open_dao(twin.stores)
+    # whoever came to these tests before has a voice too
+    everybody = twin.stores.settings.dao.model_copy(update={"max_members": 1000})
+    other, dao = new_twin().user_id, Dao(twin.stores.tables, everybody)
     given = [
         dao.delegate(twin.user_id, other, Scope("topic", "parks")),
         dao.delegate(other, twin.user_id, Scope("topic", "roads")),

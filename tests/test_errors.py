@@ -56,6 +56,12 @@ WAYS_BACK = {
             "test_a_vote_that_fails_is_told_once_and_keeps_no_other_waiting",
         ),
     ],
+    "SYNC_ERROR": [
+        (
+            "tests/reconcile/test_stores.py",
+            "test_missing_vectors_are_written_again_from_the_embeddings",
+        ),
+    ],
     "NER_ERROR": [("tests/stores/test_fallback_ner.py", "test_each_text_is_read_by_the_first_that_can")],
 }
 """By category: tests of its way back, each by file and name."""

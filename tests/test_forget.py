@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lpm_kernel.dao.ballot_draft import BallotDraft
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.forget import delete_document
 from lpm_kernel.L0.intake import receive_document
@@ -20,6 +21,8 @@ from lpm_kernel.layout import (
     gguf_key,
 )
 from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.ballot_drafts import keep_twin_draft, list_drafts
+from lpm_kernel.stores.dao_words import keep_words, words_of
 from lpm_kernel.stores.documents import deleted_documents
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import served_model
@@ -254,3 +257,22 @@ def test_the_old_words_of_a_corrected_memory_go_with_their_document_and_the_pers
     memories.correct(user_id, old.memory_id, "I like dogs", by="ada", at=NOON)
     twin.delete("cats.md")
     assert [memory.text for memory in memories.every(user_id)] == ["I like boat.txt", "I like dogs"]
+
+
+def test_words_in_votes_and_drafts_go_with_the_document_that_they_quote(twin: Twin) -> None:
+    """Reasons of ballots and drafts outlived the document that they had quoted."""
+    cat, boat = sha256_hex(CAT.encode()), sha256_hex(BOAT.encode())
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        for words, sha256 in ((CAT, cat), (BOAT, boat)):
+            keep_words(connection, twin.user_id, words, [sha256])
+            draft = BallotDraft(f"p-{sha256[:4]}", "for", words)
+            places = [f"{sha256}:0-9", "memory:m1"]
+            keep_twin_draft(connection, twin.user_id, draft, NOON, confidence=0.7, citations=places, why="draft_only")
+    twin.delete("cats.md")
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        digests = [sha256_hex(words.encode()) for words in (CAT, BOAT)]
+        assert set(words_of(connection, digests)) == {(twin.user_id, digests[1])}
+        drafts = {kept.draft.proposal: kept for kept in list_drafts(connection, twin.user_id)}
+    gone, left = drafts[f"p-{cat[:4]}"], drafts[f"p-{boat[:4]}"]
+    assert (gone.draft.reason, gone.withdrawn, gone.citations) == (None, True, ("memory:m1",))
+    assert (left.draft.reason, left.withdrawn, left.citations) == (BOAT, False, (f"{boat}:0-9", "memory:m1"))

@@ -24,6 +24,7 @@ from lpm_kernel.records import Chunk, Evidence, User
 from lpm_kernel.stores.ballot_drafts import keep_drafts, list_drafts
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.calibration import list_pairs, put_pairs
+from lpm_kernel.stores.changes import put_change
 from lpm_kernel.stores.conversations import append_message, find_message, last_messages, list_messages, list_sessions
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
@@ -38,7 +39,17 @@ from lpm_kernel.stores.releases import list_releases, live_release, promote_rele
 from lpm_kernel.stores.session_summaries import mark_summed
 from lpm_kernel.stores.users import add_user, find_user
 from tests.fakes import no_progress
-from tests.samples import NOON, make_document, make_letter, make_memory_of, make_message, make_pair, make_plan, make_release
+from tests.samples import (
+    NOON,
+    hold_fence,
+    make_document,
+    make_letter,
+    make_memory_of,
+    make_message,
+    make_pair,
+    make_plan,
+    make_release,
+)
 from tests.social.said import say_something
 
 ONE, TWO = "isolation-one", "isolation-two"
@@ -79,6 +90,8 @@ def world(stores: Stores) -> World:
             add_user(connection, User(user_id, f"Name of {user_id}"))
             append_message(connection, make_message(user_id, 1, note.decode()))
             put_memory_write(connection, make_message(user_id, 1, note.decode()), 1)
+            put_change(connection, user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words=note.decode())
+            hold_fence(connection, user_id)
             keep_drafts(connection, make_message(user_id, 1), [BallotDraft("P-1", "for", note.decode())])
             append_message(connection, make_message(user_id, 0, "What do you keep to yourself?", "rated"))
             append_message(connection, make_message(user_id, 2, note.decode(), "rated", sender="twin"))

@@ -43,7 +43,7 @@ def failed_step(event: dg.DagsterEvent) -> FailedStep:
     """Its error's own metadata; of one that nobody foresaw the type, never the words."""
     failure = event.step_failure_data
     told = failure.user_failure_data.metadata if failure.user_failure_data else {}
-    kind = failure.error.cls_name if failure.error else None
+    kind = (failure.error.cause or failure.error).cls_name if failure.error else None
     category = str(told["category"].value) if "category" in told else UNFORESEEN
     code = str(told["code"].value) if "code" in told else kind or "failed"
     return FailedStep(str(event.step_key), category, code)

@@ -12,7 +12,7 @@ WHOLE_CHAIN = {"twin/stages": "all"}
 """Tag of runs that hold every stage: what they update needs nobody to carry it on."""
 
 
-ON_REQUEST = ("merged_model", "dpo")
+ON_REQUEST = ("merged_model", "dpo", "x_posts")
 """Assets of a user that are made on request, and `dpo` by the weekly retraining; they lie beside the chain of stages."""
 
 

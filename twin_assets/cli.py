@@ -78,6 +78,16 @@ def down() -> None:
 
 
 @cli.command()
+@click.argument("name")
+@with_home
+def worker(settings: Settings, home: Path, name: str) -> None:
+    """Execute steps of runs, one at a time, until it is ended: for `automation.executor: celery`."""
+    from twin_assets.scale_out import make_worker_app, worker_arguments
+
+    make_worker_app(settings, os.environ).worker_main(worker_arguments(name))
+
+
+@cli.command()
 def status() -> None:
     """What runs, since when, on which port."""
     _print_status(twin_home())
@@ -230,7 +240,7 @@ def backfill(settings: Settings, home: Path, user_ids: str, unfinished: bool) ->
     from twin_assets.backfill import leave_out_finished, run_backfill
 
     wanted = leave_out_finished(settings, user_ids, click.echo) if unfinished else user_ids
-    sys.exit(0 if not wanted or run_backfill(settings, home, wanted, click.echo) else 1)
+    sys.exit(0 if not wanted or run_backfill(settings, home, wanted, click.echo, resume=unfinished) else 1)
 
 
 @cli.command()

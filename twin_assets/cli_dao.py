@@ -101,6 +101,8 @@ def list_(settings: Settings, home: Path, status: Any) -> None:
 @with_engines
 def show(settings: Settings, home: Path, proposal_id: str) -> None:
     """One proposal: its text, how the vote stands, each ballot, and where everybody's weight went."""
+    from lpm_kernel.dao.heard import heard, shared_by
+
     with opened_dao(settings) as of:
         proposal = of.proposal(proposal_id)
         _tell_proposal(proposal)
@@ -110,7 +112,8 @@ def show(settings: Settings, home: Path, proposal_id: str) -> None:
             return
         standing = of.standing(proposal_id)
         _tell_standing(standing)
-        for ballot, reasons in of.ballots(proposal_id):
+        shared: dict[str, frozenset[str]] = {}
+        for ballot, words in of.ballots(proposal_id):
             twin = (
                 f" by their twin ({ballot.consent}, confidence {ballot.confidence or 0:.2f})"
                 if ballot.cast_by == "twin"
@@ -118,8 +121,13 @@ def show(settings: Settings, home: Path, proposal_id: str) -> None:
             )
             state = ", vetoed" if ballot.ballot_id in proposal.vetoed else ""
             click.echo(f"  {ballot.cast_at:%Y-%m-%d %H:%M} {ballot.voter}: {ballot.choice}{twin}{state}")
-            if reasons:
-                click.secho(f"    {reasons}", dim=True)
+            if ballot.voter not in shared:
+                shared[ballot.voter] = shared_by(of.tables, ballot.voter)
+            told = heard(words, shared[ballot.voter])
+            if told:
+                click.secho(f"    {told}", dim=True)
+            elif ballot.reasons_sha256:
+                click.secho(f"    (withdrawn, sha256 {ballot.reasons_sha256})", dim=True)
         for counted in standing.counted:
             through = "" if counted.through in (None, counted.member) else f", through {counted.through}"
             click.secho(f"  {counted.member}: weight {counted.weight} {counted.choice or 'not voted'}{through}", dim=True)
@@ -255,6 +263,37 @@ def advance(settings: Settings, home: Path, proposal_ids: tuple[str, ...]) -> No
             _tell_resolution(of.proposal(resolution.proposal_id).title, resolution)
     click.echo(f"{turn.looked_at} looked at, {len(turn.happened)} events, {turn.projected} told to the graph")
     sys.exit(1 if turn.failed or turn.not_projected else 0)
+
+
+@dao.command()
+@click.option("--again", is_flag=True, help="From the first event on: for a graph that was emptied, or is another.")
+@with_engines
+def project(settings: Settings, home: Path, again: bool) -> None:
+    """Tell the graph what has happened since it was told last."""
+    from lpm_kernel.dao.projection import project_due, tell_again
+    from lpm_kernel.dao.service import open_dao
+
+    with opened_stores(settings) as stores:
+        told = (tell_again if again else project_due)(open_dao(stores), stores.graph)
+    click.echo(f"{told} events told to the graph")
+
+
+@dao.command()
+@click.argument("member")
+@with_engines
+def notices(settings: Settings, home: Path, member: str) -> None:
+    """What waits for a person: votes, ballots of their twin that they may take back, drafts."""
+    from lpm_kernel.dao.report import in_words
+
+    with opened_dao(settings) as of:
+        at = of.clock()
+        found = of.notices(member, at)
+    for each in found:
+        what = {"vote_waits": "no vote yet", "twin_cast": "their twin votes", "draft_waits": "their twin drafted"}[each.kind]
+        left = in_words((each.until - at).total_seconds())
+        click.echo(f"{each.proposal_id} {each.title}: {what}{f' {each.choice}' if each.choice else ''}, {left} left")
+    if not found:
+        click.echo(f"nothing waits for {member}")
 
 
 for command in cli_dao_twins.COMMANDS:

@@ -72,7 +72,7 @@ def consent(
 def twin_vote(settings: Settings, home: Path, member: str, proposal_id: str) -> None:
     """Let a person's twin weigh a proposal by their memory, and cast or draft a ballot as its person allows."""
     from lpm_kernel.dao.service import open_dao
-    from lpm_kernel.dao.twin_ballots import cast_twin_ballot
+    from lpm_kernel.dao.twin_ballots import cast_twin_ballot, reason_lines
     from lpm_kernel.L2.engine import open_llm
 
     with opened_stores(settings) as stores:
@@ -83,7 +83,7 @@ def twin_vote(settings: Settings, home: Path, member: str, proposal_id: str) -> 
             llm.close()
     weighed = f": {told.stance.choice}, confidence {told.stance.confidence:.2f}" if told.stance else ""
     click.echo(f"{told.outcome}{weighed} ({told.why})")
-    for line in told.stance.evidence[:3] if told.stance else ():
+    for line in reason_lines(told.stance, settings.stance, for_others=False) if told.stance else ():
         click.secho(f"  {line.leans} {line.weight:.2f}: {line.said} ({line.line.source})", dim=True)
 
 

@@ -102,11 +102,10 @@ def build_dao_sensor(settings: Settings) -> dg.SensorDefinition:
             return dg.SkipReason(f"the ledger of votes cannot be read: {error}")
         if not due:
             return dg.SkipReason("no vote is due")
-        if not said:  # one for the life of the code server: without Redis it is all that remembers
-            said.append(Once(connection_environment().get(settings.stores.redis_url)))
-        alerts = open_alerts(settings, breakers=stores.stores.breakers, once=said[0])
         for alert in alerts_of_stuck(due, datetime.now(UTC)):
-            alerts.tell(alert)
+            if not said:  # one for the life of the code server: without Redis it is all that remembers
+                said.append(Once(connection_environment().get(settings.stores.redis_url)))
+            open_alerts(settings, breakers=stores.stores.breakers, once=said[0]).tell(alert)
         chosen = decide_run(due, settings.dao.sensor_interval_s)
         if chosen is None:
             return dg.SkipReason(

@@ -5,7 +5,8 @@ Does not belong here: runs whose process lives, and queued runs, which have none
 
 Why: a run's own process reports its end, and for a run of the daemon the code server does when that process dies. A kill that
 takes both, or an in-process run such as the demo's, leaves a run that is `STARTED` for ever: it keeps its place among the
-concurrent runs and in its pools, and automation takes the stages of that user to be in progress.
+concurrent runs and in its pools, and automation takes the stages of that user to be in progress. `twin up` looks for them, and
+a sensor each minute: the supervisor starts a killed daemon anew without any command.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import dagster as dg
 import psutil
 
 from lpm_kernel.embedded.orphans import is_alive
+from lpm_kernel.settings import Settings
+from twin_assets.automation import sensor_status
+from twin_assets.jobs import twin_job
 
 ACTIVE = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 MESSAGE = "The process of this run is gone: it was killed, or the machine went down."
 CLOCK_SLACK_S = 60.0
 """A clock that was set forward makes a process look younger than what it wrote down."""
 
+LOOK_EACH_S = 60
 YOUNG_S = 60.0
 """A run is marked as started a moment before its process writes itself down."""
 
@@ -49,6 +54,22 @@ def end_dead_runs(instance: dg.DagsterInstance, *, daemon_lives: bool) -> list[s
         ended.append(run.run_id)
     _free_slots(instance)
     return ended
+
+
+def build_dead_runs_sensor(settings: Settings) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="dead_runs",
+        minimum_interval_seconds=LOOK_EACH_S,
+        default_status=sensor_status(settings, "dead_runs"),
+        job=twin_job,  # it asks for no run; Dagster wants to know of which job one would be
+    )
+    def dead_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        """Runs whose process was killed together with the one that watches it end here, and are then run again like any
+        that crashed."""
+        ended = end_dead_runs(context.instance, daemon_lives=True)
+        return dg.SkipReason(f"ended: {', '.join(ended)}" if ended else "every run under way has a living process")
+
+    return dead_runs
 
 
 def _process_lives(instance: dg.DagsterInstance, run_id: str) -> bool | None:

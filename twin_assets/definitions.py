@@ -29,6 +29,7 @@ from twin_assets.automation import sensor_status
 from twin_assets.changes import build_changes_schedule, changes_job
 from twin_assets.dao_sensor import build_dao_hourly, build_dao_sensor, dao_job
 from twin_assets.dead_letters import build_failed_runs_sensor
+from twin_assets.dead_runs import build_dead_runs_sensor
 from twin_assets.deletions import build_deletions_sensor
 from twin_assets.failed_partitions import build_failed_partitions
 from twin_assets.io_managers import JsonIOManager, JsonlIOManager, ParquetIOManager
@@ -36,6 +37,7 @@ from twin_assets.jobs import base_job, skill_job, training_job, twin_job
 from twin_assets.reconciliation_schedule import build_reconciliation_schedule, reconciliation_job
 from twin_assets.resources import s3_resource, stores_resource
 from twin_assets.retraining import build_weekly_retraining, retraining_job
+from twin_assets.scale_out import executor_of
 from twin_assets.schedules import (
     build_nightly_purge,
     build_session_summaries,
@@ -62,8 +64,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
         jobs=[
             *(twin_job, training_job, retraining_job, base_job, skill_job),
             *(purge_memories_job, session_summaries_job, changes_job, dao_job, failed_partitions_job),
-            *(telegram_job, x_job),
-            reconciliation_job,
+            *(telegram_job, x_job, reconciliation_job),
         ],
         schedules=[
             build_nightly_purge(settings),
@@ -78,6 +79,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
             build_users_sensor(settings),
             build_catch_up_sensor(settings),
             build_failed_runs_sensor(settings),
+            build_dead_runs_sensor(settings),
             build_failure_alerts(settings),
             build_deletions_sensor(settings),
             build_dao_sensor(settings),
@@ -86,7 +88,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
                 "automation", target=dg.AssetSelection.all(), default_status=sensor_status(settings, "automation")
             ),
         ],
-        executor=dg.in_process_executor,
+        executor=executor_of(settings),
         resources={
             "stores": stores_resource(settings),
             "jsonl": JsonlIOManager(s3=s3, bucket=bucket),

@@ -25,13 +25,14 @@ from lpm_kernel.dao.fold import ProposalState
 from lpm_kernel.dao.report import in_words, resolved_vote
 from lpm_kernel.dao.service import Dao, open_dao
 from lpm_kernel.dao.tally import counting_ballots
-from lpm_kernel.dao.twin_ballots import TwinBallot, cast_twin_ballot
+from lpm_kernel.dao.twin_ballots import TwinBallot, cast_twin_ballot, reason_lines
 from lpm_kernel.errors import RetrievalError, UserInputError
 from lpm_kernel.L0.embed import generation_of
 from lpm_kernel.L2.engine import open_llm
 from lpm_kernel.L2.golden import parse_golden
 from lpm_kernel.layout import asset_key
 from lpm_kernel.records import User
+from lpm_kernel.stance_settings import StanceSettings
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.dao_consent import Consent, get_consent, set_consent
 from lpm_kernel.stores.documents import deleted_documents, shared_documents
@@ -91,7 +92,7 @@ def vote_in_demo(stores: Stores, instance: dg.DagsterInstance, voters: list[Vote
             user_id, own = voter.user_id, memories[voter.user_id]
             with _letting_vote(stores, user_id):
                 twins[user_id] = cast_twin_ballot(dao, stores, llm, user_id, proposal.proposal_id, memory=own)
-            _print_twin(voter, twins[user_id], say)
+            _print_twin(voter, twins[user_id], settings.stance, say)
     finally:
         llm.close()
     _print_tally(dao, proposal.proposal_id, say)
@@ -145,13 +146,13 @@ def _letting_vote(stores: Stores, user_id: str) -> Iterator[None]:
             set_consent(connection, before, datetime.now(UTC))
 
 
-def _print_twin(voter: Voter, told: TwinBallot, say: Say) -> None:
+def _print_twin(voter: Voter, told: TwinBallot, settings: StanceSettings, say: Say) -> None:
     stance = told.stance
     if told.ballot is None or stance is None:
         say(f"  the twin of {voter.name}: {told.outcome} ({told.why})")
         return
     say(f"  the twin of {voter.name} votes {told.ballot.choice}, confidence {stance.confidence:.2f} ({told.why})")
-    for line in [line for line in stance.evidence if line.leans == told.ballot.choice][:2]:
+    for line in reason_lines(stance, settings, for_others=False)[:2]:
         say(f"    {line.said}\n      cited: {line.line.source}")
 
 

@@ -119,7 +119,9 @@ def service_programs(home: Path, settings: Settings, environment: Mapping[str, s
             ready_timeout_s=180.0,
         )
 
+    workers = settings.automation.celery_workers if settings.automation.executor == "celery" else 0
     return [
+        *(program(f"worker-{n}", (str(binaries / "twin"), "worker", str(n)), None, None, "") for n in range(1, workers + 1)),
         program(DAEMON, (str(binaries / "dagster-daemon"), "run", "-m", CODE_LOCATION), None, None, ""),
         program(
             "dagster-ui",

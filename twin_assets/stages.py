@@ -7,7 +7,6 @@ Does not belong here: what any one stage does.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from twin_assets.dead_letters import keep_letter, resolve_letters
 from twin_assets.failures import dagster_failures
 from twin_assets.partitions import users
 from twin_assets.resources import StoresResource
+from twin_assets.versioned import versioned_output
 
 LOG_EVERY_SHARE = 0.1
 
@@ -84,14 +84,7 @@ def stage(
             resolve_letters(context, stores.stores.tables)
             seconds = time.monotonic() - started
             tell("done", 1.0, "")
-            with warnings.catch_warnings():
-                # The parameter is marked as beta; without it an unchanged result would count as a change.
-                warnings.simplefilter("ignore", dg.BetaWarning)
-                return dg.Output(
-                    made.value,
-                    metadata={**made.metadata, "seconds": round(seconds, 2)},
-                    data_version=dg.DataVersion(made.version),
-                )
+            return versioned_output(made.value, made.version, {**made.metadata, "seconds": round(seconds, 2)})
 
         del run.__annotations__["return"]  # Dagster would take `Made` for the type of the stored value
         return dg.asset(

@@ -41,6 +41,7 @@ from twin_serving.routes import (
     dao_dashboard,
     dao_delegations,
     dao_members,
+    dao_notices,
     dao_plans,
     dao_proposals,
     dao_twins,
@@ -110,13 +111,23 @@ def create_app(open_services: Callable[[], Services] | None = None, settings: Se
     app.state.metrics.join(BreakerCollector(lambda: app.state.services.stores.breakers.circuits()))
     app.state.metrics.join(Joined(lambda: app.state.services.engine and app.state.services.engine.metrics.registry))
     app.state.metrics.join(Joined(lambda: app.state.services.dao_side.metrics.registry))
-    app.state.buckets = buckets
     app.state.metrics.join(Backlogs(lambda: list_backlogs(app.state.services.stores.tables, datetime.now(UTC))))
+    app.state.buckets = buckets
     install_error_responses(app)
     for module in (
         *(health, chat, ballots, documents, uploads, profile, twin, wiki, sessions, memories, releases, whole),
         *(hooks, feedback, calibration, scopes, openai, openai_chat),
-        *(dao_proposals, dao_ballots, dao_delegations, dao_members, dao_twins, dao_plans, dao_audit, dao_dashboard),
+        *(
+            dao_proposals,
+            dao_ballots,
+            dao_delegations,
+            dao_members,
+            dao_notices,
+            dao_twins,
+            dao_plans,
+            dao_audit,
+            dao_dashboard,
+        ),
     ):
         app.include_router(module.router)
     app.add_middleware(EndStreams, stop=app.state.stop)

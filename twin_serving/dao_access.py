@@ -7,20 +7,19 @@ Does not belong here: the rules of a vote, which the kernel knows.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Header
 
+from lpm_kernel.dao.heard import heard, shared_by
 from lpm_kernel.dao.records import Ballot
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.errors import AccessError, UserInputError, VoteError
 from lpm_kernel.records import check_user_id
-from lpm_kernel.request_context import current_request, within_request
 from lpm_kernel.stores.dao_members import is_member
-from lpm_kernel.stores.documents import shared_documents
+from lpm_kernel.stores.dao_words import Words
 from lpm_kernel.stores.open import Stores
 from twin_serving.auth import Principal, PrincipalDep, check_may_act_for
 from twin_serving.dao_schemas import MAX_KEY_CHARACTERS
@@ -84,31 +83,30 @@ def ends_moment(ends_at: datetime | None, at: datetime) -> datetime | None:
     return moment
 
 
-def shared_by(stores: Stores, voter: str) -> frozenset[str]:
-    """sha256 of the documents of a voter that others may hear of.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a reader hears of a ballot: of its reasons, and of what they rest on."""
 
-    Why the fence of the request is moved for this one query: which documents are shared is nothing but what may be told here.
-    """
-    context = current_request()
-    with ExitStack() as fence:
-        if context is not None:
-            fence.enter_context(within_request(replace(context, may_open=frozenset({voter}))))
-        with stores.tables.transaction(voter) as connection:
-            return shared_documents(connection, voter)
+    reasons: str | None
+    citations: list[str]
 
 
-def shown_citations(stores: Stores, principal: Principal, ballots: Iterable[Ballot]) -> dict[str, list[str]]:
-    """By ballot: what the reader may hear of. The voter hears of all, anybody else of what stands in documents that are
-    shared."""
-    shown: dict[str, list[str]] = {}
+def shown_of(stores: Stores, principal: Principal, ballots: Iterable[tuple[Ballot, Words | None]]) -> dict[str, Shown]:
+    """By ballot. The voter hears all there is, anybody else what stands in documents that are shared: of a twin, whose reasons
+    are quotations of what it cites, only while all of that may be heard."""
+    shown: dict[str, Shown] = {}
     shared: dict[str, frozenset[str]] = {}
-    for ballot in ballots:
-        if not ballot.citations or principal.may_act_for(ballot.voter):
-            shown[ballot.ballot_id] = list(ballot.citations)
+    for ballot, words in ballots:
+        if principal.may_act_for(ballot.voter):
+            shown[ballot.ballot_id] = Shown(words.text if words else None, list(ballot.citations))
             continue
-        if ballot.voter not in shared:
-            shared[ballot.voter] = shared_by(stores, ballot.voter)
-        shown[ballot.ballot_id] = [each for each in ballot.citations if each.partition(":")[0] in shared[ballot.voter]]
+        rests_on = ballot.citations or (words is not None and words.document_sha256s)
+        if rests_on and ballot.voter not in shared:
+            shared[ballot.voter] = shared_by(stores.tables, ballot.voter)
+        may_hear = shared.get(ballot.voter, frozenset())
+        told = [each for each in ballot.citations if each.partition(":")[0] in may_hear]
+        whole = len(told) == len(ballot.citations) or ballot.cast_by == "human"
+        shown[ballot.ballot_id] = Shown(heard(words, may_hear) if whole else None, told)
     return shown
 
 

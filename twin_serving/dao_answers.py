@@ -6,7 +6,7 @@ Does not belong here: reading the records, and who may see them (`dao_access.py`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from twin_serving.dao_schemas import (
 
 if TYPE_CHECKING:
     from lpm_kernel.dao.fold import ProposalState
+    from twin_serving.dao_access import Shown
 
 
 def proposal_item_out(proposal: ProposalState) -> ProposalItemOut:
@@ -137,10 +138,7 @@ def vote_out(cast: Cast) -> VoteAnswer:
     )
 
 
-def ballot_out(ballot: Ballot, reasons: str | None, citations: Sequence[str], *, counts: bool, vetoed: bool) -> BallotOut:
-    """`citations`: those of the ballot's that the reader may hear of. A twin's reasons are quotations of what it cites: they
-    are told only while all of that may be heard."""
-    withheld = len(ballot.citations) - len(citations)
+def ballot_out(ballot: Ballot, shown: Shown, *, counts: bool, vetoed: bool) -> BallotOut:
     return BallotOut(
         ballot_id=ballot.ballot_id,
         voter=ballot.voter,
@@ -152,9 +150,11 @@ def ballot_out(ballot: Ballot, reasons: str | None, citations: Sequence[str], *,
         vetoed=vetoed,
         confidence=ballot.confidence,
         consent=ballot.consent,
-        reasons=None if withheld and ballot.cast_by == "twin" else reasons,
-        citations=list(citations),
-        citations_withheld=withheld,
+        reasons=shown.reasons,
+        reasons_sha256=ballot.reasons_sha256,
+        reasons_withdrawn=ballot.reasons_sha256 is not None and shown.reasons is None,
+        citations=shown.citations,
+        citations_withheld=len(ballot.citations) - len(shown.citations),
     )
 
 

@@ -102,7 +102,8 @@ class TaskOut(_Told):
 
 
 class ConclusionOut(_Told):
-    """`proposal_id`, `assigned`: what it did; null and none where it was not allowed to."""
+    """`proposal_id`, `assigned`: what it did; null and none where it was not allowed to. `awaiting`: tasks that cost money
+    and wait for a vote that passes."""
 
     ending: str
     advice: str
@@ -110,6 +111,7 @@ class ConclusionOut(_Told):
     tasks: list[TaskOut]
     proposal_id: str | None
     assigned: list[str]
+    awaiting: list[TaskOut]
 
 
 class SpentOut(_Told):
@@ -129,14 +131,16 @@ class LineOut(BaseModel):
 
 
 class PlanFailureOut(BaseModel):
-    """Why its last step failed; it is tried again."""
+    """Why its last step failed. `final`: it has ended by that; else it is tried again."""
 
     code: str
     message: str
+    final: bool
 
 
 class PlanAnswer(BaseModel):
-    """`next`: the step that comes; null when it is done. `left_out`: how many members were not asked, by why."""
+    """`next`: the step that comes, or that failed; null when it is done. `left_out`: how many members were not asked, by
+    why."""
 
     plan_id: str
     asker: str
@@ -202,8 +206,16 @@ def plan_out(plan: Plan, lines: Mapping[str, Line] | None = None, failure: TwinE
         conclusion=ConclusionOut.model_validate(state.conclusion) if state.conclusion else None,
         spent=SpentOut.model_validate(state.spent),
         lines=[line_out(each) for each in (lines or {}).values()],
-        failure=PlanFailureOut(code=failure.code, message=failure.message) if failure and plan.status != "done" else None,
+        failure=_failure_out(plan, failure),
     )
+
+
+def _failure_out(plan: Plan, failure: TwinError | None) -> PlanFailureOut | None:
+    if plan.failure is not None:
+        return PlanFailureOut(code=plan.failure.code, message=plan.failure.message, final=True)
+    if failure is None or plan.status == "done":
+        return None
+    return PlanFailureOut(code=failure.code, message=failure.message, final=False)
 
 
 def line_out(line: Line) -> LineOut:

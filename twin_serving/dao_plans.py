@@ -11,12 +11,14 @@ import json
 import logging
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
 from sse_starlette import ServerSentEvent
 
+from lpm_kernel.dao.planner.run import fail_plan
 from lpm_kernel.errors import TwinError, UserInputError
 from lpm_kernel.stores.dao_plans import PgPlans
 
@@ -35,6 +37,10 @@ LOOK_S = 5.0
 AGAIN_S = 5.0
 MOST_AGAIN_S = 300.0
 """Between two tries at a plan that fails: twice as long each time, up to this."""
+MOST_INTERNAL = 5
+"""Tries at a plan that fails of what nobody foresaw; then it has failed."""
+LEASE_S = 120.0
+"""For which a plan is this process's, from its last step on; a process that was killed leaves it to others after as long."""
 HEAR_S = 0.5
 """How often a listener looks for what another process has told."""
 
@@ -49,6 +55,7 @@ class PlanWorker:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._failed: dict[str, tuple[int, float, TwinError]] = {}
+        self._name = uuid.uuid4().hex
 
     def desk(self) -> Desk:
         """Raises: LlmError while the model is not there."""
@@ -80,26 +87,40 @@ class PlanWorker:
             self._thread.join(CLOSE_S)
 
     def work(self) -> int:
-        """Work on every plan that is not done and whose time has come; how many. Raises: StoreError."""
+        """Work on every plan under way that no other process has and whose time has come; how many. Raises: StoreError."""
         worked = 0
         for asker, plan_id in self.plans.running():
             tries, again_at, _ = self._failed.get(plan_id, (0, 0.0, None))
             if self._closed.is_set():
                 break
-            if time.monotonic() < again_at:
+            if time.monotonic() < again_at or not self.plans.lease(asker, plan_id, self._name, LEASE_S):
                 continue
             worked += 1
             try:
                 self._work_on(asker, plan_id)
                 self._failed.pop(plan_id, None)
             except TwinError as error:
-                if error.code == "plan_moved_on":  # somebody else works on it
+                if error.code in ("plan_moved_on", "plan_unknown"):  # somebody else works on it, or its asker has gone
                     continue
-                self._rest(plan_id, tries, error)
+                self._put_off(asker, plan_id, tries, error, hopeless=not error.retryable)
             except Exception as error:  # those behind it would never come to their turn
                 _LOG.error("plan %s failed", plan_id, exc_info=error)
-                self._rest(plan_id, tries, TwinError("internal", "the server's log says why"))
+                internal = TwinError("internal", "the server's log says why")
+                self._put_off(asker, plan_id, tries, internal, hopeless=tries + 1 >= MOST_INTERNAL)
+            finally:
+                self.plans.leave(asker, plan_id, self._name)
         return worked
+
+    def _put_off(self, asker: str, plan_id: str, tries: int, error: TwinError, *, hopeless: bool) -> None:
+        if hopeless:
+            try:
+                fail_plan(self.plans, asker, plan_id, error, self._dao.clock())
+                self._failed.pop(plan_id, None)
+                _LOG.warning("plan %s has failed: %s", plan_id, error.code)
+                return
+            except TwinError as again:
+                _LOG.warning("that plan %s has failed could not be stored: %s", plan_id, again.code)
+        self._rest(plan_id, tries, error)
 
     def _rest(self, plan_id: str, tries: int, error: TwinError) -> None:
         wait_s = min(MOST_AGAIN_S, AGAIN_S * 2**tries)
@@ -109,7 +130,11 @@ class PlanWorker:
     def _work_on(self, asker: str, plan_id: str) -> None:
         from twin_serving.agent.planner_graph import run_planner
 
-        run_planner(self.desk(), asker, plan_id, is_left=self._closed.is_set)
+        def is_left() -> bool:
+            """After each step: whether this ends, or the plan has become another's while a step took too long."""
+            return self._closed.is_set() or not self.plans.lease(asker, plan_id, self._name, LEASE_S)
+
+        run_planner(self.desk(), asker, plan_id, is_left=is_left)
 
     def _run(self) -> None:
         while not self._closed.is_set():
@@ -126,14 +151,14 @@ class PlanWorker:
 async def plan_events(
     plans: Plans, asker: str, plan_id: str, number: int, life_s: float, ending: Callable[[], bool]
 ) -> AsyncIterator[ServerSentEvent]:
-    """What is told of a plan after this number, until it is done, `life_s` is over, or all is ending."""
+    """What is told of a plan after this number, until it is done or has failed, `life_s` is over, or all is ending."""
     until = time.monotonic() + life_s
     while not ending():
         events: Sequence[PlanEvent] = await to_thread.run_sync(plans.events_after, asker, plan_id, number)
         for event in events:
             number = event.number
             yield encoded(event)
-        if (events and events[-1].name == "done") or time.monotonic() >= until:
+        if (events and events[-1].name in ("done", "failed")) or time.monotonic() >= until:
             return
         await asyncio.sleep(HEAR_S)
 

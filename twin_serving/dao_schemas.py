@@ -210,8 +210,9 @@ class StatusAnswer(BaseModel):
 
 
 class BallotOut(BaseModel):
-    """`counts`: whether it is the one of its voter that counts now. `reasons`: null where there are none, or no more.
-    `citations_withheld`: how many of them are for the voter alone."""
+    """`counts`: whether it is the one of its voter that counts now. `reasons`: null where there are none, or none that may be
+    heard: then `reasons_withdrawn` says so, and their hash is what the ledger keeps. `citations_withheld`: how many of them are
+    for the voter alone."""
 
     ballot_id: str
     voter: str
@@ -224,6 +225,8 @@ class BallotOut(BaseModel):
     confidence: float | None
     consent: str | None
     reasons: str | None
+    reasons_sha256: str | None
+    reasons_withdrawn: bool
     citations: list[str]
     citations_withheld: int
 
@@ -231,6 +234,7 @@ class BallotOut(BaseModel):
 class BallotsAnswer(BaseModel):
     proposal_id: str
     ballots: list[BallotOut]
+    next_cursor: str | None
 
 
 class VoteAnswer(BaseModel):

@@ -15,9 +15,11 @@ import anyio
 
 from lpm_kernel.dao.service import Dao, open_dao
 from lpm_kernel.stores.dao_ledger import list_proposals
+from lpm_kernel.stores.webhook import open_notice_webhook
 from twin_serving.dao_metrics import DaoMetrics
 from twin_serving.dao_plans import PlanWorker
 from twin_serving.dao_stream import DashboardFeed, Listeners
+from twin_serving.dao_twin_voter import TwinVoter
 from twin_serving.dao_worker import DaoWorker
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ class DaoSide:
         self.metrics = DaoMetrics(lambda: count_open(self.dao))
         self.listeners = Listeners(stores.settings.dao.stream_listeners, self.metrics.listening)
         self.feed = DashboardFeed(self.dao, self.listeners)
-        self.worker = DaoWorker(stores, self.dao, self.metrics, stores.settings.dao.worker_poll_s)
+        self.twins = TwinVoter(stores, self.dao, llm, self.count, lambda: self.worker.is_ending)
+        self.worker = DaoWorker(stores, self.dao, self.metrics, stores.settings.dao.worker_poll_s, self.twins.duty)
+        self.worker.tells(open_notice_webhook(stores.settings))
         self.plans = PlanWorker(stores, self.dao, llm)
         self.auditing = anyio.CapacityLimiter(1)
         self._audited: tuple[AuditReport, datetime] | None = None

@@ -19,6 +19,7 @@ from lpm_kernel.errors import TwinError, VoteError
 
 if TYPE_CHECKING:
     from lpm_kernel.stores.open import Stores
+    from lpm_kernel.stores.webhook import Webhook
     from twin_serving.dao_metrics import DaoMetrics
 
 _LOG = logging.getLogger(__name__)
@@ -26,20 +27,33 @@ CLOSE_S = 10.0
 
 
 class DaoWorker:
-    """Two threads, so that a graph that is slow keeps no vote from its end. Several processes may each have them, and the
-    sensor beside them: the ledger takes each step once."""
+    """A thread for each duty, so that a graph that is slow, or a twin that weighs, keeps no vote from its end. Several
+    processes may each have them, and the sensor beside them: the ledger takes each step once. `twins`: lets some vote by
+    themselves."""
 
-    def __init__(self, stores: Stores, dao: Dao, metrics: DaoMetrics, poll_s: float) -> None:
-        self._stores, self._dao, self._metrics, self._poll_s = stores, dao, metrics, poll_s
+    def __init__(
+        self, stores: Stores, dao: Dao, metrics: DaoMetrics, poll_s: float, twins: Callable[[], object] | None = None
+    ) -> None:
+        self._stores, self._dao, self._metrics, self._poll_s, self._twins = stores, dao, metrics, poll_s, twins
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         self._told: str | None = None
+        self._webhook: Webhook | None = None
+        self._heard: str | None = None
+
+    def tells(self, webhook: Webhook | None) -> None:
+        """Who is told of votes that wait for somebody, from `start` on."""
+        self._webhook = webhook
 
     def start(self, work: Callable[[], object] | None = None) -> None:
-        """Does nothing where votes are left to the sensor: `poll_s` 0. `work`: in place of what the two do."""
+        """Does nothing where votes are left to the sensor: `poll_s` 0. `work`: in place of what they do."""
         if self._poll_s <= 0:
             return
         duties = {"dao-worker": work or self.turn, **({} if work else {"dao-to-graph": self.project})}
+        if not work and self._webhook is not None:
+            duties["dao-notices"] = self.tell
+        if self._twins is not None:
+            duties["dao-twins"] = self._twins
         for name, duty in duties.items():
             thread = threading.Thread(target=self._run, args=(duty,), name=name, daemon=True)
             self._threads.append(thread)
@@ -48,6 +62,10 @@ class DaoWorker:
     def stop(self) -> None:
         """Begin nothing more."""
         self._closed.set()
+
+    @property
+    def is_ending(self) -> bool:
+        return self._closed.is_set()
 
     def close(self) -> None:
         self.stop()
@@ -63,9 +81,7 @@ class DaoWorker:
             self._metrics.resolved(resolution)
         for proposal_id, code in turn.failed.items():
             _LOG.warning("proposal %s could not be moved on: %s", proposal_id, code)
-            self._alerts.tell(
-                Alert("vote_failed", proposal_id, "dao_worker", VoteError.category, code, datetime.now(UTC))
-            )
+            self._alerts.tell(Alert("vote_failed", proposal_id, "dao_worker", VoteError.category, code, datetime.now(UTC)))
 
     @cached_property
     def _alerts(self) -> Alerts:
@@ -84,6 +100,21 @@ class DaoWorker:
         if told != self._told:
             self._told = told
             _LOG.warning("votes reach the graph: %s", "again" if told is None else told)
+
+    def tell(self) -> None:
+        """Tell the service of the settings what waits for somebody; of one that does not answer the log hears once."""
+        from lpm_kernel.dao.notice_hook import tell_due
+
+        if self._webhook is None:
+            return
+        try:
+            tell_due(self._dao, self._webhook, self._stores.settings.retries)
+            heard = None
+        except TwinError as error:
+            heard = self._heard if error.code == "projection_waits" else error.code
+        if heard != self._heard:
+            self._heard = heard
+            _LOG.warning("the service that is told of votes hears: %s", "again" if heard is None else heard)
 
     def _run(self, duty: Callable[[], object]) -> None:
         while not self._closed.is_set():

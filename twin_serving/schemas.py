@@ -83,8 +83,8 @@ class TurnOut(BaseModel):
 class BallotDraftOut(BaseModel):
     """What the twin would vote; nothing of it is cast. `proposal` is the reference as it was written.
 
-    `message_id`: the answer that it stands in; null where the twin drafted it by itself: then `confidence`, `citations`, and
-    `why` it was not cast, are there.
+    `message_id`: the answer that it stands in; null where the twin drafted it by itself: then `confidence`, and `why` it was
+    not cast, are there. `withdrawn`: its reason is gone with a document that it quoted.
     """
 
     draft_id: str
@@ -96,6 +96,7 @@ class BallotDraftOut(BaseModel):
     confidence: float | None = None
     citations: list[str] = []
     why: str | None = None
+    withdrawn: bool = False
 
 
 class ChatAnswer(TurnOut):
@@ -270,6 +271,7 @@ def draft_out(kept: KeptDraft) -> BallotDraftOut:
         confidence=kept.confidence,
         citations=list(kept.citations),
         why=kept.why,
+        withdrawn=kept.withdrawn,
     )
 
 

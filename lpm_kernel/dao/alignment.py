@@ -59,13 +59,15 @@ class Pair:
 
 def measure_alignment(dao: Dao, tables: Tables, user_ids: Iterable[str] | None = None) -> AlignmentReport:
     """Of these members, or of all. A ballot goes before a draft. Raises: StoreError."""
-    proposals = dao.proposals()
-    pairs: list[Pair] = []
+    drafted: dict[str, dict[str, Choice]] = {}
     for user_id in dao.members() if user_ids is None else user_ids:
         with tables.transaction(user_id) as connection:
             newest_first = list_drafts(connection, user_id)
-        drafted: dict[str, Choice] = {kept.draft.proposal: kept.draft.choice for kept in reversed(newest_first)}
-        pairs += pairs_of(user_id, proposals, drafted)
+        drafted[user_id] = {kept.draft.proposal: kept.draft.choice for kept in reversed(newest_first)}
+    pairs: list[Pair] = []
+    for proposals in dao.batches():  # all votes there ever were need not fit into memory
+        for user_id, choices in drafted.items():
+            pairs += pairs_of(user_id, proposals, choices)
     return report_of(pairs)
 
 

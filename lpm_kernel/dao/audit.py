@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lpm_kernel.dao.commands import check_ballot
+from lpm_kernel.dao.audit_members import check_member_events, check_voters_event
 from lpm_kernel.dao.events import (
     BallotCast,
+    BallotRefused,
     Event,
     MembersReminded,
     ProposalResolved,
@@ -36,7 +37,7 @@ from lpm_kernel.dao.rules import weight_of
 from lpm_kernel.dao.session import row_of
 from lpm_kernel.dao.steps import next_steps
 from lpm_kernel.dao.tally import verdict
-from lpm_kernel.errors import StoreError, VoteError
+from lpm_kernel.errors import StoreError
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores import dao_ledger
 from lpm_kernel.stores.dao_ledger import NO_HASH, OF_MEMBERS, ProposalRow, StoredEvent
@@ -99,6 +100,7 @@ def audit(dao: Dao) -> AuditReport:
     with _as_of_one_moment(dao.tables) as connection:
         for batch in _batches(connection):
             _check_chain(batch, findings)
+        check_member_events(findings.of_members, findings.differs)
         resolved = dao_ledger.every_resolution(connection)
         _check_proposals(connection, dict(_by_proposal(resolved)), findings)
         _check_words(connection, findings)
@@ -208,20 +210,15 @@ def _replayed(proposal_id: str, events: Sequence[Event], members: _MembersAt, fi
     state = DaoState()
     for event in events:
         happening, before = event.happening, state.proposals.get(proposal_id)
-        if isinstance(happening, BallotCast):
-            findings.ballots += 1
-            if event.actor != happening.ballot.voter:
-                findings.differs(f"event {event.seq}: {event.actor} cast a ballot of {happening.ballot.voter}")
-            try:
-                check_ballot(before, happening.ballot, event.at) if before else None
-            except VoteError as error:
-                findings.differs(f"event {event.seq}: a ballot that the rules refuse ({error.code})")
+        findings.ballots += isinstance(happening, BallotCast)
+        if before is not None:
+            check_voters_event(before, event, findings.differs)
         if before is not None and event.actor == CLOCK:
             _check_step(before, event, members.before(event.seq), findings)
         elif isinstance(happening, OF_THE_CLOCK):
             findings.differs(f"event {event.seq}: {event.actor} did what only time does")
         state = fold((event,), state)
-        if state.proposals.get(proposal_id) is before and not isinstance(happening, TaskAssigned):
+        if state.proposals.get(proposal_id) is before and not isinstance(happening, TaskAssigned | BallotRefused):
             findings.differs(f"event {event.seq}: changes nothing of proposal {proposal_id}, which was no longer open to it")
     return state.proposals.get(proposal_id)
 
@@ -253,6 +250,16 @@ def _check_end(
             f"proposal {before.proposal_id}: event {event.seq} says {written.outcome} ({written.reason}, {written.closed_by}), "
             f"and by the rules it is {outcome} ({reason}, {closed_by})"
         )
+    if written.resolved_at != event.at:
+        findings.differs(
+            f"proposal {before.proposal_id}: event {event.seq} is of {event.at}, and resolves of {written.resolved_at}"
+        )
+    if written.closed_by == "deadline" and before.ends_at is not None and event.at <= before.ends_at:
+        findings.differs(
+            f"proposal {before.proposal_id}: event {event.seq} closes by the deadline, before it at {before.ends_at}"
+        )
+    elif event.happening not in next_steps(before, delegations, {}, event.at):
+        findings.differs(f"event {event.seq}: proposal_resolved is not what the rules asked for then")
     if written.rules_version != before.rules.version:
         findings.differs(f"proposal {before.proposal_id}: event {event.seq} names other rules than it was proposed under")
 

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lpm_kernel.dao.events import ProposalResolved, kind_of
+from lpm_kernel.dao.notice_hook import tell_due
 from lpm_kernel.dao.projection import project_due
 from lpm_kernel.dao.records import Resolution
 from lpm_kernel.errors import TwinError
 
 if TYPE_CHECKING:
     from lpm_kernel.dao.service import Dao
+    from lpm_kernel.settings import RetrySettings
     from lpm_kernel.stores.graph import Graph
+    from lpm_kernel.stores.webhook import Webhook
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,10 +39,17 @@ class Turn:
     """Events that the graph has heard of now."""
     not_projected: str | None
     """Why the graph has not heard of the rest; it will at the next turn."""
+    noticed: int = 0
+    """Messages of what waits for somebody that were told now."""
+    not_noticed: str | None = None
 
 
 def turn_clock(
-    dao: Dao, graph: Graph | None, proposal_ids: Sequence[str] = (), say: Callable[[str], None] = lambda _: None
+    dao: Dao,
+    graph: Graph | None,
+    proposal_ids: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+    hook: tuple[Webhook, RetrySettings] | None = None,
 ) -> Turn:
     """Advance these votes first, and then all that are due. Idempotent; several at once come to one resolution a vote.
 
@@ -75,4 +85,11 @@ def turn_clock(
         except TwinError as error:
             not_projected = error.code
             say(f"the graph has not heard of it: {error}")
-    return Turn(len(wanted), tuple(happened), tuple(resolved), failed, projected, not_projected)
+    noticed, not_noticed = 0, None
+    if hook is not None:
+        try:
+            noticed = tell_due(dao, *hook)
+        except TwinError as error:
+            not_noticed = error.code
+            say(f"who waits for news of votes has not heard: {error}")
+    return Turn(len(wanted), tuple(happened), tuple(resolved), failed, projected, not_projected, noticed, not_noticed)

@@ -21,6 +21,8 @@ from lpm_kernel.errors import VoteError
 
 CLOCK_SKEW = timedelta(minutes=2)
 """By which a voter's clock may be off."""
+MOST_DELEGATIONS = 20
+"""Of one member that hold, where the settings say nothing."""
 
 
 def known_proposal(state: DaoState, proposal_id: str) -> ProposalState:
@@ -55,9 +57,13 @@ def time_of_cast(stated: datetime | None, at: datetime) -> datetime:
     return min(stated, at)
 
 
-def counts_from(rules: Rules, cast_by: CastBy, cast_at: datetime) -> datetime:
-    """From when a ballot counts: a twin's after its person's time to veto it, a human's at once."""
-    return cast_at + timedelta(hours=rules.veto_hours) if cast_by == "twin" else cast_at
+def counts_from(rules: Rules, cast_by: CastBy, at: datetime) -> datetime:
+    """From when a ballot that came at this moment counts: a twin's after its person's time to veto it, a human's at once.
+
+    Why of the server's moment and not of the voter's clock: two minutes of skew are enough to stand before the last hours of a
+    vote, and so keep a late quorum from extending it.
+    """
+    return at + timedelta(hours=rules.veto_hours) if cast_by == "twin" else at
 
 
 def check_ballot(proposal: ProposalState, ballot: Ballot, at: datetime) -> None:
@@ -113,11 +119,13 @@ def check_veto(proposal: ProposalState, voter: str, at: datetime) -> tuple[Ballo
     return pending
 
 
-def check_delegation(state: DaoState, delegation: Delegation, members: Collection[str], at: datetime) -> None:
-    """Whether this delegation may be given now.
+def check_delegation(
+    state: DaoState, delegation: Delegation, members: Collection[str], at: datetime, most: int = MOST_DELEGATIONS
+) -> None:
+    """Whether this delegation may be given now. `most`: that one member may have given and that still hold.
 
     Raises: VoteError `not_a_member`, `delegation_to_self`, `delegate_unknown`, `proposal_unknown`, `already_ended`,
-    `delegation_ended`, `delegation_circle`.
+    `delegation_ended`, `delegations_too_many`, `delegation_circle`.
     """
     check_member(delegation.delegator, members)
     if delegation.delegate == delegation.delegator:
@@ -128,6 +136,13 @@ def check_delegation(state: DaoState, delegation: Delegation, members: Collectio
         _check_not_ended(known_proposal(state, delegation.scope.of))
     if delegation.ends_at is not None and delegation.ends_at <= at:
         raise VoteError("delegation_ended", f"the delegation would end at {delegation.ends_at.isoformat()}, which is over")
+    given = sum(each.delegator == delegation.delegator and holds(each, at) for each in state.delegations.values())
+    if given >= most:
+        raise VoteError(
+            "delegations_too_many",
+            f"{delegation.delegator} has given {given} delegations that hold, and dao.max_delegations lets nobody give more: "
+            "revoke one, or delegate for a wider scope",
+        )
     topics = {each.proposal_id: each.topic for each in state.proposals.values() if each.status not in ENDED}
     circle = circle_closed_by(delegation, state.delegations.values(), topics, at)
     if circle:

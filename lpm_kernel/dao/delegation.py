@@ -94,26 +94,72 @@ def circle_closed_by(new: Delegation, others: Iterable[Delegation], topics: Mapp
     """The circle that this delegation would close in some vote, its delegator first; empty where in none.
 
     `topics`: proposal to topic, of the votes that are still to end. Votes that are yet to be proposed are looked at for each
-    topic that a delegation names, and for one that none names; with standing delegations serving, and without.
+    topic that a delegation names, and for one that none names; with standing delegations serving, and without. Only members
+    whom the delegate can lead to are looked at: linear in delegations where nothing leads back.
     """
-    held = [each for each in (*others, new) if holds(each, at) and each.delegation_id != new.delegation_id]
-    held.append(new)
+    moment = max(at, new.given_at)
+    given = _Given(
+        each for each in others if each.delegation_id != new.delegation_id and holds(each, at) and holds(each, moment)
+    )
+    given.add(new)
+    reached = given.reached_from(new.delegate)
+    if new.delegator not in reached:
+        return ()
     votes = [(proposal_id, topic) for proposal_id, topic in topics.items()]
-    votes += [("", topic) for topic in sorted({each.scope.of for each in held if each.scope.kind == "topic"} | {""})]
+    votes += [("", topic) for topic in sorted(given.topics_of({*reached, new.delegator}) | {""})]
     if new.scope.kind == "proposal" and new.scope.of not in topics:
         votes.append((new.scope.of, ""))
     for proposal_id, topic in votes:
         if not is_for(new.scope, proposal_id, topic):
             continue
         for standing in (False, True):
-            chosen = delegations_of_vote(held, proposal_id, topic, max(at, new.given_at), standing=standing)
-            if chosen.get(new.delegator) is not new:
+            if given.chosen(new.delegator, proposal_id, topic, standing=standing) is not new:
                 continue
-            path = [new.delegator]
+            path: dict[str, None] = {new.delegator: None}
             here = new.delegate
-            while here != new.delegator and here in chosen and here not in path:
-                path.append(here)
-                here = chosen[here].delegate
+            while here not in path and (next_one := given.chosen(here, proposal_id, topic, standing=standing)) is not None:
+                path[here] = None
+                here = next_one.delegate
             if here == new.delegator:
                 return tuple(path)
     return ()
+
+
+class _Given:
+    """Delegations by who gave them and for what, the newest of each scope: what one member chose in a vote is a look-up."""
+
+    def __init__(self, held: Iterable[Delegation]) -> None:
+        self._by: dict[str, dict[tuple[bool, str, str], Delegation]] = {}
+        for each in held:
+            self.add(each)
+
+    def add(self, each: Delegation) -> None:
+        own = self._by.setdefault(each.delegator, {})
+        key = each.standing, each.scope.kind, "" if each.scope.kind == "all" else each.scope.of
+        other = own.get(key)
+        if other is None or (each.given_at, each.delegation_id) > (other.given_at, other.delegation_id):
+            own[key] = each
+
+    def chosen(self, member: str, proposal_id: str, topic: str, *, standing: bool) -> Delegation | None:
+        """As `delegations_of_vote` chooses."""
+        own = self._by.get(member)
+        if own is None:
+            return None
+        for stands in (False, True) if standing else (False,):
+            for kind, of in (("proposal", proposal_id), ("topic", topic), ("all", "")):
+                if (found := own.get((stands, kind, of))) is not None:
+                    return found
+        return None
+
+    def reached_from(self, member: str) -> set[str]:
+        """Whom chains of any scopes lead to."""
+        reached, waiting = {member}, [member]
+        while waiting:
+            for each in self._by.get(waiting.pop(), {}).values():
+                if each.delegate not in reached:
+                    reached.add(each.delegate)
+                    waiting.append(each.delegate)
+        return reached
+
+    def topics_of(self, members: Iterable[str]) -> set[str]:
+        return {of for member in members for _, kind, of in self._by.get(member, {}) if kind == "topic"}

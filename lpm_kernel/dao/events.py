@@ -54,6 +54,17 @@ class BallotCast:
 
 
 @dataclass(frozen=True, slots=True)
+class BallotRefused:
+    """One that came too late, for the vote or after a newer one. That it came is kept, once a voter and proposal, and nothing
+    of what it said."""
+
+    proposal_id: str
+    voter: str
+    code: str
+    """Of the rule that was against it."""
+
+
+@dataclass(frozen=True, slots=True)
 class BallotVetoed:
     """A person took back what their twin had cast."""
 
@@ -129,8 +140,8 @@ class TaskAssigned:
 
 
 Happening = (
-    ProposalDrafted | ProposalOpened | VotingStarted | BallotCast | BallotVetoed | Delegated | DelegationRevoked | AttributesSet
-    | MembersReminded | StandingApplied | VotingExtended | ProposalResolved | ProposalImplemented
+    ProposalDrafted | ProposalOpened | VotingStarted | BallotCast | BallotRefused | BallotVetoed | Delegated | DelegationRevoked
+    | AttributesSet | MembersReminded | StandingApplied | VotingExtended | ProposalResolved | ProposalImplemented
     | ProposalCancelled | TaskAssigned
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from datetime import datetime
 from lpm_kernel.dao.events import (
     AttributesSet,
     BallotCast,
+    BallotRefused,
     BallotVetoed,
     Delegated,
     DelegationRevoked,
@@ -137,6 +138,8 @@ class _Folding:
                 if self._attributes is None:
                     self._attributes = dict(self._start.attributes)
                 self._attributes[member] = attributes
+            case BallotRefused():
+                pass  # a line of the audit
             case TaskAssigned(task):
                 if self._tasks is None:
                     self._tasks = dict(self._start.tasks)

@@ -19,7 +19,7 @@ from lpm_kernel.dao.shared_facts import SharedFact, delegation_fact, facts_of
 from lpm_kernel.errors import StoreError, TwinError
 from lpm_kernel.stores.dao_ledger import events_after, events_by
 from lpm_kernel.stores.dao_members import list_members
-from lpm_kernel.stores.dao_projections import lock_cursor, move_cursor, stage_of, try_cursor
+from lpm_kernel.stores.dao_projections import Cursor, lock_cursor, move_cursor, stage_of, try_cursor
 from lpm_kernel.stores.dead_letters import keep_shared_letter
 from lpm_kernel.stores.graph import SHARED
 from lpm_kernel.sync.retry import pause_s
@@ -50,7 +50,7 @@ def project_due(dao: Dao, graph: Graph) -> int:
             events = _tell_batch(dao, graph)
         except TwinError as error:
             if error.code != "projection_waits":
-                _note_failure(dao, error.code)
+                note_failure(dao, TARGET, error.code)
             raise
         told += events
         if events < BATCH:
@@ -62,13 +62,7 @@ def _tell_batch(dao: Dao, graph: Graph) -> int:
         cursor = try_cursor(session.connection, TARGET)
         if cursor is None:
             return 0
-        wait_s = (cursor.due_at - dao.clock()).total_seconds() if cursor.due_at else 0.0
-        if wait_s > 0:
-            raise StoreError(
-                "projection_waits",
-                f"the graph failed {cursor.attempts} times ({cursor.code}): it is tried again later",
-                retry_after_s=wait_s,
-            )
+        wait_for(cursor, dao.clock(), "the graph")
         events = events_after(session.connection, cursor.last_seq, BATCH)
         if events:
             members = frozenset(list_members(session.connection))
@@ -84,21 +78,44 @@ def _facts(session: Session, events: Iterable[Event]) -> list[SharedFact]:
     return [fact for event in events for fact in facts_of(event, session.find, session.delegations)]
 
 
-def _note_failure(dao: Dao, code: str) -> None:
+def tell_again(dao: Dao, graph: Graph) -> int:
+    """The whole ledger told to the graph from its first event on: for a graph that was emptied, or is another. How many events.
+
+    What is there already is written again and changes nothing. Raises: as `project_due`; what is not told then is told by it.
+    """
     with dao.session() as session:
-        cursor = try_cursor(session.connection, TARGET)
+        cursor = lock_cursor(session.connection, TARGET)
+        move_cursor(session.connection, replace(cursor, last_seq=0, attempts=0, due_at=None, code=None))
+    return project_due(dao, graph)
+
+
+def wait_for(cursor: Cursor, at: datetime, whom: str) -> None:
+    """Raises: StoreError `projection_waits` (retryable) until the next try has its time."""
+    wait_s = (cursor.due_at - at).total_seconds() if cursor.due_at else 0.0
+    if wait_s > 0:
+        raise StoreError(
+            "projection_waits",
+            f"{whom} failed {cursor.attempts} times ({cursor.code}): it is tried again later",
+            retry_after_s=wait_s,
+        )
+
+
+def note_failure(dao: Dao, target: str, code: str) -> None:
+    """Twice as long a wait as after the failure before."""
+    with dao.session() as session:
+        cursor = try_cursor(session.connection, target)
         if cursor is not None:
             attempts, at = cursor.attempts + 1, dao.clock()
-            due_at = at + timedelta(seconds=pause_s(attempts, FIRST_WAIT_S, LONGEST_WAIT_S, TARGET))
+            due_at = at + timedelta(seconds=pause_s(attempts, FIRST_WAIT_S, LONGEST_WAIT_S, target))
             move_cursor(session.connection, replace(cursor, attempts=attempts, due_at=due_at, code=code))
             if attempts >= LETTER_AFTER:
-                told = f'the ledger does not reach {TARGET} since event {cursor.last_seq}; it is tried on'
-                keep_shared_letter(session.connection, stage_of(TARGET), attempts, code, told, at)
+                told = f"the ledger does not reach {target} since event {cursor.last_seq}; it is tried on"
+                keep_shared_letter(session.connection, stage_of(target), attempts, code, told, at)
 
 
 def try_again(tables: Tables, stage: str, at: datetime) -> bool:
     """Let the target of such a letter be told at once; False where nothing has failed."""
-    target = stage.partition('/')[0]
+    target = stage.partition("/")[0]
     with tables.operator_transaction() as connection:
         cursor = lock_cursor(connection, target)
         if cursor.attempts:

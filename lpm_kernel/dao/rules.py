@@ -30,8 +30,8 @@ class Rules:
     """Between opening and the beginning of the vote."""
     voting_hours: int = 72
     close: Literal["decided", "deadline"] = "decided"
-    """`decided`: as soon as no ballot can change the outcome, so what a human has cast is final; `deadline`: never before it,
-    and a ballot may be replaced until then."""
+    """`decided`: as soon as no ballot can change the outcome, so what a human has cast is final, and what a twin has once its
+    person had their `veto_hours`; `deadline`: never before it, and a ballot may be replaced until then."""
     late_quorum_hours: int = 12
     """A quorum first reached in the last so many hours extends the vote once, by `extension_hours`; 0: never."""
     extension_hours: int = 12

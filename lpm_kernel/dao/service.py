@@ -6,9 +6,10 @@ Does not belong here: the rules (`commands.py`, `steps.py`, `tally.py`), SQL (`s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from lpm_kernel.dao.ballot_draft import Choice
 from lpm_kernel.dao.events import (
     AttributesSet,
     BallotCast,
+    BallotRefused,
     BallotVetoed,
     Delegated,
     DelegationRevoked,
@@ -29,26 +31,37 @@ from lpm_kernel.dao.events import (
     TaskAssigned,
 )
 from lpm_kernel.dao.fold import ProposalState
+from lpm_kernel.dao.heard import Quote, cite_again, cite_quotes, digests_in, keep_quotes, shared_by, with_quotes
+from lpm_kernel.dao.notices import Notice, notices_of
 from lpm_kernel.dao.records import Ballot, CastBy, Delegation, Resolution, Scope, Status, Task
 from lpm_kernel.dao.rules import rules_of
 from lpm_kernel.dao.session import Remembered, Session, open_session
+from lpm_kernel.dao.shown import ShownStandings
 from lpm_kernel.dao.standings import Dashboard, Standing
 from lpm_kernel.errors import VoteError
 from lpm_kernel.records import content_id, sha256_hex
 from lpm_kernel.settings import DaoSettings
 from lpm_kernel.stores import dao_ledger
+from lpm_kernel.stores.ballot_drafts import list_drafts
 from lpm_kernel.stores.dao_ledger import Entry
 from lpm_kernel.stores.dao_members import CLOCK, list_members
-from lpm_kernel.stores.dao_words import keep_words, words_of
+from lpm_kernel.stores.dao_words import Words, keep_words, words_of
+from lpm_kernel.stores.documents import lock_documents
 from lpm_kernel.stores.tables import Tables
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from lpm_kernel.stores.open import Stores
 
 __all__ = ["CLOCK", "Cast", "Dao", "Dashboard", "Standing", "open_dao"]
 
 REMEMBERED_PROPOSALS = 256
 NEWEST_RESOLUTIONS = 50
+BATCH = 100
+LATE = ("voting_closed", "ballot_late")
+"""Refusals of a ballot that the ledger keeps: it came, and it came too late."""
+_DOCUMENT = re.compile(r"[0-9a-f]{64}")
 
 
 def now() -> datetime:
@@ -83,6 +96,7 @@ class Dao:
         self.settings = settings
         self.clock = clock
         self._remembered = Remembered(remembered)
+        self._shown = ShownStandings()
 
     def session(self, actor: str | None = None) -> AbstractContextManager[Session]:
         """One transaction, as this member, or as the operator."""
@@ -97,20 +111,27 @@ class Dao:
         topic: str = "general",
         amends: str | None = None,
         open: bool = True,
+        quotes: Sequence[Quote] = (),
         key: str | None = None,
     ) -> ProposalState:
-        """Where it is opened and no time is set for discussion, its vote begins at once.
+        """Where it is opened and no time is set for discussion, its vote begins at once. `quotes`: what stands in the text out
+        of members' memories: the ledger, which forgets nothing, holds the hashes, and the words go with their document.
 
         Raises: UserInputError `proposal_invalid`.
         """
         title, text, topic = proposing.checked_words(title, text, topic)
+        if quotes:
+            keep_quotes(self.tables, quotes)
+            text = cite_quotes(text, quotes)
+        if amends is not None:
+            text = self._cited_again(text, amends)
         request = content_id("propose", proposer, title, text, topic, amends or "", open)
         with self.session(proposer) as session:
-            session.check_member(proposer)
+            session.check_voice(proposer)
             session.lock()
             if (known := _repeated(session, proposer, key, request, ProposalDrafted)) is not None:
                 assert isinstance(known, ProposalDrafted)
-                return session.proposal(known.proposal_id)
+                return self._as_read([session.proposal(known.proposal_id)])[0]
             if amends is not None:
                 session.proposal(amends)
             proposal_id = proposing.free_id(session.connection, proposer, title, text, topic, amends)
@@ -121,7 +142,8 @@ class Dao:
                 session.append([Entry(at, proposer, ProposalOpened(proposal_id))])
                 session.advance(proposal_id, at)
             session.settle(proposal_id, at)
-            return session.proposal(proposal_id)
+            made = session.proposal(proposal_id)
+        return self._as_read([made])[0]
 
     def open_proposal(self, actor: str, proposal_id: str) -> ProposalState:
         with self.session(actor) as session:
@@ -160,18 +182,27 @@ class Dao:
         consent: str | None = None,
         reasons: str | None = None,
         citations: Sequence[str] = (),
+        documents: Collection[str] = (),
         key: str | None = None,
         cast_at: datetime | None = None,
+        allowed: Callable[[Connection], None] | None = None,
     ) -> Cast:
         """Closes the vote at once where this ballot decides it. What time asked for before is done before, and stays done where
-        the ballot is refused."""
+        the ballot is refused. `documents`: what the reasons quote beside the documents that are cited; the reasons go with any
+        of them. `allowed`: asked in the transaction of the ballot, as the voter; it raises VoteError where they may not.
+        """
         reasons = proposing.checked_reasons(reasons)
         digest = sha256_hex(reasons.encode()) if reasons else None
         said = (choice, cast_by, str(confidence), consent or "", digest or "", *citations)
         request = content_id("vote", voter, proposal_id, cast_at.isoformat() if cast_at else "", *said)
+        named = (*documents, *(each.partition(":")[0] for each in citations))
+        quoted = {each for each in named if _DOCUMENT.fullmatch(each)}
         with self.session(voter) as session:
             session.check_member(voter)
             session.proposal(proposal_id)  # most of it is read before others have to wait
+            if reasons and quoted:
+                with session.as_member() as own:
+                    lock_documents(own, voter)  # a deletion that is under way finds these words, or they find it
             session.lock()
             if (known := _repeated(session, voter, key, request, BallotCast)) is not None:
                 assert isinstance(known, BallotCast)
@@ -181,6 +212,9 @@ class Dao:
             before = session.advance(proposal_id, at)
             proposal = session.proposal(proposal_id)
             try:
+                if allowed is not None:
+                    with session.as_member() as own:
+                        allowed(own)
                 when = commands.time_of_cast(cast_at, at)
                 ballot = Ballot(
                     ballot_id=content_id("ballot", voter, proposal_id, when.isoformat(), key or "", *said),
@@ -189,20 +223,23 @@ class Dao:
                     choice=choice,
                     cast_by=cast_by,
                     cast_at=when,
-                    counts_from=commands.counts_from(proposal.rules, cast_by, when),
+                    counts_from=commands.counts_from(proposal.rules, cast_by, at),
                     confidence=confidence,
                     consent=consent,
                     citations=tuple(citations),
                     reasons_sha256=digest,
                 )
                 commands.check_ballot(proposal, ballot, at)
-            except VoteError:
-                if before:
+            except VoteError as error:
+                if error.code == "not_in_electorate":
+                    session.check_voice(voter)
+                if _keep_refusal(session, voter, proposal_id, error.code, at) or before:
                     session.settle(proposal_id, at)
                     session.commit()
                 raise
             if reasons:
-                keep_words(session.connection, voter, reasons)
+                with session.as_member() as own:
+                    keep_words(own, voter, reasons, quoted)
             session.append([Entry(at, voter, BallotCast(ballot), key, request if key else None)])
             session.advance(proposal_id, at)
             session.settle(proposal_id, at)
@@ -231,6 +268,7 @@ class Dao:
         said = (delegate, scope.kind, scope.of, ends_at.isoformat() if ends_at else "", standing)
         request = content_id("delegate", delegator, *said)
         with self.session(delegator) as session:
+            session.check_voice(delegator)
             session.lock()
             if (known := _repeated(session, delegator, key, request, Delegated)) is not None:
                 assert isinstance(known, Delegated)
@@ -239,7 +277,7 @@ class Dao:
             delegation_id = content_id("delegation", delegator, at.isoformat(), key or "", *said)
             delegation = Delegation(delegation_id, delegator, delegate, scope, at, ends_at, standing)
             state = proposing.state_for_delegation(session, scope)
-            commands.check_delegation(state, delegation, list_members(session.connection), at)
+            commands.check_delegation(state, delegation, session.voters(), at, self.settings.max_delegations)
             session.append([Entry(at, delegator, Delegated(delegation), key, request if key else None)])
             session.look_again(scope, at)
             return delegation
@@ -306,15 +344,27 @@ class Dao:
 
     def proposal(self, proposal_id: str) -> ProposalState:
         with self.session() as session:
-            return session.proposal(proposal_id)
+            found = session.proposal(proposal_id)
+        return self._as_read([found])[0]
 
     def proposals(self, status: Status | None = None) -> list[ProposalState]:
-        """Oldest first."""
+        """Oldest first; each whole, with its ballots. `batches` needs less memory."""
         with self.session() as session:
-            return session.read_many(dao_ledger.list_proposals(session.connection, None if status is None else (status,)))
+            rows = dao_ledger.list_proposals(session.connection, None if status is None else (status,))
+            found = session.read_many(rows)
+        return self._as_read(found)
 
-    def ballots(self, proposal_id: str) -> list[tuple[Ballot, str | None]]:
-        """All ever cast, with the words of the reasons where there are any left."""
+    def batches(self, only: Collection[str] | None = None) -> Iterator[list[ProposalState]]:
+        """All proposals, or these, a hundred at once, by id."""
+        with self.session() as session:
+            rows = dao_ledger.list_proposals(session.connection)
+        rows = [row for row in rows if only is None or row.proposal_id in only]
+        for first in range(0, len(rows), BATCH):
+            with self.session() as session:
+                yield session.read_many(rows[first : first + BATCH])
+
+    def ballots(self, proposal_id: str) -> list[tuple[Ballot, Words | None]]:
+        """All ever cast, with the words of the reasons where any are left. Who may hear them is `dao/heard.py`'s to say."""
         with self.session() as session:
             cast = session.proposal(proposal_id).ballots
             words = words_of(session.connection, (each.reasons_sha256 for each in cast if each.reasons_sha256))
@@ -323,19 +373,44 @@ class Dao:
     def standing(self, proposal_id: str, at: datetime | None = None) -> Standing:
         """As it was at its end, where the vote is over."""
         with self.session() as session:
-            return standings.standing_of(session.proposal(proposal_id), session.delegations, at or self.clock())
+            found = standings.standing_of(session.proposal(proposal_id), session.delegations, at or self.clock())
+        return replace(found, proposal=self._as_read([found.proposal])[0])
 
     def dashboard(self, at: datetime | None = None) -> Dashboard:
         at = at or self.clock()
         with self.session() as session:
             last_seq = dao_ledger.last_seq(session.connection)  # first: what comes later is told of again, and not lost
             rows = dao_ledger.list_proposals(session.connection, ("open", "voting"))
-            under_way = [each for each in session.read_many(rows) if each.status in ("open", "voting")]
-            delegations = session.delegations
+            stand = self._stand(session, rows, at)
             resolved = dao_ledger.newest_resolutions(session.connection, NEWEST_RESOLUTIONS)
             members = len(list_members(session.connection))
-        stand = tuple(standings.standing_of(each, delegations, at) for each in under_way)
-        return Dashboard(at, stand, tuple(resolved), members, last_seq)
+        return Dashboard(at, tuple(stand), tuple(resolved), members, last_seq)
+
+    def _stand(self, session: Session, rows: Sequence[dao_ledger.ProposalRow], at: datetime) -> list[Standing]:
+        """How these votes stand; read from the ledger are those that may stand otherwise than when they were read last."""
+        members_seq, delegations = session.members_seq, session.delegations
+        kept = {row.proposal_id: self._shown.get(row.proposal_id, row.last_seq, members_seq, at) for row in rows}
+        found = [standing for standing in kept.values() if standing is not None]
+        lacking = [row for row in rows if kept[row.proposal_id] is None]
+        last_seq = {row.proposal_id: row.last_seq for row in lacking}
+        for first in range(0, len(lacking), BATCH):
+            for each in session.read_many(lacking[first : first + BATCH]):
+                if each.status in ("open", "voting"):
+                    found.append(self._shown.make(each, delegations, last_seq[each.proposal_id], members_seq, at))
+            session.let_go()
+        self._shown.keep_only(kept)
+        return sorted(found, key=lambda each: (each.proposal.drafted_at, each.proposal.proposal_id))
+
+    def notices(self, user_id: str, at: datetime | None = None) -> list[Notice]:
+        """What waits for this person, the most pressing first."""
+        at = at or self.clock()
+        with self.session() as session:
+            rows = dao_ledger.list_proposals(session.connection, ("open", "voting"))
+            votes = [each.proposal for each in self._stand(session, rows, at)]
+            own, delegations = dao_ledger.events_by(session.connection, user_id), session.delegations
+        with self.tables.transaction(user_id) as connection:
+            drafts = list_drafts(connection, user_id)
+        return notices_of(user_id, votes, own, drafts, delegations, at)
 
     def events_after(self, seq: int, limit: int = 500) -> list[Event]:
         with self.session() as session:
@@ -344,6 +419,28 @@ class Dao:
     def members(self) -> list[str]:
         with self.session() as session:
             return list_members(session.connection)
+
+    def _cited_again(self, text: str, amends: str) -> str:
+        """What an amendment repeats of a text goes where it goes there."""
+        with self.session() as session:
+            cited = session.proposal(amends).text
+            return cite_again(text, cited, words_of(session.connection, digests_in([cited])))
+
+    def _as_read(self, proposals: Sequence[ProposalState]) -> list[ProposalState]:
+        """With what members hear of the words that their texts quote."""
+        digests = digests_in(each.text for each in proposals)
+        if not digests:
+            return list(proposals)
+        with self.session() as session:
+            words = words_of(session.connection, digests)
+        shared: dict[str, frozenset[str]] = {}
+
+        def of(member: str) -> frozenset[str]:
+            if member not in shared:
+                shared[member] = shared_by(self.tables, member)
+            return shared[member]
+
+        return [replace(each, text=with_quotes(each.text, words, of)) for each in proposals]
 
     def _happens(
         self,
@@ -362,6 +459,16 @@ class Dao:
         session.advance(proposal_id, at)
         session.settle(proposal_id, at)
         return session.proposal(proposal_id)
+
+
+def _keep_refusal(session: Session, voter: str, proposal_id: str, code: str, at: datetime) -> bool:
+    """Whether there is a line of it now that was not there: one a voter and proposal, so that nobody fills the ledger."""
+    key = f"late:{proposal_id}"
+    if code not in LATE or dao_ledger.find_by_key(session.connection, voter, key) is not None:
+        return False
+    refused = BallotRefused(proposal_id, voter, code)
+    session.append([Entry(at, voter, refused, key, content_id("late", voter, proposal_id))])
+    return True
 
 
 def _repeated(session: Session, actor: str, key: str | None, request: str, kind: type) -> Happening | None:

@@ -22,7 +22,7 @@ from lpm_kernel.dao.steps import next_due, next_steps
 from lpm_kernel.errors import StoreError, VoteError
 from lpm_kernel.stores import dao_ledger
 from lpm_kernel.stores.dao_ledger import Entry, ProposalRow
-from lpm_kernel.stores.dao_members import CLOCK, is_member, list_members
+from lpm_kernel.stores.dao_members import CLOCK, is_member, list_voters
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -92,6 +92,7 @@ class Session:
         self._arrived_at = arrived_at
         self._locked = False
         self._wrote = False
+        self._unwritten: list[tuple[Event, Entry]] = []
         self._proposals: dict[str, Folded] = {}
         self._members: Folded | None = None
 
@@ -103,6 +104,7 @@ class Session:
 
     def find(self, proposal_id: str) -> ProposalState | None:
         if proposal_id not in self._proposals:
+            self.write()
             known = self._remembered.of(proposal_id)
             folded = known.and_then(dao_ledger.events_of(self.connection, [proposal_id], known.last_seq))
             self._proposals[proposal_id] = folded
@@ -134,13 +136,24 @@ class Session:
         states = [state for row in rows if (state := self.find(row.proposal_id))]
         return sorted(states, key=lambda state: (state.drafted_at, state.proposal_id))
 
+    def let_go(self) -> None:
+        """Of what was read of proposals, so that a look at many needs no memory for all of them at once."""
+        if not self._wrote:
+            self._proposals.clear()
+
     def _of_members(self) -> Folded:
         if self._members is None:
+            self.write()
             known = self._remembered.members
             self._members = known.and_then(dao_ledger.events_of_members(self.connection, known.last_seq))
             if not self._wrote:
                 self._remembered.keep_members(self._members)
         return self._members
+
+    @property
+    def members_seq(self) -> int:
+        """Of the newest event that bears on all votes."""
+        return self._of_members().last_seq
 
     @property
     def members_state(self) -> DaoState:
@@ -156,16 +169,36 @@ class Session:
         if not is_member(self.connection, user_id):
             raise VoteError("not_a_member", f"{user_id} has no twin here and so no voice in the DAO: add one first")
 
-    def electorate(self, rules: Rules) -> dict[str, int]:
-        """Members as they are now, with what their voices weigh. Raises: VoteError `too_many_members`."""
-        members = list_members(self.connection)
-        if len(members) > self._max_members:
+    def voters(self) -> list[str]:
+        """Members who have a voice now: where there are more than `dao.max_members`, those who joined first."""
+        return list_voters(self.connection, self._max_members)
+
+    def check_voice(self, user_id: str) -> None:
+        """Raises: VoteError `not_a_member`; `too_many_members` where they came after as many as have a voice."""
+        self.check_member(user_id)
+        if user_id not in self.voters():
             raise VoteError(
                 "too_many_members",
-                f"there are {len(members)} members, and dao.max_members lets {self._max_members} vote: raise it",
+                f"dao.max_members lets the {self._max_members} vote who joined first, and {user_id} came after them: raise it",
             )
+
+    def electorate(self, rules: Rules) -> dict[str, int]:
+        """Who has a voice now, with what it weighs."""
         attributes = self.members_state.attributes
-        return {member: weight_of(attributes.get(member, {}), rules) for member in members}
+        return {member: weight_of(attributes.get(member, {}), rules) for member in self.voters()}
+
+    @contextmanager
+    def as_member(self) -> Iterator[Connection]:
+        """The same transaction with the sight and the rights of the member whose it is: their rows, and nobody else's."""
+        from sqlalchemy import text
+
+        self.connection.execute(text("set local role none"))
+        try:
+            yield self.connection
+        except VoteError:  # of any other error the transaction comes to nothing
+            self.connection.execute(text("set local role twin_operator"))
+            raise
+        self.connection.execute(text("set local role twin_operator"))
 
     def moment(self, proposal_id: str | None = None) -> datetime:
         """Of what is done now: when it was asked for, and not before what happened last to that proposal.
@@ -180,9 +213,13 @@ class Session:
         return max([self._arrived_at, *(each.last_at for each in folded if each.last_at)])
 
     def append(self, entries: Sequence[Entry]) -> list[Event]:
-        """Raises: StoreError."""
+        """In what is read here from now on; written with what is appended after it, by `write`."""
         assert self._locked
-        events = dao_ledger.append(self.connection, entries)
+        seq, digest = (
+            (self._unwritten[-1][0].seq, self._unwritten[-1][0].hash) if self._unwritten else dao_ledger.tail(self.connection)
+        )
+        events = dao_ledger.chain(entries, seq, digest)
+        self._unwritten += zip(events, entries, strict=True)
         self._wrote = True
         members: list[Event] = []
         for event in events:
@@ -195,10 +232,16 @@ class Session:
             self._members = self._members.and_then(members)
         return events
 
+    def write(self) -> None:
+        """All that was appended, in one go. At the end of the session it is done in any case. Raises: StoreError."""
+        unwritten, self._unwritten = self._unwritten, []
+        if unwritten:
+            dao_ledger.append_many(self.connection, [event for event, _ in unwritten], [entry for _, entry in unwritten])
+
     def advance(self, proposal_id: str, at: datetime) -> list[Event]:
         """What time asks of this vote, until it asks for nothing more.
 
-        Raises: VoteError `too_many_members`, `proposal_unknown`; StoreError `steps_without_end`.
+        Raises: VoteError `proposal_unknown`; StoreError `steps_without_end`.
         """
         done: list[Event] = []
         for _ in range(MOST_STEPS):
@@ -211,18 +254,21 @@ class Session:
         raise StoreError("steps_without_end", f"proposal {proposal_id} does not come to rest: report it", retryable=False)
 
     def settle(self, proposal_id: str, at: datetime) -> None:
-        """Bring the row of a proposal to how it stands."""
+        """Write what was appended, and bring the row of a proposal to how it stands."""
+        self.write()
         dao_ledger.put_proposal(
             self.connection, row_of(self.proposal(proposal_id), self.delegations, at, self._seq(proposal_id))
         )
 
     def look_again(self, scope: Scope, at: datetime) -> None:
         """At the votes that a delegation of this scope bears on: with it, or without it, they may be decided."""
+        self.write()
         topic, proposal_id = (scope.of if scope.kind == kind else None for kind in ("topic", "proposal"))
         dao_ledger.make_due(self.connection, at, topic=topic, proposal_id=proposal_id)
 
     def commit(self) -> None:
         """What was done so far stays done, whatever is raised after it; nothing can follow in this session."""
+        self.write()
         self.connection.commit()
 
     def _seq(self, proposal_id: str) -> int:
@@ -250,4 +296,6 @@ def open_session(
     with tables.transaction(actor) if own else tables.operator_transaction() as connection:  # type: ignore[arg-type]
         if own:  # whose it is stays set; the operator sees who is a member
             connection.execute(text("set local role twin_operator"))
-        yield Session(connection, remembered, max_members, clock())
+        session = Session(connection, remembered, max_members, clock())
+        yield session
+        session.write()

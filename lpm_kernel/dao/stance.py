@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from lpm_kernel.dao.ballot_draft import CHOICES, Choice
 from lpm_kernel.dao.evidence import Evidence, EvidenceLine, Memory, gather_evidence, memory_of
+from lpm_kernel.dao.reported import sentences_of
 from lpm_kernel.dao.stance_cues import Question, read_question
 from lpm_kernel.dao.stance_model import Read, Verdict, Weighed, add_up, strength_of, that_decide, weigh_line
-from lpm_kernel.L0.sentences import split_sentences
 from lpm_kernel.L2.prompt import as_line
 from lpm_kernel.recall.plan import Part
 from lpm_kernel.records import Message
+from lpm_kernel.stores.stems import stems_of
 
 if TYPE_CHECKING:
     from lpm_kernel.settings import StanceSettings
@@ -46,12 +47,14 @@ class Proposed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WeighedLine:
-    """`said`: the sentence of it that says most of its writer's will; `leans`: for what; `weight`: how likely it says it."""
+    """`said`: the sentence of it that says most of its writer's will; `leans`: for what; `weight`: how likely it says it.
+    `decided`: whether it counted, see `that_decide`."""
 
     line: EvidenceLine
     said: str
     leans: Choice
     weight: float
+    decided: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +134,26 @@ def read_lines(
     if not texts:
         return []
     leans = lean_of_lines(llm, question, texts, tenant=tenant, adapter=adapter)
-    sentences = [[found.text for found in split_sentences(text)] or [as_line(text)] for text in texts]
-    flat = [sentence for own in sentences for sentence in own]
-    vectors = embedder.embed([asked, *texts, *flat])
-    cosines = (vectors[1:] @ vectors[0]).tolist()
-    of_lines, of_sentences = cosines[: len(texts)], iter(cosines[len(texts) :])
+    return measure_lines(embedder, question, asked, texts, leans)
+
+
+def measure_lines(
+    embedder: Embedder, question: Question, asked: str, texts: Sequence[str], leans: Sequence[float]
+) -> list[list[Read]]:
+    """The sentences of each text, whose lean is known; all in one call. Raises: LlmError."""
+    sentences = [sentences_of(text, question.stems) for text in texts]
+    wanted = dict.fromkeys([*texts, *(words for own in sentences for each in own for words in (each.text, each.headed))])
+    vectors = embedder.embed([asked, *wanted])
+    cosines = dict(zip(wanted, (vectors[1:] @ vectors[0]).tolist(), strict=True))
     return [
-        [Read(sentence, text, next(of_sentences), near, lean) for sentence in own]
-        for text, own, near, lean in zip(texts, sentences, of_lines, leans, strict=True)
+        [
+            Read(
+                *(each.text, text, cosines[each.text], cosines[text], lean, each.own, each.heading),
+                headed_cosine=cosines[each.headed] if each.heading else None,
+            )
+            for each in own
+        ]
+        for text, own, lean in zip(texts, sentences, leans, strict=True)
     ]
 
 
@@ -172,7 +187,9 @@ def conclude(
     degraded: tuple[Part, ...] = (),
 ) -> Stance:
     """A pure function of what was weighed; the order of the lines does not matter."""
-    verdicts = that_decide([each for _, each, _ in weighed], min_evidence)
+    weighed = _said_once(weighed)
+    deciding = that_decide([each for _, each, _ in weighed], min_evidence)
+    verdicts = [each.verdict for each in deciding]
     probabilities = add_up(verdicts)
     strength = max(map(strength_of, verdicts), default=0.0)
     best = max(CHOICES, key=lambda choice: probabilities[choice])
@@ -182,10 +199,20 @@ def conclude(
     elif probabilities[best] < min_confidence:
         why = "unsure"
     choice: Choice = "abstain" if why else best
-    lines = [WeighedLine(line, said, *_leaning(each.verdict)) for line, each, said in weighed]
+    lines = [
+        WeighedLine(line, said, *_leaning(each.verdict), any(each is one for one in deciding)) for line, each, said in weighed
+    ]
     lines.sort(key=lambda line: (line.leans != best, -line.weight, line.line.citation))
     confidence = round(probabilities[best] * strength, 4)
     return Stance(choice, confidence, probabilities, round(strength, 4), tuple(lines), why, degraded)
+
+
+def _said_once(weighed: Sequence[tuple[EvidenceLine, Weighed, str]]) -> list[tuple[EvidenceLine, Weighed, str]]:
+    """The same words count once, where they say most, in however many documents they stand."""
+    found: dict[tuple[str, ...], tuple[EvidenceLine, Weighed, str]] = {}
+    for one in sorted(weighed, key=lambda one: (-strength_of(one[1].verdict), not one[0].shared, one[0].citation)):
+        found.setdefault(tuple(stems_of(one[2])) or (one[2],), one)
+    return list(found.values())
 
 
 def _leaning(verdict: Mapping[Verdict, float]) -> tuple[Choice, float]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lpm_kernel.dao.ballot_draft import Choice
-from lpm_kernel.dao.stance_cues import Question, read_cues
+from lpm_kernel.dao.reported import is_told
+from lpm_kernel.dao.stance_cues import Question, is_of_another, read_cues
 from lpm_kernel.stores.stems import stems_of
 
 Verdict = Literal["for", "against", "abstain", "none"]
@@ -34,6 +35,19 @@ class Read:
     sentence_cosine: float
     line_cosine: float
     lean: float
+    own: str | None = None
+    """Of the sentence, what is its writer's own (`reported.py`); None: all of it."""
+    heading: str | None = None
+    headed_cosine: float | None = None
+    """Of the sentence under its heading; None: it has none."""
+
+    @property
+    def nearest(self) -> float:
+        return self.sentence_cosine if self.headed_cosine is None else max(self.sentence_cosine, self.headed_cosine)
+
+    @property
+    def said(self) -> str:
+        return self.sentence if self.own is None else self.own
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +60,19 @@ class Signs:
     side: float
     lean: float
     abstains: bool
+    elsewhere: bool = False
+    """Whether it names another proposal than the one that is asked about, or another time: then it says nothing of this."""
 
 
 def read_signs(question: Question, read: Read) -> Signs:
-    cues = read_cues(read.sentence)
-    said = cues.for_ or cues.against or cues.abstain
+    cues, told = read_cues(read.said), is_told(read.sentence, read.said)
+    past = told or cues.once  # neither is anybody's will now
+    said = (cues.for_ or cues.against or cues.abstain) and not cues.once
     side = float(cues.for_) - float(cues.against)
     side *= question.sign * (-1 if cues.of_a_ban and not question.bans else 1)
     lean = question.sign * max(-MOST_NATS, min(MOST_NATS, read.lean)) / MOST_NATS
     about = {
-        "near": read.sentence_cosine,
+        "near": read.nearest,
         "line_near": read.line_cosine,
         "words": _share(question.title_stems, read.sentence),
         "line_words": _share(question.title_stems, read.line),
@@ -67,11 +84,13 @@ def read_signs(question: Question, read: Read) -> Signs:
         "once": float(cues.once),
         "mine": float(cues.mine),
         "asks": float(cues.asks),
-        "lean_size": 0.0 if said else abs(lean),
+        "told": float(told),
+        "lean_size": 0.0 if said or past else abs(lean),
         **about,
         **{f"cue_{name}": said * value for name, value in about.items()},
     }
-    return Signs(speaks, 0.0 if cues.once else side, lean, cues.abstain and not cues.once)
+    elsewhere = is_of_another(question, read.sentence, read.heading, read.line)
+    return Signs(speaks, 0.0 if cues.once else side, lean, cues.abstain and not cues.once, elsewhere or cues.once)
 
 
 def _share(stems: Collection[str], text: str) -> float:
@@ -92,31 +111,32 @@ class Rule:
 
 RULE = Rule(
     speaks={
-        "cue": -0.29,
-        "once": -2.84,
-        "mine": 0.30,
-        "asks": -1.31,
-        "lean_size": 0.92,
-        "near": 3.37,
-        "line_near": 4.93,
-        "words": -1.85,
-        "line_words": 0.45,
-        "all_words": -0.03,
-        "any_words": 0.24,
-        "cue_near": 0.61,
-        "cue_line_near": 2.75,
-        "cue_words": 1.05,
-        "cue_line_words": 1.74,
-        "cue_all_words": 1.95,
-        "cue_any_words": 0.37,
+        "cue": 0.37,
+        "once": 0.52,
+        "mine": 0.22,
+        "asks": -1.69,
+        "told": -1.97,
+        "lean_size": 0.24,
+        "near": 3.61,
+        "line_near": 4.41,
+        "words": -0.84,
+        "line_words": 0.28,
+        "all_words": -0.76,
+        "any_words": 0.18,
+        "cue_near": -1.17,
+        "cue_line_near": 2.47,
+        "cue_words": 1.69,
+        "cue_line_words": 0.94,
+        "cue_all_words": 1.31,
+        "cue_any_words": 0.78,
     },
-    bias=-5.65,
-    side=1.24,
-    lean=0.52,
+    bias=-5.33,
+    side=1.37,
+    lean=0.54,
 )
 MOST_SURE = 0.98
 """That a sentence says what it seems to say: no turn of phrase is understood without fail."""
-TEMPERATURE = 0.35
+TEMPERATURE = 0.55
 """Of the stance: by how much its shares are drawn apart or together, so that they are right as often as they say."""
 DOUBT = 0.1
 """Of evidence for each choice that is always there: a single weak line is no certainty."""
@@ -126,6 +146,8 @@ MOST_ODDS = 20.0
 
 def verdict_of(signs: Signs, rule: Rule = RULE) -> dict[Verdict, float]:
     """Units: 0 to 1, together 1."""
+    if signs.elsewhere:
+        return {"for": 0.0, "against": 0.0, "abstain": 0.0, "none": 1.0}
     strength = _logistic(rule.bias + sum(weight * signs.speaks[name] for name, weight in rule.speaks.items()))
     if signs.abstains:
         for_ = against = (1 - MOST_SURE) / 2
@@ -164,11 +186,11 @@ def best_of(sentences: Sequence[tuple[Signs, str]], rule: Rule = RULE) -> tuple[
     return max(weighed, key=lambda pair: strength_of(pair[0].verdict))
 
 
-def that_decide(lines: Sequence[Weighed], min_evidence: float) -> list[Mapping[Verdict, float]]:
+def that_decide(lines: Sequence[Weighed], min_evidence: float) -> list[Weighed]:
     """What is said outright, where anything is; else whatever leans to a side. Why: lines that only lean are
     many, and a command in a document is one of them; together they must not overrule the one in which the person speaks."""
-    outright = [line.verdict for line in lines if line.outright and strength_of(line.verdict) >= min_evidence]
-    return outright or [line.verdict for line in lines]
+    outright = [line for line in lines if line.outright and strength_of(line.verdict) >= min_evidence]
+    return outright or list(lines)
 
 
 def add_up(verdicts: Sequence[Mapping[Verdict, float]], temperature: float = TEMPERATURE) -> dict[Choice, float]:

@@ -17,7 +17,8 @@ from lpm_kernel.dao.tally import count, counting_until, quorum_met, standing_fro
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a vote stands. `stalled`: past the time at which standing delegations are called for, or extended, and no quorum."""
+    """How a vote stands. `stalled`: past the time at which standing delegations are called for, or extended, and no quorum.
+    On a dashboard it comes without its ballots, and `counted` is empty."""
 
     proposal: ProposalState
     tally: Tally
@@ -43,9 +44,13 @@ def standing_of(proposal: ProposalState, delegations: Mapping[str, Delegation], 
     until = counting_until(proposal, at)
     sums = proposal.resolution.tally if proposal.resolution else tally(proposal, delegations, at)
     turnout = 100 * sums.cast / sums.electorate if sums.electorate else 0.0
-    voting = proposal.status == "voting" and proposal.ends_at is not None
-    left = max(0.0, (proposal.ends_at - at).total_seconds()) if voting and proposal.ends_at else 0.0
     since = standing_from(proposal)
     late = proposal.extended or (since is not None and until >= since)
-    stalled = voting and late and not quorum_met(sums, proposal.rules)
-    return Standing(proposal, sums, turnout, left, stalled, count(proposal, delegations, at))
+    stalled = proposal.status == "voting" and late and not quorum_met(sums, proposal.rules)
+    return Standing(proposal, sums, turnout, time_left_s(proposal, at), stalled, count(proposal, delegations, at))
+
+
+def time_left_s(proposal: ProposalState, at: datetime) -> float:
+    """0 where no vote runs."""
+    running = proposal.status == "voting" and proposal.ends_at is not None
+    return max(0.0, (proposal.ends_at - at).total_seconds()) if running and proposal.ends_at else 0.0

@@ -40,7 +40,7 @@ def next_steps(
     if proposal.status != "voting" or proposal.ends_at is None:
         return ()
     over = at > proposal.ends_at
-    if decided(proposal, at) is not None:
+    if decided(proposal, delegations, at) is not None:
         return (_resolved(proposal, delegations, at),)
     if not over and (percent := _reminder_due(proposal, at)) is not None:
         return (MembersReminded(proposal.proposal_id, percent, _without_ballot(proposal)),)
@@ -70,6 +70,7 @@ def next_due(proposal: ProposalState, delegations: Mapping[str, Delegation], at:
     if standing_at is not None and not proposal.standing_applied:
         moments.add(standing_at)
     moments.update(_when_quorum_may_come(proposal, delegations, at))
+    moments.update(_when_it_may_be_decided(proposal, delegations, at))
     for moment in sorted(moments):
         if at <= moment < closing and next_steps(proposal, delegations, {}, moment):
             return moment
@@ -139,6 +140,18 @@ def _when_quorum_may_come(proposal: ProposalState, delegations: Mapping[str, Del
     moments = {each.counts_from for each in proposal.ballots if each.cast_by == "twin"}
     moments.update(each.ends_at for each in delegations.values() if each.ends_at is not None)
     return {moment for moment in moments if max(late, at) < moment <= proposal.ends_at}
+
+
+def _when_it_may_be_decided(proposal: ProposalState, delegations: Mapping[str, Delegation], at: datetime) -> set[datetime]:
+    """Moments at which time alone may decide a vote: a twin's ballot begins to count, or counts again, since the delegation
+    that its person gave has ended."""
+    if proposal.rules.replaceable:
+        return set()
+    cast = [each for each in proposal.ballots if each.cast_by == "twin" and each.ballot_id not in proposal.vetoed]
+    voters = {each.voter for each in cast}
+    moments = {each.counts_from for each in cast}
+    moments.update(each.ends_at for each in delegations.values() if each.ends_at is not None and each.delegator in voters)
+    return {moment for moment in moments if moment > at}
 
 
 def _resolved(proposal: ProposalState, delegations: Mapping[str, Delegation], at: datetime) -> ProposalResolved:

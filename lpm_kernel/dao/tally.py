@@ -5,6 +5,10 @@ Does not belong here: when a vote ends (`steps.py`) and whether a ballot may be 
 
 Everything is a function of what is known and of one moment: what was cast or given later does not count, nor anything after the
 vote's end, so a resolution can be computed again at any time. The order of ballots and delegations is without meaning.
+
+A person's word goes before their twin's, however and whenever they gave it: their own ballot, or a delegation that holds in
+this vote. A standing delegation is for when they are away, which is when their twin serves too, so it gives way to the twin.
+Between a person's own ballot and their own delegation the ballot wins.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from lpm_kernel.dao.records import Ballot, ClosedBy, Counted, Delegation, Outcom
 from lpm_kernel.dao.rules import Rules
 
 Verdict = tuple[Outcome, ResolutionReason]
+_NOBODY: Mapping[str, Delegation] = {}
+"""Nobody delegates."""
 
 
 def counting_until(proposal: ProposalState, at: datetime) -> datetime:
@@ -26,27 +32,52 @@ def counting_until(proposal: ProposalState, at: datetime) -> datetime:
     return min([at, *(each for each in ends if each is not None)])
 
 
-def counting_ballots(proposal: ProposalState, at: datetime) -> dict[str, Ballot]:
+def counting_ballots(
+    proposal: ProposalState, at: datetime, delegations: Mapping[str, Delegation] = _NOBODY
+) -> dict[str, Ballot]:
     """Voter to the one ballot of theirs that counts: the newest by (`cast_at`, `ballot_id`), a human's before any twin's.
 
-    Left out: who is not of the electorate, vetoed ballots, and a twin's while its person may still veto it.
+    Left out: who is not of the electorate, vetoed ballots, a twin's while its person may still veto it, and a twin's whose
+    person has handed their voice to somebody (`delegations`).
     """
-    until = counting_until(proposal, at)
+    newest = _newest_ballots(proposal, counting_until(proposal, at))
+    if not delegations or all(ballot.cast_by == "human" for ballot in newest.values()):
+        return newest
+    return _heeded(newest, _handed_on(proposal, delegations.values(), at))
+
+
+def _newest_ballots(proposal: ProposalState, until: datetime) -> dict[str, Ballot]:
+    """Why `counts_from` too: `cast_at` is by the voter's clock, and who says that they chose earlier than they came would else
+    be heard before others who came before them."""
     newest: dict[str, tuple[tuple[bool, datetime, str], Ballot]] = {}
     for ballot in proposal.ballots:
-        by_human = ballot.cast_by == "human"
         if (
-            ballot.cast_at > until
-            or (ballot.counts_from > until and not by_human)
+            max(ballot.cast_at, ballot.counts_from) > until
             or ballot.ballot_id in proposal.vetoed
             or ballot.voter not in proposal.electorate
         ):
             continue
-        rank = (by_human, ballot.cast_at, ballot.ballot_id)
+        rank = (ballot.cast_by == "human", ballot.cast_at, ballot.ballot_id)
         other = newest.get(ballot.voter)
         if other is None or rank > other[0]:
             newest[ballot.voter] = (rank, ballot)
     return {voter: ballot for voter, (_, ballot) in newest.items()}
+
+
+def _heeded(newest: Mapping[str, Ballot], chosen: Mapping[str, Delegation]) -> dict[str, Ballot]:
+    """Without what a twin cast whose person lets somebody else vote."""
+    return {
+        voter: ballot
+        for voter, ballot in newest.items()
+        if ballot.cast_by == "human" or (given := chosen.get(voter)) is None or given.standing
+    }
+
+
+def _handed_on(proposal: ProposalState, delegations: Iterable[Delegation], at: datetime) -> dict[str, Delegation]:
+    """Delegator to their delegation that holds in this vote at this moment."""
+    until, since = counting_until(proposal, at), standing_from(proposal)
+    standing = proposal.standing_applied and since is not None and until >= since
+    return delegations_of_vote(delegations, proposal.proposal_id, proposal.topic, until, standing=standing)
 
 
 def standing_from(proposal: ProposalState) -> datetime | None:
@@ -59,15 +90,15 @@ def standing_from(proposal: ProposalState) -> datetime | None:
 
 def count(proposal: ProposalState, delegations: Mapping[str, Delegation], at: datetime) -> tuple[Counted, ...]:
     """Where each member's weight went, by member. A member's own ballot goes before any delegation of theirs."""
-    return _count(proposal, delegations.values(), counting_ballots(proposal, at), at)
+    return _count(proposal, *_in_force(proposal, delegations, at))
 
 
 def tally(proposal: ProposalState, delegations: Mapping[str, Delegation], at: datetime) -> Tally:
     """Weights by choice, at this moment or at the vote's end if that came before."""
-    ballots = counting_ballots(proposal, at)
+    ballots, chosen = _in_force(proposal, delegations, at)
     sums = {"for": 0, "against": 0, "abstain": 0}
     represented = 0
-    for each in _count(proposal, delegations.values(), ballots, at):
+    for each in _count(proposal, ballots, chosen):
         if each.choice is not None:
             sums[each.choice] += each.weight
             represented += each.through != each.member
@@ -98,61 +129,57 @@ def decide(tally: Tally, rules: Rules) -> Verdict:
     return "passed", "threshold_met"
 
 
-def decided(proposal: ProposalState, at: datetime) -> Verdict | None:
-    """The outcome that nothing can change any more, whatever is cast, vetoed, delegated or revoked until the end; else None.
+def decided(proposal: ProposalState, delegations: Mapping[str, Delegation], at: datetime) -> Verdict | None:
+    """The outcome that stands from now on, whatever is cast, vetoed, delegated or revoked by those who may; else None.
 
-    Only the weight of a member whose own human ballot counts is fixed, since no rule lets them replace it. All other weight is
-    free: who has not voted may vote or delegate, a delegator may vote themselves or revoke, and a twin's ballot gives way to
-    its human until the moment of closing, or is vetoed while it does not count yet. Of one that counts only the choice is free.
+    Fixed is the weight of who has voted themself, since no rule lets them replace it, and that of a twin's ballot that counts,
+    once its person had their time to veto it: they may vote over it until the vote closes, and this is when it closes. All
+    other weight is free: who has not voted may vote or delegate, a delegator may vote themself or revoke, and a ballot that
+    does not count yet may be vetoed. Where the rules leave no time for a veto (`veto_hours` 0), nobody had the time to speak
+    up against their twin, so that its ballot is free as well and only the deadline closes such a vote.
 
     So the vote is failed for good when it fails even with all free weight for, and passed for good when it passes both with all
-    of it against, the worst for the threshold, and with as little cast as can be, the worst for the quorum. All other ways
-    that the free weight can go lie between. The reason of such a failure is the one that all free weight could not remove.
+    of it against, the worst for the threshold, and with none of it cast, the worst for the quorum. All other ways that the free
+    weight can go lie between. The reason of such a failure is the one that all free weight could not remove.
     """
     if proposal.starts_at is None or proposal.rules.replaceable:
         return None
     fixed = {"for": 0, "against": 0, "abstain": 0}
-    of_twins = 0
-    for voter, ballot in counting_ballots(proposal, at).items():
-        if ballot.cast_by == "human":
+    for voter, ballot in counting_ballots(proposal, at, delegations).items():
+        if ballot.cast_by == "human" or proposal.rules.veto_hours:
             fixed[ballot.choice] += proposal.electorate[voter]
-        else:
-            of_twins += proposal.electorate[voter]
     everything = sum(proposal.electorate.values())
     free = everything - sum(fixed.values())
 
-    def with_free(for_: int = 0, against: int = 0, abstain: int = 0) -> Verdict:
-        sums = Tally(fixed["for"] + for_, fixed["against"] + against, fixed["abstain"] + abstain, everything, 0, 0)
+    def with_free(for_: int = 0, against: int = 0) -> Verdict:
+        sums = Tally(fixed["for"] + for_, fixed["against"] + against, fixed["abstain"], everything, 0, 0)
         return decide(sums, proposal.rules)
 
     best = with_free(for_=free)
     if best[0] == "failed":
         return best
-    if with_free(against=free)[0] == "passed" and with_free(abstain=of_twins)[0] == "passed":
+    if with_free(against=free)[0] == "passed" and with_free()[0] == "passed":
         return best
     return None
-
-
-def is_decided(proposal: ProposalState, tally: Tally, at: datetime) -> bool:
-    """Whether no later ballot can change the outcome (`decided`). `tally`: of `at`; not all that it holds is fixed."""
-    return decided(proposal, at) is not None
 
 
 def verdict(proposal: ProposalState, delegations: Mapping[str, Delegation], at: datetime) -> tuple[Tally, Verdict, ClosedBy]:
     """How the vote ends if it ends at this moment: what a resolution says, and what an audit compares it with."""
     sums = tally(proposal, delegations, at)
-    fixed = decided(proposal, at)
+    fixed = decided(proposal, delegations, at)
     return (sums, decide(sums, proposal.rules), "deadline") if fixed is None else (sums, fixed, "decided")
 
 
-def _count(
-    proposal: ProposalState, delegations: Iterable[Delegation], ballots: Mapping[str, Ballot], at: datetime
-) -> tuple[Counted, ...]:
-    until = counting_until(proposal, at)
+def _in_force(
+    proposal: ProposalState, delegations: Mapping[str, Delegation], at: datetime
+) -> tuple[dict[str, Ballot], dict[str, Delegation]]:
+    """The ballots that count, and the delegations that hold."""
+    chosen = _handed_on(proposal, delegations.values(), at) if delegations else {}
+    return _heeded(_newest_ballots(proposal, counting_until(proposal, at)), chosen), chosen
+
+
+def _count(proposal: ProposalState, ballots: Mapping[str, Ballot], chosen: Mapping[str, Delegation]) -> tuple[Counted, ...]:
     rules, electorate = proposal.rules, proposal.electorate
-    standing_at = standing_from(proposal)
-    standing = proposal.standing_applied and standing_at is not None and until >= standing_at
-    chosen = delegations_of_vote(delegations, proposal.proposal_id, proposal.topic, until, standing=standing)
     carried = carriers(chosen, ballots, electorate, transitive=rules.transitive_delegation) if chosen else {}
     if rules.max_delegated:
         carried = _within_limit(carried, chosen, rules.max_delegated)

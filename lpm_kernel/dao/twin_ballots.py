@@ -21,9 +21,11 @@ from lpm_kernel.dao.records import ENDED, Ballot
 from lpm_kernel.dao.stance import Stance, WeighedLine, weigh_stance
 from lpm_kernel.errors import VoteError
 from lpm_kernel.stores.ballot_drafts import KeptDraft, keep_twin_draft
-from lpm_kernel.stores.dao_consent import Consent, get_consent
+from lpm_kernel.stores.dao_consent import Consent, get_consent, lock_consent
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from lpm_kernel.dao.evidence import Memory
     from lpm_kernel.dao.fold import ProposalState
     from lpm_kernel.dao.service import Cast, Dao
@@ -47,6 +49,8 @@ class Weigh(Protocol):
     ) -> Stance: ...
 
 
+REASON_SHARE = 0.6
+"""Of the strongest line's weight, under which a line is no reason."""
 Outcome = Literal["cast", "drafted", "abstained", "refused"]
 
 
@@ -98,10 +102,17 @@ def cast_twin_ballot(
         dao.delegations(user_id), proposal_id, proposal.topic, dao.clock(), standing=proposal.standing_applied
     )
     if against is None and user_id in given:
-        against = "delegated"  # the person said who votes for them, and a ballot would go before that
+        against = "delegated"  # the person said who votes for them, and that goes before what their twin casts
     if against is not None:
         return _draft(stores, user_id, proposal, stance, against, dao.clock())
     reasons, citations = reasons_of(stance, stores.settings.stance, for_others=True)
+
+    def still_allowed(connection: Connection) -> None:
+        """In the ballot's own transaction: what a person takes back is taken back from the moment that they are told so."""
+        lock_consent(connection, user_id)
+        if get_consent(connection, user_id) != consent:
+            raise VoteError("consent_changed", f"{user_id} said otherwise of their twin's ballots meanwhile")
+
     try:
         cast = dao.vote(
             user_id,
@@ -112,8 +123,12 @@ def cast_twin_ballot(
             consent=rule_of(consent),
             reasons=reasons,
             citations=citations,
+            allowed=still_allowed,
         )
     except VoteError as error:
+        if error.code == "consent_changed":
+            weighed = stance
+            return cast_twin_ballot(dao, stores, llm, user_id, proposal_id, weigh=lambda *_, **__: weighed)
         if error.code != "ballot_final":
             raise
         return _standing(dao.proposal(proposal_id), user_id) or TwinBallot("refused", error.code, stance)
@@ -149,15 +164,23 @@ def rule_of(consent: Consent) -> str:
     return f"autonomous since {since}: confidence from {consent.min_confidence:g}, {topics}, {own}, {weight}"
 
 
+def reason_lines(found: Stance, stance: StanceSettings, *, for_others: bool) -> list[WeighedLine]:
+    """The lines for the choice that decided it, the strongest first, none much weaker than the strongest: what says little of
+    this proposal says much of another."""
+    chosen = [line for line in found.evidence if line.leans == found.choice and line.decided]
+    least = max([stance.min_evidence, *(REASON_SHARE * line.weight for line in chosen)])
+    strong = [line for line in chosen if line.weight >= least and (line.line.shared or not for_others)]
+    return strong[: stance.reasons]
+
+
 def reasons_of(found: Stance, stance: StanceSettings, *, for_others: bool) -> tuple[str | None, tuple[str, ...]]:
-    """The strongest lines for the choice, each quoted with where it stands, and their citations."""
-    chosen = [line for line in found.evidence if line.leans == found.choice and (line.line.shared or not for_others)]
+    """The lines that speak for the choice, each quoted with where it stands, and their citations."""
     quoted: list[str] = []
     citations: list[str] = []
     left = stance.reasons_characters
-    for line in chosen[: stance.reasons]:
+    for line in reason_lines(found, stance, for_others=for_others):
         words = quote(line)
-        if len(words) <= left and line.weight >= stance.min_evidence:
+        if len(words) <= left:
             quoted.append(words)
             citations.append(line.line.citation)
             left -= len(words) + 1

@@ -99,10 +99,18 @@ def reconcile_user(
         if why := busy(user_id):
             return report((), second.counts, why)
         place = Workplace(stores, second.truth, adapters, clock().date())
-        tried = [_try(finding, lambda finding: repair(place, finding)) for finding in findings]
+        with stores.locks.hold(user_id, wait_s=0) as lease:  # nobody deletes, takes in or promotes between look and repair
+
+            def mend(finding: Finding) -> None:
+                lease.keep()
+                repair(place, finding)
+
+            tried = [_try(finding, mend) for finding in findings]
         third = _look(stores, user_id, adapters, clock(), second.suspects)
         return report([_proved(finding, third.findings) for finding in tried], third.counts)
     except TwinError as error:
+        if error.code == "lease_held":
+            return report((), {}, "somebody else changes every store of the user")
         return report([_away(user_id, "outbox", error)], {})
 
 

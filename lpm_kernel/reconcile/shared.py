@@ -33,13 +33,16 @@ def read_dao(dao: Dao, graph: Graph) -> DaoInventory:
         times = Counter(resolution.proposal_id for _, resolution in every_resolution(connection))
         ended = [row.proposal_id for row in list_proposals(connection, ENDED)]
         members = frozenset(list_members(connection))
-    held = frozenset(map(fact_id, (fact for fact in graph.list_facts(SHARED))))
+    resolutions = {proposal_id: times[proposal_id] for proposal_id in {*ended, *times}}
+    if report.broken:  # what a ledger that is not whole tells is nothing to hold a graph against
+        return DaoInventory(report.broken, report.last_seq, report.last_seq, resolutions, {}, frozenset(), members)
+    held = frozenset(map(fact_id, graph.list_facts(SHARED)))
     told = {fact_id(each.fact): each.persons for each in told_facts(dao, told_seq)}
     return DaoInventory(
         report.broken,
         report.last_seq,
         told_seq,
-        {proposal_id: times[proposal_id] for proposal_id in {*ended, *times}},
+        resolutions,
         told,
         held,
         members,

@@ -6,7 +6,7 @@ Does not belong here: reading drafts out of an answer (`dao/ballot_draft.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -31,18 +31,25 @@ class KeptDraft:
     citations: tuple[str, ...] = ()
     why: str | None = None
     """It was drafted and not cast."""
+    withdrawn: bool = False
+    """Its reason is gone with a document that it quoted."""
 
 
 def keep_drafts(connection: Connection, message: ChatMessage, drafts: Sequence[BallotDraft]) -> list[KeptDraft]:
-    """Belongs into the transaction that stores the answer. Idempotent by answer and proposal."""
+    """Belongs into the transaction that stores the answer. Idempotent by answer and proposal. A reason in an answer may quote
+    any line that the answer had before it."""
     from sqlalchemy.dialects.postgresql import insert
 
+    places = tuple(dict.fromkeys(f"{c.document_sha256}:{c.byte_start}-{c.byte_end}" for c in message.citations))
     kept = [
-        KeptDraft(content_id(message.user_id, message.message_id, draft.proposal), message.message_id, message.ts, draft)
+        KeptDraft(
+            content_id(message.user_id, message.message_id, draft.proposal), message.message_id, message.ts, draft, None, places
+        )
         for draft in drafts
     ]
     for item in kept:
         values = {"proposal": item.draft.proposal, "choice": item.draft.choice, "reason": item.draft.reason}
+        values["citations"] = list(places)
         row = {"user_id": message.user_id, "draft_id": item.draft_id, "message_id": item.message_id, "created_at": message.ts}
         connection.execute(insert(ballot_draft).values(**row, **values).on_conflict_do_nothing())
     return kept
@@ -70,6 +77,7 @@ def keep_twin_draft(
         "confidence": confidence,
         "citations": list(citations),
         "why": why,
+        "withdrawn": False,
     }
     statement = insert(ballot_draft).values(user_id=user_id, draft_id=draft_id, **values)
     connection.execute(
@@ -95,6 +103,24 @@ def list_drafts(connection: Connection, user_id: str, message_id: str | None = N
             row.confidence,
             tuple(row.citations),
             row.why,
+            row.withdrawn,
         )
         for row in rows
     ]
+
+
+def withdraw_reasons(connection: Connection, user_id: str, document_sha256s: Collection[str]) -> int:
+    """The reason of a draft that rests on one of these documents goes, and each place in them; the choice stays, for its person
+    to look at anew. How many. Belongs into the transaction that deletes the documents."""
+    from sqlalchemy import update
+
+    gone = [
+        kept
+        for kept in list_drafts(connection, user_id)
+        if any(place.partition(":")[0] in document_sha256s for place in kept.citations)
+    ]
+    for kept in gone:
+        left = [place for place in kept.citations if place.partition(":")[0] not in document_sha256s]
+        own = (ballot_draft.c.user_id == user_id, ballot_draft.c.draft_id == kept.draft_id)
+        connection.execute(update(ballot_draft).where(*own).values(reason=None, withdrawn=True, citations=left))
+    return len(gone)

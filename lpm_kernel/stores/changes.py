@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lpm_kernel.records import content_id
-from lpm_kernel.stores.schema import change, change_words
+from lpm_kernel.stores.change_schema import change, change_words
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row

@@ -51,12 +51,21 @@ def get_consent(connection: Connection, user_id: str) -> Consent:
     return Consent(user_id, row.mode, row.min_confidence, topics, row.own_proposals, row.max_weight, row.changed_at)
 
 
+def lock_consent(connection: Connection, user_id: str) -> None:
+    """Until the end of the transaction a person's consent stays as it is, and what their twin does by it is done or not."""
+    from sqlalchemy import text
+
+    lock = text("select pg_advisory_xact_lock(hashtext('twin.dao.consent'), hashtext(:user_id))")
+    connection.execute(lock, {"user_id": user_id})
+
+
 def set_consent(connection: Connection, consent: Consent, at: datetime) -> Consent:
     """Replaces what was said before. Raises: UserInputError `consent_invalid`, `twin_not_found`, `deletion_under_way`."""
     from sqlalchemy.dialects.postgresql import insert
 
     _check(consent)
     get_user(connection, consent.user_id)
+    lock_consent(connection, consent.user_id)
     values = {
         "mode": consent.mode,
         "min_confidence": float(consent.min_confidence),

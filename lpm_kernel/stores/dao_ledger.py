@@ -84,34 +84,60 @@ def lock_ledger(connection: Connection) -> None:
 
 
 def append(connection: Connection, entries: Sequence[Entry]) -> list[Event]:
-    """Under `lock_ledger`. Whoever listens hears of it when the transaction is over.
+    """Chained to what is there, and written. Raises: as `append_many`."""
+    events = chain(entries, *tail(connection))
+    append_many(connection, events, entries)
+    return events
+
+
+def tail(connection: Connection) -> tuple[int, str]:
+    """Number and hash of the newest event."""
+    last = connection.execute(_newest().limit(1)).first()
+    return (last.seq, last.hash) if last else (0, NO_HASH)
+
+
+def chain(entries: Sequence[Entry], seq: int, previous: str) -> list[Event]:
+    """The events that these entries become after the one of this number and hash. Pure."""
+    events: list[Event] = []
+    for entry in entries:
+        seq, at = seq + 1, entry.at.astimezone(UTC)
+        digest = hash_of(seq, at, entry.actor, entry.happening, previous)
+        events.append(Event(seq, at, entry.actor, entry.happening, previous, digest))
+        previous = digest
+    return events
+
+
+def append_many(connection: Connection, events: Sequence[Event], entries: Sequence[Entry]) -> None:
+    """Under `lock_ledger`, all in one go; `entries`: those that the events were chained of. Whoever listens hears of the last
+    when the transaction is over.
 
     Raises: StoreError `tables_refused` for a second resolution, for a key that is taken, and for an actor who is not the one
     that the transaction is of.
     """
     from sqlalchemy import insert, text
 
-    if not entries:
-        return []
-    last = connection.execute(_newest().limit(1)).first()
-    seq, previous = (last.seq, last.hash) if last else (0, NO_HASH)
-    events: list[Event] = []
-    rows: list[dict[str, Any]] = []
-    for entry in entries:
-        seq, at = seq + 1, entry.at.astimezone(UTC)
-        digest = hash_of(seq, at, entry.actor, entry.happening, previous)
-        events.append(Event(seq, at, entry.actor, entry.happening, previous, digest))
-        said = {"kind": kind_of(entry.happening), "proposal_id": proposal_of(entry.happening)}
-        chain = {"payload": encode(entry.happening), "previous_hash": previous, "hash": digest}
-        asked = {"idempotency_key": entry.key, "request_sha256": entry.request_sha256}
-        rows.append({"seq": seq, "at": at, "actor": entry.actor, **said, **chain, **asked})
-        previous = digest
+    if not events:
+        return
+    rows = [
+        {
+            "seq": event.seq,
+            "at": event.at,
+            "actor": event.actor,
+            "kind": kind_of(event.happening),
+            "proposal_id": proposal_of(event.happening),
+            "payload": encode(event.happening),
+            "previous_hash": event.previous_hash,
+            "hash": event.hash,
+            "idempotency_key": entry.key,
+            "request_sha256": entry.request_sha256,
+        }
+        for event, entry in zip(events, entries, strict=True)
+    ]
     connection.execute(insert(dao_event), rows)
     for event in events:
         if isinstance(event.happening, ProposalResolved):
             connection.execute(insert(dao_resolution).values(resolution_row(event.happening.resolution, event.seq)))
-    connection.execute(text("select pg_notify(:channel, :seq)"), {"channel": CHANNEL, "seq": str(seq)})
-    return events
+    connection.execute(text("select pg_notify(:channel, :seq)"), {"channel": CHANNEL, "seq": str(events[-1].seq)})
 
 
 def resolution_row(resolution: Resolution, seq: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Who is a member of the DAO: whoever has a twin here and is not being deleted.
 
-Belongs here: that question, as the operator, who sees ids and nothing else.
+Belongs here: that question, as the operator, who sees ids, when they came, and nothing else.
 Does not belong here: what a member may do (`dao/commands.py`) and what their voice weighs (`dao/rules.py`).
 """
 
@@ -19,6 +19,11 @@ CLOCK = "clock"
 
 def list_members(connection: Connection) -> list[str]:
     return list(connection.execute(_members().order_by(app_user.c.user_id)).scalars())
+
+
+def list_voters(connection: Connection, most: int) -> list[str]:
+    """Those members who have a voice: of more than `dao.max_members` the ones who joined first."""
+    return sorted(connection.execute(_members().order_by(app_user.c.created_at, app_user.c.user_id).limit(most)).scalars())
 
 
 def is_member(connection: Connection, user_id: str) -> bool:

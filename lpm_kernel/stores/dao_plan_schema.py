@@ -1,7 +1,8 @@
-"""The tables of plans, as SQLAlchemy sees them; the rest are in `schema.py`, whose metadata they join.
+"""The tables of plans, and of what twins do by themselves, as SQLAlchemy sees them; the rest are in `schema.py`, whose metadata
+they join.
 
 Belongs here: their columns, keys and indexes.
-Does not belong here: queries (`dao_plans.py`).
+Does not belong here: queries (`dao_plans.py`, `dao_twin_turns.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ dao_plan = Table(
     Column("status", Text, nullable=False),
     Column("state", JSONB, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("worker", Text),
+    Column("leased_until", DateTime(timezone=True)),
+    Column("failure", JSONB(none_as_null=True)),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     UniqueConstraint("user_id", "idempotency_key"),
     Index("dao_plan_running", "created_at", postgresql_where=text("status = 'running'")),
@@ -51,4 +55,18 @@ dao_plan_line = Table(
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(["plan_id"], ["dao_plan.plan_id"], ondelete="CASCADE"),
     Index("dao_plan_line_of_document", "user_id", "document_sha256"),
+)
+
+dao_twin_turn = Table(
+    "dao_twin_turn",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("proposal_id", Text, primary_key=True),
+    Column("basis", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("again_at", DateTime(timezone=True)),
+    Column("outcome", Text),
+    Column("why", Text),
+    Column("at", DateTime(timezone=True), nullable=False),
+    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lpm_kernel.artefacts import decode_record, encode_record
-from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanState, PlanStatus
+from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanFailure, PlanState, PlanStatus
 from lpm_kernel.errors import VoteError
 from lpm_kernel.stores.dao_plan_schema import dao_plan, dao_plan_event, dao_plan_line
 from lpm_kernel.stores.documents import deleted_documents, private_documents
@@ -23,10 +24,15 @@ from lpm_kernel.stores.tables import Tables
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
+MOST_UNFINISHED = 1000
+
 
 class Plans(Protocol):
-    def begin(self, plan: Plan, started: PlanEvent) -> Plan:
-        """Keep a new plan; where the asker has one under this key already, that one. Raises: VoteError `key_reused`."""
+    def begin(self, plan: Plan, started: PlanEvent, most: int = MOST_UNFINISHED) -> Plan:
+        """Keep a new plan; where the asker has one under this key already, that one.
+
+        Raises: VoteError `key_reused`; `plans_busy` where `most` of the asker's are under way.
+        """
         ...
 
     def get(self, asker: str, plan_id: str) -> Plan:
@@ -36,7 +42,19 @@ class Plans(Protocol):
     def newest(self, asker: str, limit: int = 50) -> list[Plan]: ...
 
     def running(self, limit: int = 50) -> list[tuple[str, str]]:
-        """Asker and id of plans that are not done, of everybody, oldest first."""
+        """Asker and id of plans that are under way and that nobody works on, of everybody, oldest first."""
+        ...
+
+    def lease(self, asker: str, plan_id: str, worker: str, for_s: float) -> bool:
+        """Let one worker alone work on a plan, for so long; again, where it has it. False: it is another's, or it has ended."""
+        ...
+
+    def leave(self, asker: str, plan_id: str, worker: str) -> None:
+        """To whoever comes next. Idempotent."""
+        ...
+
+    def fail(self, plan: Plan, failure: PlanFailure) -> Plan:
+        """End it where it is, with what is told of it; what it has come to is kept. Raises: as `save`."""
         ...
 
     def save(self, plan: Plan, state: PlanState, events: Sequence[PlanEvent]) -> Plan:
@@ -67,6 +85,17 @@ def plan_moved_on(plan: Plan) -> VoteError:
     )
 
 
+def plans_busy(asker: str, most: int) -> VoteError:
+    return VoteError(
+        "plans_busy", f"{most} plans of {asker} are under way, and no more may be: wait for one of them, or ask for less"
+    )
+
+
+def failed_event(plan: Plan, failure: PlanFailure) -> PlanEvent:
+    content = {"code": failure.code, "step": failure.step}
+    return PlanEvent(plan.state.told + 1, failure.at, "failed", content)
+
+
 def same_order(kept: Plan, plan: Plan) -> Plan:
     """The kept one. Raises: VoteError `key_reused` where it is for something else."""
     if kept.order != plan.order:
@@ -83,8 +112,8 @@ class PgPlans:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def begin(self, plan: Plan, started: PlanEvent) -> Plan:
-        from sqlalchemy import select
+    def begin(self, plan: Plan, started: PlanEvent, most: int = MOST_UNFINISHED) -> Plan:
+        from sqlalchemy import func, select
         from sqlalchemy.dialects.postgresql import insert
 
         asker = plan.order.asker
@@ -97,14 +126,20 @@ class PgPlans:
             "state": _json(_opened(plan.state, started)),
             "created_at": plan.created_at,
         }
+        same = dao_plan.c.plan_id == plan.plan_id
+        if plan.key is not None:  # no key is nobody's: two plans without one are two
+            same |= dao_plan.c.idempotency_key == plan.key
+        known = select(dao_plan).where(dao_plan.c.user_id == asker, same)
+        under_way = select(func.count()).where(dao_plan.c.user_id == asker, dao_plan.c.status == "running")
         with self._tables.transaction(asker) as connection:
-            put = insert(dao_plan).values(row).on_conflict_do_nothing().returning(dao_plan.c.plan_id)
-            if connection.execute(put).first():
-                _tell(connection, plan, [started])
-            same = dao_plan.c.plan_id == plan.plan_id
-            if plan.key is not None:  # no key is nobody's: two plans without one are two
-                same |= dao_plan.c.idempotency_key == plan.key
-            kept = connection.execute(select(dao_plan).where(dao_plan.c.user_id == asker, same)).first()
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"plans:{asker}"))))
+            kept = connection.execute(known).first()
+            if kept is None:
+                if connection.execute(under_way).scalar_one() >= most:
+                    raise plans_busy(asker, most)
+                if connection.execute(insert(dao_plan).values(row).on_conflict_do_nothing()).rowcount:
+                    _tell(connection, plan, [started])
+                kept = connection.execute(known).first()
         if kept is None:
             raise plan_unknown(plan.plan_id)
         return same_order(_record(kept), plan)
@@ -127,29 +162,55 @@ class PgPlans:
         return [_record(row) for row in rows]
 
     def running(self, limit: int = 50) -> list[tuple[str, str]]:
-        from sqlalchemy import select
+        from sqlalchemy import func, select
 
-        query = select(dao_plan.c.user_id, dao_plan.c.plan_id).where(dao_plan.c.status == "running")
+        free = dao_plan.c.leased_until.is_(None) | (dao_plan.c.leased_until <= func.now())
+        query = select(dao_plan.c.user_id, dao_plan.c.plan_id).where(dao_plan.c.status == "running", free)
         with self._tables.operator_transaction() as connection:
             rows = connection.execute(query.order_by(dao_plan.c.created_at, dao_plan.c.plan_id).limit(limit)).all()
         return [(row.user_id, row.plan_id) for row in rows]
 
+    def lease(self, asker: str, plan_id: str, worker: str, for_s: float) -> bool:
+        from sqlalchemy import func, update
+
+        # by the clock of the database: those of two machines differ
+        until = func.now() + timedelta(seconds=for_s)
+        mine = dao_plan.c.leased_until.is_(None) | (dao_plan.c.leased_until <= func.now()) | (dao_plan.c.worker == worker)
+        taken = update(dao_plan).where(*_own(asker, plan_id), dao_plan.c.status == "running", mine)
+        with self._tables.transaction(asker) as connection:
+            return bool(connection.execute(taken.values(worker=worker, leased_until=until)).rowcount)
+
+    def leave(self, asker: str, plan_id: str, worker: str) -> None:
+        from sqlalchemy import update
+
+        left = update(dao_plan).where(*_own(asker, plan_id), dao_plan.c.worker == worker)
+        with self._tables.transaction(asker) as connection:
+            connection.execute(left.values(worker=None, leased_until=None))
+
     def save(self, plan: Plan, state: PlanState, events: Sequence[PlanEvent]) -> Plan:
+        status: PlanStatus = "running" if state.next else "done"
+        self._change(plan, events, state=_json(state), status=status)
+        return replace(plan, status=status, state=state)
+
+    def fail(self, plan: Plan, failure: PlanFailure) -> Plan:
+        told = failed_event(plan, failure)
+        state = replace(plan.state, told=told.number)
+        self._change(plan, [told], state=_json(state), status="failed", failure=_json(failure))
+        return replace(plan, status="failed", state=state, failure=failure)
+
+    def _change(self, plan: Plan, events: Sequence[PlanEvent], **values: Any) -> None:
         from sqlalchemy import select, update
 
         asker = plan.order.asker
-        status: PlanStatus = "running" if state.next else "done"
         with self._tables.transaction(asker) as connection:
             locked = select(dao_plan).where(*_own(asker, plan.plan_id)).with_for_update()
             row = connection.execute(locked).first()
             if row is None:
                 raise plan_unknown(plan.plan_id)
-            if row.state["number"] != plan.state.number:
+            if row.state["number"] != plan.state.number or row.status != "running":
                 raise plan_moved_on(plan)
-            values = {"state": _json(state), "status": status}
             connection.execute(update(dao_plan).where(*_own(asker, plan.plan_id)).values(values))
             _tell(connection, plan, events)
-        return Plan(plan.plan_id, plan.order, plan.created_at, status, state, plan.key)
 
     def events_after(self, asker: str, plan_id: str, number: int = 0) -> list[PlanEvent]:
         from sqlalchemy import select
@@ -231,4 +292,5 @@ def _json(record: Any) -> Any:
 def _record(row: Row[Any]) -> Plan:
     order = decode_record(json.dumps(row.plan_order).encode(), Order)
     state = decode_record(json.dumps(row.state).encode(), PlanState)
-    return Plan(row.plan_id, order, row.created_at, row.status, state, row.idempotency_key)
+    failure = None if row.failure is None else decode_record(json.dumps(row.failure).encode(), PlanFailure)
+    return Plan(row.plan_id, order, row.created_at, row.status, state, row.idempotency_key, failure)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lpm_kernel.errors import StoreError, TwinError
 from lpm_kernel.records import check_user_id
 from lpm_kernel.stores.breaker import Breaker
-from lpm_kernel.stores.schema import fence
+from lpm_kernel.stores.change_schema import fence
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection

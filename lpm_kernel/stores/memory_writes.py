@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.records import ChatMessage
+from lpm_kernel.stores.change_schema import change
 from lpm_kernel.stores.changes import Change, put_change
-from lpm_kernel.stores.schema import change, chat_message
+from lpm_kernel.stores.schema import chat_message
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table

@@ -213,15 +213,6 @@ memory_version = Table(
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
-fence = Table(
-    "fence",
-    metadata,
-    Column("user_id", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("token", BigInteger, nullable=False),
-    Column("until", DateTime(timezone=True), nullable=False),
-)
-
 deletion = Table(
     "deletion",
     metadata,
@@ -247,37 +238,6 @@ feedback = Table(
 
 _OF_A_MESSAGE = ["user_id", "message_id"], ["chat_message.user_id", "chat_message.message_id"]
 
-change = Table(
-    "change",
-    metadata,
-    Column("user_id", Text, primary_key=True),
-    Column("change_id", Text, primary_key=True),
-    Column("seq", BigInteger, nullable=False),
-    Column("transaction_id", Text, nullable=False),
-    Column("target", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("reference", JSONB, nullable=False),
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
-    Column("due_at", DateTime(timezone=True), nullable=False),
-    Column("code", Text),
-    Column("reason", Text),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    Column("done_at", DateTime(timezone=True)),
-    Column("given_up_at", DateTime(timezone=True)),
-    ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
-    UniqueConstraint("user_id", "seq"),
-    Index("change_undone", "user_id", "target", "seq", postgresql_where=text("((done_at IS NULL) AND (given_up_at IS NULL))")),
-)
-
-change_words = Table(
-    "change_words",
-    metadata,
-    Column("user_id", Text, primary_key=True),
-    Column("change_id", Text, primary_key=True),
-    Column("words", Text, nullable=False),
-    ForeignKeyConstraint(["user_id", "change_id"], ["change.user_id", "change.change_id"], ondelete="CASCADE"),
-)
-
 ballot_draft = Table(
     "ballot_draft",
     metadata,
@@ -290,6 +250,7 @@ ballot_draft = Table(
     Column("confidence", Double),
     Column("citations", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     Column("why", Text),
+    Column("withdrawn", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", DateTime(timezone=True), nullable=False),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
@@ -336,8 +297,8 @@ dao_event = Table(
     Column("hash", Text, nullable=False, unique=True),
     Column("idempotency_key", Text),
     Column("request_sha256", Text),
-    UniqueConstraint("actor", "idempotency_key"),
     _written_by(),
+    UniqueConstraint("actor", "idempotency_key"),
     Index("dao_event_of_proposal", "proposal_id", "seq"),
     Index("dao_event_of_members", "seq", postgresql_where=text("kind in ('delegated','delegation_revoked','attributes_set')")),
     Index("dao_event_of_tasks", "seq", postgresql_where=text("kind = 'task_assigned'")),
@@ -387,6 +348,7 @@ dao_ballot_words = Table(
     Column("user_id", Text, primary_key=True),
     Column("reasons_sha256", Text, primary_key=True),
     Column("words", Text, nullable=False),
+    Column("document_sha256s", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 

@@ -46,6 +46,7 @@ class Tables:
     wait nobody is told anything. Stages have none: they wait, and are tried again.
     """
 
+    _breaker: Breaker | None = None
     _run_id: str | None = None
 
     def __init__(

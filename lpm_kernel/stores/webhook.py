@@ -1,4 +1,4 @@
-"""Webhooks: telling another service of a release, and another of a failure.
+"""Webhooks: telling another service of a release, another of a failure, and another of votes that wait.
 
 Belongs here: one signed POST with its tries, and checking the signature of one that is received.
 Does not belong here: what is told, and what becomes of a message that could not be delivered.
@@ -100,6 +100,14 @@ def open_alert_webhook(
     """Of failures; None when no address is set."""
     names = settings.stores
     return _open(settings, environ, breakers, "alert_webhook", names.alert_webhook_url, names.alert_webhook_secret)
+
+
+def open_notice_webhook(
+    settings: Settings, environ: Mapping[str, str] | None = None, breakers: Breakers | None = None
+) -> Webhook | None:
+    """Of votes that wait for somebody; None when no address is set."""
+    names = settings.stores
+    return _open(settings, environ, breakers, "notice_webhook", names.notice_webhook_url, names.notice_webhook_secret)
 
 
 def _open(

@@ -40,8 +40,8 @@ def is_given_up(failure: Failure, attempts: int, settings: ChangeSettings) -> bo
     return not failure.retryable or attempts >= settings.attempts
 
 
-def pause_after(attempts: int, settings: ChangeSettings, of: str) -> timedelta:
-    return timedelta(seconds=pause_s(attempts, settings.delay_s, settings.longest_pause_s, of))
+def pause_after(attempts: int, changes: ChangeSettings, of: str) -> timedelta:
+    return timedelta(seconds=pause_s(attempts, changes.delay_s, changes.longest_pause_s, of))
 
 
 def pause_s(attempts: int, first_s: float, longest_s: float, of: str) -> float:

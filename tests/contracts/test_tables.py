@@ -22,6 +22,7 @@ from lpm_kernel.stores.changes import put_change
 from lpm_kernel.stores.conversations import append_message
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
+from lpm_kernel.stores.dao_twin_turns import take_turn
 from lpm_kernel.stores.dao_words import keep_words
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import begin_deletion, end_deletion
@@ -39,8 +40,8 @@ from tests.fakes import FakeEmbedder
 from tests.samples import (
     NOON,
     RANKING,
-    make_document,
     hold_fence,
+    make_document,
     make_entries,
     make_letter,
     make_memory_of,
@@ -82,11 +83,11 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             put_document(connection, make_document(user_id))
             append_message(connection, make_message(user_id, 1, sender="twin"))
             keep_feedback(connection, user_id, "m1", truth=1, created_at=NOON)
+            hold_fence(connection, user_id)
             put_change(connection, user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words="My cat is red.")
             keep_drafts(connection, make_message(user_id, 1), [BallotDraft("P-1", "for", None)])
             promote_release(connection, make_release(user_id))
             put_dead_letter(connection, make_letter(user_id))
-            hold_fence(connection, user_id)
             begin_deletion(connection, user_id, NOON)
             end_deletion(connection, user_id, NOON)  # of somebody who had this id before
             put_pairs(connection, user_id, [make_pair("p1")])
@@ -94,6 +95,7 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             keep_words(connection, user_id, "The park needs its benches back.")
             set_consent(connection, Consent(user_id), NOON)
             say_something(connection, user_id, "My cat is red.")
+            take_turn(connection, user_id, "P-1", "basis", NOON, NOON)
         plan, started, line = make_plan(user_id)
         plans = PgPlans(database.tables)
         plans.begin(plan, started)
@@ -104,13 +106,13 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
     yield users
     for user_id in users:
         with database.tables.transaction(user_id) as connection:
+            connection.execute(text("delete from fence"))
             connection.execute(text("delete from app_user"))
             connection.execute(text("delete from deletion"))
 
 
 def refusal_of(database: Database, user_id: str, statement: str, **values: Any) -> StoreError:
     with pytest.raises(StoreError) as caught, database.tables.transaction(user_id) as connection:
-            connection.execute(text("delete from fence"))
         connection.execute(text(statement), values)
     assert not caught.value.retryable
     return caught.value

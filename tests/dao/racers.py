@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from lpm_kernel.dao import steps
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.errors import TwinError
 from lpm_kernel.stores import dao_ledger
@@ -44,16 +45,33 @@ def close_vote(pipe: Connection, url: str, settings: DaoSettings, proposal_id: s
     pipe.send((len(events), state.status, state.resolution.resolved_at if state.resolution else None))
 
 
-def stand_still_before_the_write(pipe: Connection, url: str, settings: DaoSettings, proposal_id: str, at: datetime) -> None:
-    """Sends what it has counted and would write next, and never writes it."""
+def stand_still(pipe: Connection, url: str, settings: DaoSettings, proposal_id: str, at: datetime, place: str) -> None:
+    """Sends where it stands still while it closes a vote, and never goes on. Places: `counted`: what it would write is counted;
+    `event`: the event is written, and the row of the resolution is not; `row`: that one is too, and that of the proposal is
+    not; `all`: everything is written, and the transaction is not over."""
     dao = begin(pipe, url, settings)
 
-    def stand_still(_: object, entries: Sequence[dao_ledger.Entry]) -> Any:
-        pipe.send(type(entries[0].happening).__name__)
+    def here(*_: object, **__: object) -> Any:
+        pipe.send(place)
         time.sleep(600)
 
-    dao_ledger.append = stand_still
+    if place == "counted":
+        steps.verdict = here_after(steps.verdict, here)
+    elif place == "event":
+        dao_ledger.resolution_row = here
+    elif place == "row":
+        dao_ledger.put_proposal = here
+    else:
+        dao_ledger.put_proposal = here_after(dao_ledger.put_proposal, here)
     dao.advance(proposal_id, at)
+
+
+def here_after(does: Callable[..., Any], then: Callable[[], Any]) -> Callable[..., Any]:
+    def both(*arguments: Any, **named: Any) -> Any:
+        does(*arguments, **named)
+        return then()
+
+    return both
 
 
 def vote_all(pipe: Connection, url: str, settings: DaoSettings, proposal_id: str, voters: Sequence[str], choice: Any) -> None:

@@ -11,9 +11,11 @@ from sqlalchemy import text
 
 from lpm_kernel.dao import audit as module
 from lpm_kernel.dao.audit import audit
-from lpm_kernel.dao.events import decode, encode, hash_of
-from lpm_kernel.dao.records import Scope
+from lpm_kernel.dao.events import ProposalResolved, decode, encode, hash_of, kind_of
+from lpm_kernel.dao.records import Resolution, Scope
 from lpm_kernel.dao.service import CLOCK, Dao
+from lpm_kernel.dao.tally import verdict
+from lpm_kernel.stores.dao_ledger import Entry
 from tests.dao.ledgers import Clock, Ledger
 
 SIX = ("ada", "ben", "cleo", "dan", "eve", "fay")
@@ -73,7 +75,7 @@ def test_an_empty_ledger_is_whole(ledger: Ledger) -> None:
 
 
 def seq_of(dao: Dao, kind: str, title: str) -> int:
-    from lpm_kernel.dao.events import kind_of, proposal_of
+    from lpm_kernel.dao.events import proposal_of
 
     of = ids(dao)[title]
     return next(e.seq for e in dao.events_after(0, 1000) if kind_of(e.happening) == kind and proposal_of(e.happening) == of)
@@ -192,7 +194,7 @@ def test_a_changed_row_beside_the_ledger_is_named(dao: Dao, ledger: Ledger, stat
 def test_changed_words_are_named_and_erased_ones_are_not(dao: Dao, ledger: Ledger) -> None:
     ledger.tampers("delete from dao_ballot_words where user_id = 'ben'")
     assert audit(dao).ok
-    assert [words for _, words in dao.ballots(ids(dao)["Benches"])][:3] == ["ada sits", None, "cleo sits"]
+    assert [words and words.text for _, words in dao.ballots(ids(dao)["Benches"])][:3] == ["ada sits", None, "cleo sits"]
     assert ledger.tampers("update dao_ballot_words set words = 'ada lies' where user_id = 'ada'") == 1
     assert any("words of ada" in line for line in audit(dao).broken)
 
@@ -201,3 +203,64 @@ def test_a_list_of_differences_has_an_end(dao: Dao, ledger: Ledger, monkeypatch:
     monkeypatch.setattr(module, "MOST_BROKEN", 5)
     ledger.tampers("update dao_event set at = at + interval '1 second'")
     assert len(audit(dao).broken) == 5
+
+
+def test_a_veto_that_came_when_there_was_nothing_to_veto_any_more_is_found(dao: Dao, ledger: Ledger) -> None:
+    def at_once(payload: dict[str, object]) -> None:
+        payload["ballot"] = {**payload["ballot"], "counts_from": payload["ballot"]["cast_at"]}  # type: ignore[dict-item, index]
+
+    cast, vetoed = seq_of(dao, "ballot_cast", "Lamps"), seq_of(dao, "ballot_vetoed", "Lamps")
+    forge(ledger, cast, at_once)
+    broken = audit(dao).broken
+    assert any(f"event {cast}: its ballot counts from" in line for line in broken), broken
+    assert any(f"event {vetoed}: a veto that the rules refuse (veto_too_late)" in line for line in broken), broken
+
+
+def test_a_veto_by_somebody_else_is_found(dao: Dao, ledger: Ledger) -> None:
+    seq = seq_of(dao, "ballot_vetoed", "Lamps")
+    forge(ledger, seq, lambda payload: payload.update(voter="dan"))
+    broken = audit(dao).broken
+    assert any(f"event {seq}: eve vetoed a ballot of dan" in line for line in broken), broken
+    assert any(f"event {seq}: a veto that the rules refuse (ballot_unknown)" in line for line in broken), broken
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"delegator": "cleo"}, "fay gave a delegation of cleo"),
+        ({"given_at": "2026-02-01T00:00:00+00:00"}, "a delegation of 2026-02-01 00:00:00+00:00 that was given at"),
+        ({"delegate": "fay"}, "fay delegates to themself"),
+        ({"ends_at": "2026-02-01T00:00:00+00:00"}, "was over when it was given"),
+        ({"revoked_at": "2026-04-01T00:00:00+00:00"}, "was revoked when it was given"),
+    ],
+)
+def test_a_forged_delegation_is_found(dao: Dao, ledger: Ledger, changed: dict[str, object], found: str) -> None:
+    seq = next(event.seq for event in dao.events_after(0, 1000) if kind_of(event.happening) == "delegated")
+
+    def other(payload: dict[str, object]) -> None:
+        payload["delegation"] = {**payload["delegation"], **changed}  # type: ignore[dict-item]
+
+    forge(ledger, seq, other)
+    broken = audit(dao).broken
+    assert any(line.startswith(f"event {seq}:") and found in line for line in broken), broken
+
+
+def test_an_end_of_a_delegation_by_who_has_no_part_in_it_is_found(dao: Dao, ledger: Ledger) -> None:
+    seq = next(event.seq for event in dao.events_after(0, 1000) if kind_of(event.happening) == "delegation_revoked")
+    forge(ledger, seq, lambda payload: payload.update(delegator="cleo"))
+    assert any(f"event {seq}: ends a delegation of cleo that the ledger does not know" in line for line in audit(dao).broken)
+
+
+def test_a_close_by_the_deadline_before_it_is_found(dao: Dao, ledger: Ledger) -> None:
+    """A vote that somebody ended at a moment that suited them, with the right count of that moment, was found whole."""
+    name = ids(dao)["Paths"]
+    with dao.session() as session:
+        session.lock()
+        at = session.moment(name)
+        sums, (outcome, reason), _ = verdict(session.proposal(name), session.delegations, at)
+        rules = session.proposal(name).rules.version
+        early = ProposalResolved(Resolution(name, outcome, reason, "deadline", sums, rules, at))
+        (event,) = session.append([Entry(at, CLOCK, early)])
+        session.settle(name, at)
+    broken = audit(dao).broken
+    assert any(f"event {event.seq} closes by the deadline before" in line for line in broken), broken

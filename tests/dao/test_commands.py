@@ -273,3 +273,13 @@ def test_an_attribute_leaves_every_member_a_weight() -> None:
         check_attributes({"founder": -1}, Rules())
     with refused("weight_negative"):
         check_attributes({"banned": 1}, Rules(weights={"banned": -1}))
+
+
+def test_a_member_has_so_many_delegations_that_hold_and_no_more() -> None:
+    topics = [handed("ann", "bob", scope=Scope("topic", f"t{number}"), at=0) for number in range(3)]
+    new = handed("ann", "bob", at=5)
+    with refused("delegations_too_many"):
+        check_delegation(dao(*topics), new, MEMBERS, hours(5), 3)
+    check_delegation(dao(*topics), new, MEMBERS, hours(5), 4)
+    check_delegation(dao(*topics[1:], replace(topics[0], revoked_at=hours(4))), new, MEMBERS, hours(5), 3)
+    check_delegation(dao(*topics), handed("cem", "bob", at=5), MEMBERS, hours(5), 3)

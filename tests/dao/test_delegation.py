@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lpm_kernel.dao.delegation import circle_closed_by, circles
+from lpm_kernel.dao.delegation import circle_closed_by, circles, delegations_of_vote
 from lpm_kernel.dao.records import Ballot, Delegation, Scope
 from lpm_kernel.dao.rules import Rules
 from lpm_kernel.dao.tally import count, tally
 
-from .voting import MEMBERS, ballot, by_id, equal, handed, hours, vote
+from .voting import MEMBERS, ballot, by_id, equal, handed, hours, many_delegations, vote
 
 TOPIC, PROPOSAL = Scope("topic", "park"), Scope("proposal", "p")
 ALL_SIX = equal(*MEMBERS)
@@ -160,3 +161,33 @@ def test_when_each_closing_delegation_is_refused_every_weight_reaches_whoever_vo
     assert circles(now) == []
     cast = [ballot(member, "for", 50) for member in MEMBERS if member not in now]
     assert tally(vote(ALL_SIX, cast), by_id(*held), hours(72)).for_ == len(MEMBERS)
+
+
+def test_thousands_of_delegations_are_looked_through_once() -> None:
+    """Three thousand of one member kept the ledger locked for two seconds: each was looked at for each topic of them all."""
+    held = [handed("ann", "bob", scope=Scope("topic", f"t{number}"), at=0, delegation_id=str(number)) for number in range(3000)]
+    held += [handed(f"m{number}", f"m{number + 1}", at=0) for number in range(300)]
+    began = time.perf_counter()
+    assert circle_closed_by(handed("m300", "ann", at=1), held, {}, hours(1)) == ()
+    assert circle_closed_by(handed("bob", "m0", at=1), held, {}, hours(1)) == ()
+    closes = circle_closed_by(handed("bob", "ann", scope=Scope("topic", "t7"), at=1), held, {}, hours(1))
+    assert closes == ("bob", "ann")
+    assert time.perf_counter() - began < 1
+
+
+@given(many_delegations)
+def test_a_circle_is_known_by_what_each_member_chose_in_that_vote(held: list[Delegation]) -> None:
+    """The look-up by member says what `delegations_of_vote` says of all."""
+    *others, new = held or [handed("ann", "bob")]
+    new = replace(new, given_at=hours(40), revoked_at=None, ends_at=None)
+    found = circle_closed_by(new, others, {"p": "park"}, hours(40))
+    votes = [("p", "park"), ("", "park"), ("", "sea"), ("", "")]
+    votes += [("q", "")] if new.scope == Scope("proposal", "q") else []
+    closed = False
+    for proposal_id, topic in votes:
+        for standing in (False, True):
+            chosen = delegations_of_vote([*others, new], proposal_id, topic, hours(40), standing=standing)
+            if chosen.get(new.delegator) is new:
+                rings = circles({delegator: each.delegate for delegator, each in chosen.items()})
+                closed |= any(new.delegator in ring for ring in rings)
+    assert bool(found) is closed

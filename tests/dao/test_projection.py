@@ -10,7 +10,7 @@ import pytest
 
 from lpm_kernel.dao import projection
 from lpm_kernel.dao.leaving import leave_dao
-from lpm_kernel.dao.projection import forget_member, project_due
+from lpm_kernel.dao.projection import forget_member, project_due, tell_again
 from lpm_kernel.dao.records import Scope
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.errors import StoreError, UserInputError
@@ -254,3 +254,15 @@ def test_a_member_who_was_never_told_of_is_forgotten_without_a_word(dao: Dao, gr
     assert forget_member(dao, graph, "dan") == 0
     facts: list[Fact] = graph.list_facts(SHARED)
     assert facts == []
+
+
+def test_a_graph_that_was_emptied_is_told_everything_again(dao: Dao, graph: Graph, clock: Clock) -> None:
+    a_vote(dao, clock)
+    project_due(dao, graph)
+    told = sorted(lines(graph))
+    graph.forget_facts(SHARED, graph.list_facts(SHARED))
+    assert (project_due(dao, graph), lines(graph)) == (0, []), "it does not know that it was emptied"
+    assert tell_again(dao, graph) == len(dao.events_after(0))
+    assert sorted(lines(graph)) == told
+    assert tell_again(dao, graph) == len(dao.events_after(0))
+    assert sorted(lines(graph)) == told, "and told twice nothing changes"

@@ -16,7 +16,7 @@ from lpm_kernel.dao.audit import audit
 from lpm_kernel.dao.events import BallotCast, ProposalResolved
 from lpm_kernel.dao.service import Dao
 from tests.dao.ledgers import Ledger
-from tests.dao.racers import close_vote, racers, run_all, stand_still_before_the_write, vote_all
+from tests.dao.racers import close_vote, racers, run_all, stand_still, vote_all
 
 pytestmark = pytest.mark.slow
 
@@ -53,19 +53,25 @@ def test_of_sixteen_processes_that_close_the_same_vote_one_does(ledger: Ledger, 
     assert audit(dao).broken == ()
 
 
-def test_a_process_that_is_killed_between_tally_and_write_leaves_the_end_to_the_next(ledger: Ledger, dao: Dao) -> None:
+@pytest.mark.parametrize("place", ["counted", "event", "row", "all"])
+def test_a_process_that_is_killed_while_it_closes_a_vote_leaves_the_end_to_the_next(
+    ledger: Ledger, dao: Dao, place: str
+) -> None:
+    """Wherever: after the count, between the event and the row of its resolution, before the proposal's row, before the end of
+    the transaction."""
     proposal_id, at = past_its_end(dao)
     dao.advance(proposal_id, dao.proposal(proposal_id).ends_at)  # reminders are sent, and only the end is left
-    given = (ledger.app_url, dao.settings, proposal_id, at)
-    with racers(stand_still_before_the_write, [given]) as (racer,):
+    before = dao.events_after(0, 1000)
+    with racers(stand_still, [(ledger.app_url, dao.settings, proposal_id, at, place)]) as (racer,):
         racer.pipe.send("go")
-        assert racer.hears() == "ProposalResolved"
+        assert racer.hears() == place
         assert resolutions(ledger, dao) == (0, 0)
         os.kill(racer.process.pid or 0, signal.SIGKILL)
         racer.process.join(20)
         assert racer.process.exitcode == -signal.SIGKILL
-        said = run_all(close_vote, [given] * 2)
-    assert sorted(count for count, *_ in said) == [0, 1]
+        assert dao.events_after(0, 1000) == before
+        said = run_all(close_vote, [(ledger.app_url, dao.settings, proposal_id, at)] * 2)
+    assert sorted(count > 0 for count, *_ in said) == [False, True]
     assert resolutions(ledger, dao) == (1, 1)
     assert audit(dao).broken == ()
 

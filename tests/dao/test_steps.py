@@ -252,3 +252,26 @@ def test_an_extension_moves_no_reminder() -> None:
     community = started(Rules(remind_at_percent=(110,), close="deadline"))
     community.advance(END + JUST_AFTER)
     assert next_due(community.proposal, {}, hours(73)) == START + timedelta(hours=72) * 110 / 100
+
+
+def test_a_vote_of_twins_alone_is_resolved_when_the_deciding_ballot_begins_to_count() -> None:
+    """It waited for its deadline, since each person might have said otherwise until then."""
+    community = started()
+    twins = [ballot(member, "for", at, cast_by="twin", counts_at=at + 12) for member, at in (("ann", 1), ("bob", 2))]
+    cast(community, *twins)
+    assert next_due(community.proposal, {}, hours(2)) == hours(13), "each moment at which one begins to count is looked at"
+    assert community.advance(hours(13)) == []
+    assert next_due(community.proposal, {}, hours(13)) == hours(14)
+    assert kinds(community.advance(hours(14))) == ["proposal_resolved"]
+    resolution = community.proposal.resolution
+    assert resolution is not None
+    assert (resolution.outcome, resolution.closed_by, resolution.resolved_at) == ("passed", "decided", hours(14))
+
+
+def test_a_late_quorum_extends_the_vote_whatever_the_clock_of_the_voter_says() -> None:
+    """A ballot of the last hours that said it was two minutes older stood before them, and the vote was not extended."""
+    community = started(Rules(close="deadline"))
+    cast(community, ballot("ann", "for", 1))
+    late = ballot("bob", "for", 59.98, counts_at=60.01)
+    community.happens(BallotCast(late), hours(60.01))
+    assert kinds(community.advance(hours(60.01)))[-1] == "voting_extended"

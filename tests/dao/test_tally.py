@@ -92,6 +92,37 @@ def test_a_twins_newer_ballot_leaves_its_older_one_standing_until_it_counts() ->
     assert [counted_of(*cast, at=at) for at in (12, 13, 31, 32)] == [None, "for", "for", "against"]
 
 
+@pytest.mark.parametrize("given_at", [-1, 2], ids=["before the twin", "after the twin"])
+def test_a_delegation_of_the_person_goes_before_what_their_twin_casts(given_at: float) -> None:
+    """The twin's ballot was counted even where its person had said since who votes for them."""
+    cast = [ballot("ann", "against", 1, cast_by="twin"), ballot("bob", "for", 3)]
+    proposal, held = vote(equal("ann", "bob"), cast), by_id(handed("ann", "bob", at=given_at))
+    assert tally(proposal, held, hours(72)) == Tally(2, 0, 0, electorate=2, voters=1, represented=1)
+    assert list(counting_ballots(proposal, hours(72), held)) == ["bob"]
+    assert tally(proposal, held, hours(0)).cast == 0
+
+
+def test_a_delegate_who_does_not_vote_leaves_their_delegators_twin_unheard_until_it_is_revoked() -> None:
+    proposal = vote(equal("ann", "bob"), [ballot("ann", "against", 1, cast_by="twin")])
+    held = by_id(handed("ann", "bob", at=2, revoked=10))
+    assert [tally(proposal, held, hours(at)).against for at in (1, 5, 10)] == [1, 0, 1]
+
+
+def test_a_standing_delegation_gives_way_to_the_twin_and_an_own_ballot_to_nothing() -> None:
+    cast = [ballot("ann", "against", 1, cast_by="twin"), ballot("bob", "for", 3)]
+    standing = by_id(handed("ann", "bob", at=2, standing=True))
+    proposal = vote(equal("ann", "bob"), cast, standing_applied=True)
+    assert tally(proposal, standing, hours(72)).against == 1
+    own = vote(equal("ann", "bob"), [*cast, ballot("ann", "abstain", 1)])
+    assert tally(own, by_id(handed("ann", "bob", at=2)), hours(72)).abstain == 1
+
+
+def test_a_ballot_that_came_late_is_not_heard_earlier_for_its_voters_clock() -> None:
+    late = ballot("ann", "for", 59.98, counts_at=60.01)
+    proposal = vote(equal("ann"), [late])
+    assert [tally(proposal, {}, hours(at)).for_ for at in (60, 60.01)] == [0, 1]
+
+
 def test_a_vetoed_ballot_never_counts() -> None:
     twins = ballot("ann", "for", 1, cast_by="twin", ballot_id="t")
     assert counted_of(twins, vetoed=frozenset({"t"})) is None

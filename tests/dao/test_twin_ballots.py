@@ -17,9 +17,12 @@ from lpm_kernel.dao.stance import Stance, WeighedLine
 from lpm_kernel.dao.tally import counting_ballots
 from lpm_kernel.dao.twin_ballots import TwinBallot, cast_twin_ballot, reasons_of, rule_of
 from lpm_kernel.errors import LlmError, VoteError
+from lpm_kernel.records import Document
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.ballot_drafts import list_drafts
 from lpm_kernel.stores.dao_consent import Consent, set_consent
+from lpm_kernel.stores.dao_words import Words
+from lpm_kernel.stores.documents import put_document
 from tests.dao.ledgers import NOON, Clock, Ledger
 from tests.fakes import FakeLlm
 
@@ -66,6 +69,12 @@ def twins(ledger: Ledger, clock: Clock, settings: Settings) -> Twins:
     return Twins(ledger.dao(clock), cast("Any", SimpleNamespace(tables=ledger.tables, settings=settings)), clock, stance())
 
 
+def write_letter(twins: Twins, user_id: str) -> None:
+    letter = Document(user_id, "a" * 64, "letter.md", "text/markdown", 30, "upload", "user", NOON)
+    with twins.stores.tables.transaction(user_id) as connection:
+        put_document(connection, letter)
+
+
 @pytest.fixture
 def benches(twins: Twins) -> str:
     return twins.dao.propose("ada", "Benches", "The park gets benches.", topic="park").proposal_id
@@ -107,14 +116,41 @@ def test_consent_taken_back_while_it_is_weighed_is_taken_back(twins: Twins, benc
     assert twins.dao.ballots(benches) == []
 
 
+def test_a_reason_whose_document_went_while_it_was_weighed_is_not_said(twins: Twins, benches: str) -> None:
+    twins.allow("ben")
+    assert twins.vote("ben", benches).outcome == "cast", "there is no letter any more"
+    ((ballot, words),) = twins.dao.ballots(benches)
+    assert (ballot.reasons_sha256 is not None, words) == (True, None)
+
+
+def test_consent_that_is_taken_back_at_the_very_ballot_is_taken_back(
+    twins: Twins, benches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last look at consent and the ballot's own transaction there was a moment in which it could change."""
+    twins.allow("ben")
+    cast = twins.dao.vote
+
+    def late(*asked: Any, **more: Any) -> Any:
+        twins.allow("ben", "draft")
+        return cast(*asked, **more)
+
+    monkeypatch.setattr(twins.dao, "vote", late)
+    found = twins.vote("ben", benches)
+    assert (found.outcome, found.why) == ("drafted", "draft_only")
+    assert twins.dao.ballots(benches) == []
+    assert twins.weighed == 1
+
+
 def test_with_consent_it_casts_and_that_counts_after_the_time_to_veto(twins: Twins, benches: str) -> None:
     consent = twins.allow("ben")
+    write_letter(twins, "ben")
     found = twins.vote("ben", benches)
     assert (found.outcome, found.why) == ("cast", rule_of(consent))
-    ((ballot, reasons),) = twins.dao.ballots(benches)
+    ((ballot, words),) = twins.dao.ballots(benches)
     assert (ballot.choice, ballot.cast_by, ballot.confidence, ballot.consent) == ("for", "twin", 0.9, rule_of(consent))
     assert ballot.counts_from == NOON + timedelta(hours=12)
-    assert (ballot.citations, reasons) == ((SHARED.citation,), "“I am for the benches.” (letter.md bytes [0, 30))")
+    assert ballot.citations == (SHARED.citation,)
+    assert words == Words("“I am for the benches.” (letter.md bytes [0, 30))", ("a" * 64,))
     proposal = twins.dao.proposal(benches)
     assert counting_ballots(proposal, NOON + timedelta(hours=11)) == {}
     assert counting_ballots(proposal, NOON + timedelta(hours=12)) == {"ben": ballot}
@@ -216,6 +252,16 @@ def test_what_speaks_against_the_choice_is_no_reason_for_it(settings: Settings) 
     assert "against" not in (reasons_of(mixed, settings.stance, for_others=False)[0] or "")
     brief = settings.stance.model_copy(update={"reasons": 1})
     assert len(reasons_of(mixed, brief, for_others=False)[1]) == 1
+
+
+def test_a_reason_is_a_line_that_decided_it_and_says_it_nearly_as_clearly_as_the_best(settings: Settings) -> None:
+    """A reason was quoted that its person had given for another proposal."""
+    other = replace(SHARED, text="I am for lamps.", citation="c" * 64 + ":0-9")
+    for weak in (WeighedLine(other, other.text, "for", 0.5), WeighedLine(other, other.text, "for", 0.88, decided=False)):
+        found = stance(evidence=(WeighedLine(SHARED, "I am for the benches.", "for", 0.9), weak))
+        assert reasons_of(found, settings.stance, for_others=True)[1] == (SHARED.citation,)
+    strong = stance(evidence=(WeighedLine(SHARED, SHARED.text, "for", 0.9), WeighedLine(other, other.text, "for", 0.8)))
+    assert reasons_of(strong, settings.stance, for_others=True)[1] == (SHARED.citation, other.citation)
 
 
 def test_a_vote_that_is_over_is_said_before_anything_is_weighed(twins: Twins, benches: str, ledger: Ledger) -> None:

@@ -196,7 +196,7 @@ def test_support_that_nobody_can_turn_closes_a_vote(
     for_: list[str], against: list[str], now: str | None, at_the_end: str
 ) -> None:
     proposal = vote(POWERS, [*(ballot(each, "for") for each in for_), *(ballot(each, "against") for each in against)], EARLY)
-    found = decided(proposal, hours(2))
+    found = decided(proposal, {}, hours(2))
     assert (found[0] if found else None) == now
     assert decide(tally(proposal, {}, hours(72)), EARLY)[0] == at_the_end
 
@@ -207,7 +207,7 @@ def test_support_is_sharp_by_one_vote_whatever_the_number_of_votes(magnitude: in
     enough = 66 * 10**magnitude
     for for_, expected in ((enough, ("passed", "threshold_met")), (enough - 1, None)):
         weights = {"ann": for_, "bob": everything - for_}
-        assert decided(vote(weights, [ballot("ann", "for")]), hours(2)) == expected
+        assert decided(vote(weights, [ballot("ann", "for")]), {}, hours(2)) == expected
 
 
 @pytest.mark.parametrize("magnitude", range(0, 67, 6))

@@ -184,6 +184,8 @@ def test_what_expired_long_ago_goes_and_what_expired_last_night_is_left_to_the_n
         twin.stores.memories.add_batch(twin.user_id, [expired])
     assert twin.findings() == [("memories", "expired", "memories", "repaired")]
     assert nothing_is_found(twin)
+    left = [memory.text for memory in twin.stores.memories.every(twin.user_id) if memory.expiration_date]
+    assert left == ["it rained"]
 
 
 def test_a_memory_of_a_talk_that_never_was_is_reported_and_stays(twin: WholeTwin) -> None:
@@ -264,3 +266,12 @@ def test_what_arrives_between_two_looks_is_no_difference(twin: WholeTwin) -> Non
 
     slow = replace(twin.stores, blobs=Slow())  # type: ignore[arg-type]
     assert reconcile_user(slow, twin.user_id, twin.adapters).findings == ()
+
+
+def test_a_user_whom_somebody_else_changes_is_left_alone_and_that_is_said(twin: WholeTwin) -> None:
+    """A repair between two steps of an import would mend what is only not there yet."""
+    twin.stores.vectors.forget_documents(twin.user_id, [CAT_SHA])
+    with twin.stores.locks.hold(twin.user_id):
+        report = twin.reconcile()
+    assert (report.findings, report.skipped) == ((), "somebody else changes every store of the user")
+    assert twin.findings() == [("vectors", "lacking", "vectors of a generation", "repaired")]

@@ -117,7 +117,7 @@ def boards(engine_home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_what_one_finds_dead_the_other_does_not_try_out_and_one_of_both_tries_again(
     boards: tuple[RedisBoard, RedisBoard],
 ) -> None:
-    one, two = (Breaker(3, 0.4, name="graph", board=board) for board in boards)
+    one, two = (Breaker(3, 3.0, name="graph", board=board) for board in boards)
     fail(one, 3)
     assert [one.allows(), two.allows()] == [False, False]
     assert two.circuit().state == "open"

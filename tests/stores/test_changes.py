@@ -1,4 +1,4 @@
-"""The outbox's rows: put with what they belong to, one queue a user and target, in order, each claimed by one worker at a time."""
+"""The outbox: rows put with what they belong to, one queue a user and target, in order, each claimed by one worker."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def test_one_that_was_given_up_holds_nobody_back_and_can_be_put_back(stores: Sto
     behind = claim(stores, user_id, lease_s=0)
     assert behind is not None
     assert behind.change_id == second.change_id
-    assert [(item.change_id, item.code) for item in undone(stores, user_id)][0] == (first.change_id, "tables_refused")
+    given_up = undone(stores, user_id)[0]
+    assert (given_up.change_id, given_up.code) == (first.change_id, "tables_refused")
     with stores.tables.transaction(user_id) as connection:
         assert replay_change(connection, user_id, first.change_id, LATER)
         assert not replay_change(connection, user_id, first.change_id, LATER), "it waits already"

@@ -244,7 +244,7 @@ def test_words_are_their_authors_to_write_and_everybodys_to_read(ledger: Ledger)
         assert dao_words.keep_words(connection, "ada", "My back hurts.") == digest
     with pytest.raises(StoreError, match="row-level security"), ledger.tables.transaction("ben") as connection:
         dao_words.keep_words(connection, "ada", "I never said so.")
-    assert asked(ledger, dao_words.words_of, [digest]) == {("ada", digest): "My back hurts."}
+    assert asked(ledger, dao_words.words_of, [digest]) == {("ada", digest): dao_words.Words("My back hurts.")}
     with ledger.tables.transaction("ben") as connection:
         assert dao_words.words_of(connection, [digest]) == {}
         assert dao_words.erase_words(connection, "ada") == 0

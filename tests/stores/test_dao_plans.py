@@ -18,6 +18,7 @@ from lpm_kernel.dao.planner.records import (
     Order,
     Plan,
     PlanEvent,
+    PlanFailure,
     PlannedTask,
     PlanState,
     Spent,
@@ -156,3 +157,50 @@ def test_words_leave_a_plan_with_their_document_and_with_their_person(stores: St
         remove_user(connection, asker)
     with stores.tables.transaction(one) as connection:
         assert connection.execute(text("select count(*) from dao_plan_line")).scalar_one() == 0
+
+
+def test_a_plan_is_one_workers_until_it_leaves_it_or_is_gone(plans: Plans, user_id: str) -> None:
+    """Two processes worked on one plan, and each threw away the half of what the other did."""
+    plan = plans.begin(make_plan(user_id), STARTED)
+    assert plans.lease(user_id, plan.plan_id, "one", 60)
+    assert plans.lease(user_id, plan.plan_id, "one", 60), "it has it already"
+    assert not plans.lease(user_id, plan.plan_id, "two", 60)
+    assert (user_id, plan.plan_id) not in plans.running(1000)
+    plans.leave(user_id, plan.plan_id, "two")
+    assert not plans.lease(user_id, plan.plan_id, "two", 60), "who does not have it leaves it to nobody"
+    plans.leave(user_id, plan.plan_id, "one")
+    assert (user_id, plan.plan_id) in plans.running(1000)
+    assert plans.lease(user_id, plan.plan_id, "two", 0.0), "and is killed"
+    assert (user_id, plan.plan_id) in plans.running(1000)
+    assert plans.lease(user_id, plan.plan_id, "one", 60)
+
+
+def test_a_plan_that_cannot_go_on_ends_with_the_code_and_keeps_what_it_had(plans: Plans, user_id: str) -> None:
+    plan = plans.save(plans.begin(make_plan(user_id), STARTED), STATE, [PlanEvent(2, NOON, "chosen", {})])
+    failure = PlanFailure("proposal_unknown", "there is none", "revise", NOON)
+    failed = plans.fail(plan, failure)
+    assert (failed.status, failed.failure) == ("failed", failure)
+    assert failed.state == replace(STATE, told=3)
+    assert plans.get(user_id, plan.plan_id) == failed
+    assert plans.events_after(user_id, plan.plan_id, 2) == [
+        PlanEvent(3, NOON, "failed", {"code": "proposal_unknown", "step": "revise"})
+    ]
+    assert (user_id, plan.plan_id) not in plans.running(1000)
+    assert not plans.lease(user_id, plan.plan_id, "one", 60)
+    for late in (lambda: plans.save(failed, STATE, []), lambda: plans.fail(failed, failure)):
+        with pytest.raises(VoteError) as raised:
+            late()
+        assert raised.value.code == "plan_moved_on"
+
+
+def test_no_more_plans_than_may_be_are_under_way_for_one_asker(plans: Plans, new_user: Callable[[], str]) -> None:
+    one, other = new_user(), new_user()
+    first = plans.begin(make_plan(one, "k-1", f"1-{one}"), STARTED, 2)
+    plans.begin(make_plan(one, "k-2", f"2-{one}"), STARTED, 2)
+    with pytest.raises(VoteError) as raised:
+        plans.begin(make_plan(one, "k-3", f"3-{one}"), STARTED, 2)
+    assert raised.value.code == "plans_busy"
+    assert plans.begin(make_plan(one, "k-1", f"1-{one}"), STARTED, 2) == first, "what is there is no other"
+    plans.begin(make_plan(other), STARTED, 2)
+    plans.save(first, replace(STATE, next=None), [])
+    assert plans.begin(make_plan(one, "k-3", f"3-{one}"), STARTED, 2).status == "running"

@@ -43,12 +43,12 @@ def test_a_vote_that_is_still_due_after_a_run_for_it_is_an_alert_and_one_that_ju
 
 
 @dg.op
-def quotes(context: dg.OpExecutionContext) -> None:
+def quotes() -> None:
     raise RuntimeError(WORDS)
 
 
 @dg.op
-def declines(context: dg.OpExecutionContext) -> None:
+def declines() -> None:
     with dagster_failures(0, RetrySettings(max_retries=0, delay_s=0.0)):
         raise LlmError("writer_closed", f"the key is wrong, and the text was {WORDS}", retryable=False)
 
@@ -77,13 +77,12 @@ def test_a_failed_run_is_told_by_who_where_and_which_code_once_and_in_no_words_o
 
         def fail() -> Any:
             run = failing_job.execute_in_process(instance=instance, raise_on_error=False, tags={"dagster/partition": "ada"})
+            (record,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+            assert record.dagster_event is not None
             context = dg.build_run_status_sensor_context(
-                sensor_name="failure_alerts",
-                dagster_instance=instance,
-                dagster_run=run.dagster_run,
-                dagster_event=run.get_run_failure_event(),
+                "failure_alerts", record.dagster_event, instance, run.dagster_run, resources={"stores": stores}
             ).for_run_failure()
-            return sensor(context, stores=stores)
+            return sensor(context)
 
         assert fail() is None
         assert isinstance(fail(), dg.SkipReason), "within the hour it is the same"

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -15,7 +16,16 @@ from dagster._daemon.types import DaemonHeartbeat
 from lpm_kernel.errors import EngineError, UserInputError
 from tests.embedded.fixtures import EngineHome
 from tests.twin_assets.conftest import Workshop
-from twin_assets.backfill import BACKFILL_TAG, QUEUE_DAEMON, daemon_lives, run_backfill, watch_backfill
+from twin_assets.backfill import (
+    BACKFILL_TAG,
+    FAILURE_TAG,
+    QUEUE_DAEMON,
+    STEP_FAILURE,
+    daemon_lives,
+    run_backfill,
+    runs_under_way,
+    watch_backfill,
+)
 from twin_assets.partitions import PARTITION_TAG
 
 pytestmark = pytest.mark.slow
@@ -54,8 +64,8 @@ class Backfill:
     def end(self, status: BulkActionStatus) -> None:
         self.instance.update_backfill(self.record.with_status(status))
 
-    def watch(self, expected: int, say: Callable[[str], None] = nothing, grace_s: float = 0.3) -> bool:
-        return watch_backfill(self.instance, self.backfill_id, expected, say, poll_s=0.01, grace_s=grace_s)
+    def watch(self, expected: int, say: Callable[[str], None] = nothing, grace_s: float = 0.3, **more: Any) -> bool:
+        return watch_backfill(self.instance, [self.backfill_id], expected, say, poll_s=0.01, grace_s=grace_s, **more)
 
 
 @pytest.fixture
@@ -106,6 +116,55 @@ def test_a_crashed_run_is_over_whatever_its_mark_promises(backfill: Backfill) ->
     """Dagster refuses to run again what belongs to a backfill that was launched whole, and leaves the run's mark as it was."""
     backfill.run("1", STATUS.FAILURE, **{"dagster/will_retry": "true"})
     assert not backfill.watch(1)
+
+
+def test_a_crashed_run_is_launched_again_at_once_while_others_still_wait(backfill: Backfill) -> None:
+    """It was left until all others had ended and the command was given again: the user had waited for 704 seconds."""
+    backfill.run("1", STATUS.FAILURE)
+    backfill.run("2", STATUS.NOT_STARTED)
+    asked: list[str] = []
+
+    def again(user: str) -> str:
+        asked.append(user)
+        more = Backfill(backfill.instance, f"{backfill.backfill_id}-again-{len(asked)}")
+        more.run(user, STATUS.FAILURE if len(asked) == 1 else STATUS.SUCCESS)
+        if len(asked) == 2:
+            backfill.run("2", STATUS.SUCCESS)
+        return more.backfill_id
+
+    assert backfill.watch(2, again=again, max_again=3)
+    assert asked == ["1", "1"]
+
+
+def test_a_run_that_crashes_each_time_is_given_up(backfill: Backfill) -> None:
+    backfill.run("1", STATUS.FAILURE)
+
+    def again(user: str) -> str:
+        backfill.run(user, STATUS.FAILURE)
+        return backfill.backfill_id
+
+    assert not backfill.watch(1, again=again, max_again=2)
+    assert backfill.instance.get_runs_count(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id})) == 3
+
+
+def test_a_failed_stage_is_not_a_crash(backfill: Backfill) -> None:
+    """It has had its tries within the run."""
+    backfill.run("1", STATUS.FAILURE, **{FAILURE_TAG: STEP_FAILURE})
+    assert not backfill.watch(1, again=lambda user: pytest.fail("was launched again"), max_again=3)
+
+
+def test_a_run_that_waits_already_is_taken_over_and_waited_for(backfill: Backfill) -> None:
+    """The runs of a command that was killed go on: the same command again queued everybody a second time."""
+    other = Backfill(backfill.instance, f"{backfill.backfill_id}-killed")
+    waits, goes, done = (
+        other.run(user, status)
+        for user, status in zip("345", (STATUS.NOT_STARTED, STATUS.STARTED, STATUS.SUCCESS), strict=True)
+    )
+    users = ["3", "4", "5"]
+    assert runs_under_way(backfill.instance, "watched", users, begun=False) == {"3": waits.run_id}
+    assert runs_under_way(backfill.instance, "watched", users, begun=True) == {"3": waits.run_id, "4": goes.run_id}
+    assert runs_under_way(backfill.instance, "another", users, begun=True) == {}
+    assert backfill.watch(1, taken_over=[done.run_id])
 
 
 @pytest.mark.parametrize("status", [BulkActionStatus.CANCELED, BulkActionStatus.FAILED])

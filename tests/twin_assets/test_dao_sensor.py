@@ -14,6 +14,7 @@ import pytest
 from lpm_kernel.dao.rules import Rules
 from lpm_kernel.errors import StoreError, TwinError
 from lpm_kernel.settings import load_settings
+from lpm_kernel.stores.breaker import Breakers
 from lpm_kernel.stores.dao_ledger import ProposalRow
 from twin_assets import dao_sensor
 from twin_assets.dao_sensor import LONGEST_REST_S, STEP_TAG, DueVote, build_dao_sensor, decide_run
@@ -107,7 +108,7 @@ class Watched:
         self.sensor = build_dao_sensor(load_settings())
 
     def tick(self) -> dg.RunRequest | dg.SkipReason:
-        resources = {"stores": SimpleNamespace(stores=None)}
+        resources = {"stores": SimpleNamespace(stores=SimpleNamespace(breakers=Breakers()))}
         found = self.sensor(dg.build_sensor_context(instance=self.instance, resources=resources))
         assert isinstance(found, dg.RunRequest | dg.SkipReason)
         return found

@@ -185,6 +185,19 @@ def test_a_process_that_only_inherited_the_number_is_not_taken_for_the_run(
     assert end_dead_runs(instance, daemon_lives=True) == ([queued] if dead else [])
 
 
+def test_a_sensor_ends_what_died_with_the_daemon_that_the_supervisor_has_started_anew(workshop: Workshop, script: Path) -> None:
+    """Only `twin up` looked: a run whose process and code server were killed together held its place until somebody gave it."""
+    sensor = dead_runs.build_dead_runs_sensor(workshop.settings)
+    with run_in_a_process(script, 600) as process:
+        run = newest(workshop)
+        with dg.build_sensor_context(instance=workshop.instance) as context:
+            assert "living process" in str(sensor(context))
+            process.kill()
+            process.wait()
+            assert run.run_id in str(sensor(context))
+    assert newest(workshop).status is dg.DagsterRunStatus.FAILURE
+
+
 def test_the_pools_have_their_limit_before_the_first_run_is_queued(workshop: Workshop, engine_home: EngineHome) -> None:
     """The queue gave a new pool its limit only after it had let the first runs pass: two of them, on a new home, trained at
     the same time."""

@@ -40,20 +40,20 @@ GRAPH = {
     "memory_graph": {"raw_documents", "entities", "twin_release"},
     "dao_resolutions": set(),
     "dao_state": {"dao_resolutions"},
+    "reconciliation": set(),
     "telegram_messages": set(),
     "x_posts": set(),
-    "reconciliation": set(),
 }
 ON_DEMAND = {"base_model", "skill_adapter", "merged_model", "dpo", "x_posts"}
 """Started by nothing but a person."""
 SHARED = {"base_model", "skill_adapter", "dao_resolutions", "dao_state", "telegram_messages", "reconciliation"}
 """Of no user: one base serves all, one ledger is theirs together, and a group is nobody's."""
-OF_ALL_STORES = {"reconciliation"}
-"""Started once an hour."""
 OF_THE_CLOCK = {"dao_resolutions", "dao_state"}
 """Started by `dao_sensor` and once an hour."""
 OF_GROUPS = {"telegram_messages"}
 """Started by `telegram_poll`."""
+OF_ALL_STORES = {"reconciliation"}
+"""Started once an hour."""
 BLOCKING = {
     "chunks_cover_every_byte",
     "vectors_are_unit_and_searchable",
@@ -151,7 +151,7 @@ def test_the_sensors_are_on(defs: dg.Definitions) -> None:
     assert states == dict.fromkeys(
         [
             *("users_sensor", "catch_up_sensor", "failed_runs", "failure_alerts", "deletions_sensor", "dao_sensor"),
-            *("telegram_poll", "automation"),
+            *("telegram_poll", "automation", "dead_runs"),
         ],
         dg.DefaultSensorStatus.RUNNING,
     )

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 
 from lpm_kernel.settings import load_settings
+from lpm_kernel.stores.breaker import Breakers
+from tests.stores.test_webhook import Listener
 from twin_assets.definitions import build_defs
-from twin_assets.failed_partitions import Chain, Lagging, Made, alert_of, find_lagging, read_chain, upstream_of
+from twin_assets.failed_partitions import (
+    Chain,
+    Lagging,
+    Made,
+    alert_of,
+    build_failed_partitions,
+    find_lagging,
+    read_chain,
+    upstream_of,
+)
 from twin_assets.partitions import users
 
 UPSTREAM = {"notes": (), "chunks": ("notes",), "rows": ("chunks",)}
@@ -116,3 +128,26 @@ def test_the_record_of_dagster_tells_what_lags(instance: dg.DagsterInstance) -> 
     make(instance, chunks)
     make(instance, chunks, user_id="2")
     assert seen(instance) == []
+
+
+def test_the_run_shows_them_marks_their_assets_and_tells_once_a_day(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWIN_HOME", "/nowhere")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    make(instance, notes)
+    job, schedule = build_failed_partitions(load_settings(), [notes, chunks])
+    stores = SimpleNamespace(stores=SimpleNamespace(breakers=Breakers()))
+    with Listener() as listener:
+        monkeypatch.setenv("ALERT_WEBHOOK_URL", listener.url)
+        result = job.execute_in_process(instance=instance, resources={"stores": stores})
+    assert result.success
+    (output,) = [event for event in result.all_events if event.event_type_value == "STEP_OUTPUT"]
+    told = {key: value.value for key, value in output.step_output_data.metadata.items()}
+    assert (told["users"], told["missing"], told["failed"], told["behind"]) == (2, 1, 0, 0)
+    assert [record.data for record in told["partitions"].records] == [{"user": "1", "asset": "chunks", "why": "missing"}]
+    seen = instance.fetch_observations(dg.AssetRecordsFilter(dg.AssetKey("chunks")), limit=5).records
+    assert [record.partition_key for record in seen] == ["1"]
+    ((_, _, _, body),) = listener.heard
+    assert (body["kind"], body["code"], body["count"]) == ("partitions_behind", "missing", 1)
+    assert isinstance(schedule, dg.ScheduleDefinition)

@@ -47,6 +47,7 @@ def send(stores: Stores, user_id: str, name: str) -> str:
     result = receive_document(
         stores.tables, stores.blobs, stores.settings.limits, user_id, name, f"The note {name} of {user_id}.".encode()
     )
+    assert result.sha256
     with stores.tables.transaction(user_id) as connection:
         mark_read(connection, user_id, result.sha256, 20, "utf-8", "1")
     return result.sha256

@@ -86,7 +86,7 @@ def test_a_planted_value_would_be_found(secrets: set[str]) -> None:
 def test_a_run_that_succeeds_and_one_that_fails_at_a_server_that_quotes_the_key_keep_none(
     workshop: Workshop, secrets: set[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO)
     workshop.add("secret-keeper", "Sue", {"a.md": "My cat is called Pilchard.\n"})
     printed = io.StringIO()
     with redirect_stdout(printed), redirect_stderr(printed):

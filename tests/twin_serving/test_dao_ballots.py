@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from lpm_kernel.dao.ballot_draft import BallotDraft
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.records import Document, sha256_hex
 from lpm_kernel.settings import DaoSettings
+from lpm_kernel.stores.ballot_drafts import keep_twin_draft
+from lpm_kernel.stores.dao_words import withdraw_words
 from lpm_kernel.stores.documents import put_document, set_private
 from tests.twin_serving.dao_town import PLAIN, Town, dao_tables, propose, town, vote
 from tests.twin_serving.test_dao_votes import refused
@@ -90,3 +93,66 @@ def test_after_its_time_a_twins_ballot_counts_until_its_person_votes(town: Town)
     assert (tally["for"], tally["against"]) == (0, 1)
     counts = {each["cast_by"]: each["counts"] for each in client.get(f"/proposals/{proposal}/ballots").json()["ballots"]}
     assert counts == {"twin": False, "human": True}
+
+
+def test_what_was_withdrawn_is_told_by_its_hash(town: Town) -> None:
+    client, bearer = town.client(tokens=True), town.issuer.bearer
+    made = client.post("/proposals", json={"title": "Trees", "text": "Ten oaks."}, headers=bearer("ada")).json()
+    path, diary = f"/proposals/{made['proposal_id']}/ballots", kept(town, "diary of oaks.md")
+    with town.stores.tables.transaction("ada") as connection:
+        draft = BallotDraft(made["proposal_id"], "for", "I like shade.")
+        said = {"confidence": 0.7, "citations": [f"{diary}:0-9"], "why": "draft_only"}
+        draft_id = keep_twin_draft(connection, "ada", draft, datetime.now(UTC), **said).draft_id
+    body = {"draft_id": draft_id, "publish_reason": True}
+    assert client.post("/vote", json=body, headers=bearer("ada")).status_code == 200
+
+    def seen(by: str) -> tuple[str | None, bool]:
+        [told] = client.get(path, headers=bearer(by)).json()["ballots"]
+        assert told["reasons_sha256"] == sha256_hex(b"I like shade.")
+        return told["reasons"], told["reasons_withdrawn"]
+
+    assert seen("bo") == ("I like shade.", False)
+    client.put(f"/twin/ada/documents/{diary}/scope", json={"scope": "private"}, headers=bearer("ada"))
+    assert (seen("bo"), seen("ada")) == ((None, True), ("I like shade.", False))
+    with town.stores.tables.transaction("ada") as connection:
+        withdraw_words(connection, "ada", [diary])
+    assert seen("ada") == (None, True)
+
+
+def test_ballots_come_page_by_page(town: Town) -> None:
+    client = town.client(close="deadline")
+    proposal, other = propose(client), propose(client, title="Other trees")
+    for voter in ("ada", "bo", "cy"):
+        vote(client, proposal, voter)
+    path, seen, cursor = f"/proposals/{proposal}/ballots", list[str](), None
+    for expected in (["ada", "bo"], ["cy"]):
+        page = client.get(path, params={"limit": 2, **({"cursor": cursor} if cursor else {})}).json()
+        cursor = page["next_cursor"] or cursor
+        assert [each["voter"] for each in page["ballots"]] == expected
+        seen += expected
+    assert page["next_cursor"] is None
+    assert len(client.get(path).json()["ballots"]) == len(seen) == 3
+    params = {"cursor": cursor}
+    assert refused(client, "GET", f"/proposals/{other}/ballots", params=params) == (422, "cursor_invalid")
+
+
+def test_what_waits_for_a_person_is_told_until_it_is_done(town: Town) -> None:
+    client, bearer = town.client(tokens=True), town.issuer.bearer
+    made = client.post("/proposals", json={"title": "Trees", "text": "Ten oaks."}, headers=bearer("ada")).json()
+    proposal = made["proposal_id"]
+
+    def waits(member: str) -> list[tuple[str, str | None]]:
+        told = client.get(f"/twin/{member}/notices", headers=bearer(member)).json()
+        assert all(each["left_s"] > 0 and each["proposal_id"] == proposal for each in told["notices"])
+        return [(each["kind"], each["choice"]) for each in told["notices"]]
+
+    assert waits("ada") == waits("bo") == [("vote_waits", None)]
+    as_twin(town, "ada", proposal)
+    assert waits("ada") == [("twin_cast", "for")]
+    with town.stores.tables.transaction("bo") as connection:
+        draft = BallotDraft(proposal, "against", None)
+        keep_twin_draft(connection, "bo", draft, datetime.now(UTC), confidence=0.7, citations=(), why="draft_only")
+    assert waits("bo") == [("draft_waits", "against"), ("vote_waits", None)]
+    client.post("/vote", json={"proposal": proposal, "choice": "for"}, headers=bearer("bo"))
+    assert waits("bo") == []
+    assert refused(client, "GET", "/twin/bo/notices", headers=bearer("ada"))[0] == 403

@@ -10,12 +10,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lpm_kernel.dao.planner.records import Order, Plan, PlanEvent, PlanState
+from lpm_kernel.dao.service import Dao
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.stores.dao_plans import PgPlans
 from tests.twin_serving.dao_town import Town, dao_tables, town
 from tests.twin_serving.event_stream import Read, read_events
 from tests.twin_serving.test_dao_votes import refused
-from twin_serving.dao_plans import number_of
+from tests.twin_serving.test_live_turns import eventually
+from twin_serving import dao_plans
+from twin_serving.dao_plans import MOST_INTERNAL, PlanWorker, number_of
 
 __all__ = ["dao_tables", "town"]
 
@@ -84,3 +87,63 @@ def test_a_plan_is_its_askers_and_what_cannot_be_asked_is_refused(town: Town) ->
 def test_an_id_that_no_step_has_is_refused(named: str) -> None:
     with pytest.raises(UserInputError):
         number_of(named)
+
+
+def test_a_plan_that_another_process_works_on_is_left_to_it(town: Town) -> None:
+    at = datetime.now(UTC)
+    plans = PgPlans(town.stores.tables)
+    held = Plan("held", Order("ada", "Plant ten oaks."), at, "running", PlanState())
+    plans.begin(held, PlanEvent(1, at, "started", {"proposal_id": None}))
+    assert plans.lease("ada", "held", "another process", 600)
+    client = town.client()
+    begun = client.post("/plans", json={"goal": "Plant ten elms.", "asker": "ada"}).json()
+    done(client, begun["plan_id"], params={"asker": "ada"})
+    assert plans.get("ada", "held").state.number == 0
+    plans.leave("ada", "held", "another process")
+    assert done(client, "held", params={"asker": "ada"})["ended_by"] == "nobody"
+
+
+def test_a_plan_that_no_later_try_would_mend_has_failed_and_says_why(town: Town) -> None:
+    """It was tried again for ever, and its asker saw it running."""
+    at = datetime.now(UTC)
+    lost = Plan("lost", Order("ada", "Oaks.", proposal_id="p-gone"), at, "running", PlanState())
+    PgPlans(town.stores.tables).begin(lost, PlanEvent(1, at, "started", {"proposal_id": "p-gone"}))
+    client, whose = town.client(), {"params": {"asker": "ada"}}
+    eventually(lambda: client.get("/plans/lost", **whose).json()["status"] == "failed")
+    failure = client.get("/plans/lost", **whose).json()["failure"]
+    assert (failure["code"], failure["final"]) == ("proposal_unknown", True)
+    told = steps(client, "lost", **whose)
+    assert [event.name for event in told] == ["started", "failed"]
+    assert client.get("/plans/lost/events", headers={"Last-Event-ID": told[-1].id}, **whose).status_code == 204
+
+
+def test_what_nobody_foresaw_is_tried_again_and_then_the_plan_has_failed(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime.now(UTC)
+    plans = PgPlans(town.stores.tables)
+    plans.begin(Plan("odd", Order("ada", "Oaks."), at, "running", PlanState()), PlanEvent(1, at, "started", {}))
+    worker = PlanWorker(town.stores, Dao(town.stores.tables, town.stores.settings.dao), lambda: town.llm)
+
+    def breaks(*_: object) -> None:
+        raise RuntimeError("told to")
+
+    monkeypatch.setattr(worker, "_work_on", breaks)
+    monkeypatch.setattr(dao_plans, "AGAIN_S", 0.0)
+    for tries in range(MOST_INTERNAL):
+        assert plans.get("ada", "odd").status == "running", tries
+        assert worker.work() > 0
+    failure = plans.get("ada", "odd").failure
+    assert failure is not None
+    assert (failure.code, failure.step) == ("internal", "choose")
+    assert ("ada", "odd") not in plans.running(1000)
+
+
+def test_one_asker_has_only_so_many_plans_under_way(town: Town) -> None:
+    at = datetime.now(UTC)
+    plans, most = PgPlans(town.stores.tables), town.stores.settings.planner.unfinished
+    for number in range(most):
+        held = Plan(f"held-{number}", Order("bo", "Oaks."), at, "running", PlanState())
+        plans.begin(held, PlanEvent(1, at, "started", {"proposal_id": None}))
+        assert plans.lease("bo", held.plan_id, "another process", 600)
+    client = town.client()
+    assert refused(client, "POST", "/plans", json={"goal": "Elms.", "asker": "bo"}) == (429, "plans_busy")
+    assert client.post("/plans", json={"goal": "Elms.", "asker": "cy"}).status_code == 202

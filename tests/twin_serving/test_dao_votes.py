@@ -228,6 +228,10 @@ def test_a_draft_of_the_twin_is_cast_by_its_person(town: Town) -> None:
     assert refused(client, "POST", "/vote", json={**draft, "voter": "cy"}) == (404, "draft_unknown")
     assert refused(client, "POST", "/vote", json={**draft, "choice": "for"}) == (422, "draft_differs")
     assert refused(client, "POST", "/vote", json={**draft, "draft_id": kept["P-12"]}) == (404, "proposal_unknown")
+    other = propose(client, title="Fell trees")
+    for draft_id in kept.values():
+        body = {"voter": "bo", "draft_id": draft_id, "proposal": other}
+        assert refused(client, "POST", "/vote", json=body) == (422, "draft_differs"), "it was drafted for another proposal"
     cast = client.post("/vote", json=draft).json()
     assert (cast["choice"], cast["cast_by"]) == ("against", "human")
     [told] = client.get(f"/proposals/{proposal}/ballots").json()["ballots"]
@@ -257,3 +261,13 @@ def test_an_attribute_weighs_in_votes_that_begin_later_and_only_an_operator_give
     made = client.post("/proposals", json={"title": "Trees", "text": "Ten oaks."}, headers=bearer("ada")).json()
     status = client.get(f"/proposals/{made['proposal_id']}/status", headers=bearer("bo")).json()
     assert {each["member"]: each["weight"] for each in status["members"]} == {"ada": 7, "bo": 1, "cy": 1}
+
+
+def test_a_draft_that_names_its_proposal_by_the_title_is_cast_on_that_one(town: Town) -> None:
+    client = town.client()
+    proposal = propose(client, title="Plant  Ten Trees")
+    with town.stores.tables.transaction("bo") as connection:
+        draft = BallotDraft("“plant ten trees”", "against", None)
+        kept = keep_twin_draft(connection, "bo", draft, datetime.now(UTC), confidence=0.7, citations=(), why="draft_only")
+    cast = client.post("/vote", json={"voter": "bo", "draft_id": kept.draft_id, "proposal": proposal})
+    assert (cast.status_code, cast.json()["choice"]) == (200, "against")

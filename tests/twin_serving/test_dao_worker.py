@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Any, cast
 
+import pytest
+
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.errors import StoreError
+from tests.stores.test_webhook import Listener
 from tests.twin_serving.dao_town import Town, dao_tables, propose, town, vote
 from tests.twin_serving.test_live_turns import eventually
 from twin_serving.dao_metrics import DaoMetrics
@@ -58,3 +61,16 @@ def test_where_the_settings_leave_it_to_the_sensor_there_is_none() -> None:
     thread.start(lambda: None)
     assert not any(each.name == "dao-worker" for each in threading.enumerate())
     thread.close()
+
+
+def test_who_is_named_hears_of_votes_that_wait_while_nobody_asks(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reminders stood in the ledger and reached nobody."""
+    with Listener() as listener:
+        monkeypatch.setenv(town.stores.settings.stores.notice_webhook_url, listener.url)
+        client = town.client(worker_poll_s=0.05, close="deadline", extend_stalled=False)
+        proposal = propose(client)
+        town.clock.move(hours=37)
+        eventually(lambda: any(proposal == body["proposal_id"] for *_, body in listener.heard))
+        told = [body for *_, body in listener.heard if body["proposal_id"] == proposal]
+        client.close()
+    assert [(body["kind"], body["members"]) for body in told] == [("vote_waits", ["ada", "bo", "cy"])]

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.conversations import last_messages
@@ -105,6 +107,22 @@ def test_an_answer_that_outlasts_the_grace_is_cut_and_what_was_said_is_kept(stor
     words = kept.split()
     assert 3 <= len(words) < 60
     assert words == [f"word{number}" for number in range(len(words))]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}])
+def test_who_waits_for_json_of_a_server_that_ends_is_given_what_was_said(
+    stores: Stores, twin: str, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    with serving(stores, tmp_path, SpeakingLlm(2000), 0.3) as (server, url, thread), ThreadPoolExecutor(1) as pool:
+        body = {"question": "Count, please.", "session_id": "s"}
+        asked = pool.submit(httpx.post, f"{url}/twin/{twin}/chat", json=body, headers=headers, timeout=20, trust_env=False)
+        turns = server._app.state.services.turns
+        wait_until(lambda: any(turn.last_number > len("word0 word1") for turn, _ in list(turns._turns.values())), 60)
+        server.should_exit = True
+        reply = asked.result()
+        thread.join(20)
+    assert (reply.status_code, reply.json()["cut_off"]) == (200, True)
+    assert reply.json()["answer"].startswith("word0 word1")
 
 
 def test_a_process_that_ends_is_not_ready_any_more(stores: Stores, tmp_path: Path) -> None:

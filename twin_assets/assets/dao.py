@@ -26,9 +26,12 @@ from lpm_kernel.dao.report import (
 )
 from lpm_kernel.dao.service import open_dao
 from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.webhook import open_notice_webhook
 from twin_assets.failures import dagster_failures
 from twin_assets.resources import StoresResource
 from twin_assets.tables import table
+from twin_assets.twin_turns import let_left_twins_vote
+from twin_assets.versioned import versioned_output
 
 SAMPLE, SHOWN = 3, 50
 
@@ -47,30 +50,36 @@ def dao_resolutions(
 ) -> dg.Output[list[ResolvedVote]]:
     """Every vote that is over, one row each: outcome, reason, tally, turnout, and how long after the deciding moment it was
     resolved. A run first moves on every vote that is due: it begins, its members are reminded, standing delegations come in, it
-    is extended or resolved; and the temporal graph hears of it. The ledger in PostgreSQL is the truth and this a picture of it.
-    Read by `dao_state` and by whoever wants the figures."""
+    is extended or resolved; and the temporal graph hears of it. Then twins vote whose people let them and that no API has let
+    vote. The ledger in PostgreSQL is the truth and this a picture of it. Read by `dao_state` and whoever wants the figures."""
     port = stores.stores
     with dagster_failures(context.retry_number, port.settings.retries):
         dao = open_dao(port)
-        turn = turn_clock(dao, port.graph, config.proposal_ids, context.log.info)
+        webhook = open_notice_webhook(port.settings)
+        hook = (webhook, port.settings.retries) if webhook else None
+        turn = turn_clock(dao, port.graph, config.proposal_ids, context.log.info, hook)
+        twins = let_left_twins_vote(dao, port, context.log.info)
         ended = [proposal for proposal in dao.proposals() if proposal.resolution is not None]
     resolved = [resolved_vote(proposal, proposal.resolution) for proposal in ended if proposal.resolution is not None]
     newest = sorted(resolved, key=lambda vote: vote.resolved_at, reverse=True)
     now_resolved = {resolution.proposal_id for resolution in turn.resolved}
-    return dg.Output(
+    return versioned_output(
         resolved,
-        metadata={
+        sha256_hex(encode_records(resolved)),
+        {
             **resolution_figures(resolved),
             "due": turn.looked_at,
             "events now": len(turn.happened),
             "resolved now": len(turn.resolved),
             "could not move on": dg.MetadataValue.json(turn.failed),
             "events projected": turn.projected,
+            "twins voted now": twins,
             **({"graph is behind": turn.not_projected} if turn.not_projected else {}),
+            **({"notices told": turn.noticed} if webhook else {}),
+            **({"notices wait": turn.not_noticed} if turn.not_noticed else {}),
             "this run": table(RESOLVED_COLUMNS, [resolved_row(vote) for vote in newest if vote.proposal_id in now_resolved]),
             "sample": dg.MetadataValue.md(markdown_table(RESOLVED_COLUMNS, [resolved_row(vote) for vote in newest[:SAMPLE]])),
         },
-        data_version=dg.DataVersion(sha256_hex(encode_records(resolved))),
     )
 
 
@@ -89,12 +98,12 @@ def dao_state(context: dg.AssetExecutionContext, stores: StoresResource) -> dg.O
     # what needs people first: votes that stall, then those that end soonest
     votes.sort(key=lambda vote: (not vote.stalled, vote.status != "voting", vote.time_left_s, vote.proposal_id))
     rows = [open_row(vote) for vote in votes[:SHOWN]]
-    return dg.Output(
+    return versioned_output(
         votes,
-        metadata={
+        sha256_hex(encode_records(votes)),
+        {
             **state_figures(dashboard),
             "votes": table(OPEN_COLUMNS, rows),
             "sample": dg.MetadataValue.md(markdown_table(OPEN_COLUMNS, rows[:SAMPLE])),
         },
-        data_version=dg.DataVersion(sha256_hex(encode_records(votes))),
     )

@@ -90,4 +90,4 @@ def take(state: Course, runtime: Runtime[Consultation]) -> dict[str, Any]:
 
 def next_of(state: Course) -> str:
     step = state["plan"].state.next
-    return _LEFT if state["left"] or step is None else step
+    return _LEFT if state["left"] or step is None or state["plan"].status != "running" else step

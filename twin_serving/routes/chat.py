@@ -80,6 +80,9 @@ async def chat(
         ready = partial(getattr, live, "has_begun" if wants_events else "has_ended")
         waiting = live.wait(ready, max(0.0, live.life_left_s()) + GRACE_S)
         ended = await (waiting if wants_events else heard_out(connection, waiting, None if key else live.close))
+        if ended is None and connection.app.state.stop.begun:
+            live.close()  # the server goes, and the client is there
+            ended = await live.wait(ready, GRACE_S)
         if ended is None:
             return Response(status_code=204)  # nobody reads it
         if not ended:

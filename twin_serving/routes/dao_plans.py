@@ -26,7 +26,7 @@ router = APIRouter()
 Asker = Annotated[Member | None, Query(description="whose plan it is, where the token does not say")]
 
 
-@router.post("/plans", status_code=202, responses=problems(403, 404, 409), summary="Consult other twins")
+@router.post("/plans", status_code=202, responses=problems(403, 404, 409, 429), summary="Consult other twins")
 def begin(request: PlanRequest, principal: PrincipalDep, services: ServicesDep, key: KeyHeader = None) -> PlanAnswer:
     """Begin a plan. Twins that know of the goal, or of the proposal, are asked in rounds of statement, critique and revision
     within the budget of `planner`; it ends in advice, or in a proposal or tasks where the asker allows it. No ballot is cast by
@@ -70,12 +70,12 @@ async def events(
     asker: Asker = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The steps of a plan as they are stored, after `Last-Event-ID` where it is given, until `done`. They hold ids and numbers
+    """The steps of a plan as they are stored, after `Last-Event-ID` where it is given, until `done` or `failed`. They hold ids and numbers
     and no words of anybody's memory."""
     whose, number = actor_of(principal, asker), number_of(last_event_id)
     plans, stop = services.dao_side.plans.plans, request.app.state.stop
     found = await to_thread.run_sync(plans.get, whose, plan_id)
-    if found.status == "done" and not await to_thread.run_sync(plans.events_after, whose, plan_id, number):
+    if found.status != "running" and not await to_thread.run_sync(plans.events_after, whose, plan_id, number):
         return Response(status_code=204)
     life_s = services.stores.settings.dao.stream_life_s
     heard = plan_events(plans, whose, plan_id, number, life_s, lambda: stop.begun)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from lpm_kernel.dao.heard import Quote
 from lpm_kernel.dao.planner.records import Condition, Consulted, Line, Standpoint
 from lpm_kernel.dao.planner.statements import quoted, sign_of, speaks_to_reader
 from lpm_kernel.dao.proposing import MOST_TEXT
@@ -75,17 +76,27 @@ def conditions_of(
     return tuple(ordered[:most])
 
 
+def quotes_of(conditions: Sequence[Condition], lines: Mapping[str, Line]) -> list[Quote]:
+    """Each condition in its person's own words, with where they stand; what is proposed keeps it as a row of theirs."""
+    said = [lines[condition.line_id] for condition in conditions if condition.line_id in lines]
+    return [
+        Quote(
+            line.member,
+            f"“{quoted(line.text)}” ({line.member}, {line.citation.filename}, "
+            f"bytes {line.citation.byte_start}-{line.citation.byte_end})",
+            line.citation.document_sha256,
+        )
+        for line in said
+    ]
+
+
 def amended_text(text: str, conditions: Sequence[Condition], lines: Mapping[str, Line]) -> str:
     """What is proposed with the conditions under it, each in its person's own words. Left out are those whose line is gone, and
     the last where the ledger would not take a text so long."""
-    said = [lines[condition.line_id] for condition in conditions if condition.line_id in lines]
+    said = quotes_of(conditions, lines)
     if not said:
         return text
-    points = [
-        f"{number}. “{quoted(line.text)}” ({line.member}, {line.citation.filename}, "
-        f"bytes {line.citation.byte_start}-{line.citation.byte_end})"
-        for number, line in enumerate(said, start=1)
-    ]
+    points = [f"{number}. {quote.words}" for number, quote in enumerate(said, start=1)]
     head = "On these conditions, quoted from members' memories and put together by a plan, not worded by anybody:"
     while points:
         amended = "\n".join([text.strip(), "", head, *points])

@@ -51,13 +51,15 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and who must not be its judge. `principals`: who asks, and who proposed it."""
+    """What is asked, and who must not be its judge. `principals`: who asks, and who proposed it. `put`: the words of a proposal
+    that is before everybody; empty where the words are its asker's alone, who could name whomever they would not have heard."""
 
     text: str
     topic: str
     asker: str
     proposer: str | None = None
     proposal_id: str | None = None
+    put: str = ""
 
     @property
     def principals(self) -> tuple[str, ...]:
@@ -143,7 +145,7 @@ def conflicts_of(
     found: list[ConflictKind] = []
     if member == question.proposer:
         found.append("proposer")
-    if _is_named(member, profile.name, question.text):
+    if _gains_by(member, profile.name, question.put):
         found.append("named")
     others = [name for name in principals if name != member]
     pairs = {(name, member) for name in others} | {(member, name) for name in others}
@@ -166,13 +168,23 @@ def _holds(delegation: Delegation, question: Question, at: datetime) -> bool:
     return scope.kind == "all" or scope.of == (question.topic if scope.kind == "topic" else question.proposal_id)
 
 
-def _is_named(member: str, name: str | None, text: str) -> bool:
-    """As who is to do it, or to get something: being spoken of is not enough."""
+_GIVES = (
+    r"(?:pay|pays|paying|paid|hire|hires|hiring|appoint|appoints|give|gives|award|awards|commission|commissions|reward|rewards)"
+)
+_FROM = r"(?:buy|buys|rent|rents|order|orders|lease|leases|bought|rented|hire|hires|borrow|borrows)"
+_GOES = r"(?:paid|given|awarded|goes|go|sold|let|rented|leased|contract|order|fee|salary|grant)"
+_GETS = (
+    r"(?:gets?|receives?|earns?|is\s+(?:paid|hired|appointed|given|awarded)|will\s+be\s+(?:paid|hired|appointed|given|awarded))"
+)
+
+
+def _gains_by(member: str, name: str | None, text: str) -> bool:
+    """As who is paid, hired, bought from or given something: being spoken of is not enough, nor is having to do something."""
     for said in (member, (name or "").strip()):
         it = re.escape(said)
         if len(said) >= MIN_NAME_CHARACTERS and re.search(
-            rf"\b(?:to|for|by|pay|pays|hire|hires|appoint|appoints|give|gives|let|lets|from|with)\s+{it}(?![\w-])"
-            rf"|(?<![\w-]){it}\s+(?:will|shall|gets?|receives?|does|is to|may|must)\b",
+            rf"\b{_GIVES}\s+{it}(?![\w-])|\b{_FROM}\b[^.;]{{0,80}}\bfrom\s+{it}(?![\w-])"
+            rf"|\b{_GOES}\b[^.;]{{0,80}}\bto\s+{it}(?![\w-])|(?<![\w-]){it}\s+{_GETS}\b",
             text,
             re.IGNORECASE,
         ):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from lpm_kernel.dao.heard import Quote
 from lpm_kernel.dao.planner.choose import Question
 from lpm_kernel.dao.planner.records import Order
 from lpm_kernel.dao.planner.weighing import Subject
@@ -35,6 +36,8 @@ class Matter:
     passed: bool
     rules: Rules
     weights: Mapping[str, int]
+    is_put: bool = False
+    """Whether it is a proposal that is before all members, and no draft of somebody's."""
 
     @property
     def asked(self) -> str:
@@ -46,7 +49,7 @@ class Matter:
         return Subject(self.title, self.text)
 
     def question(self, asker: str) -> Question:
-        return Question(self.asked, self.topic, asker, self.proposer, self.proposal_id)
+        return Question(self.asked, self.topic, asker, self.proposer, self.proposal_id, put=self.asked if self.is_put else "")
 
 
 class Council(Protocol):
@@ -58,8 +61,10 @@ class Council(Protocol):
 
     def delegations(self) -> Sequence[Delegation]: ...
 
-    def propose(self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str) -> str:
-        """Its id; the same key gives the same one."""
+    def propose(
+        self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str, quotes: Sequence[Quote] = ()
+    ) -> str:
+        """Its id; the same key gives the same one. `quotes`: what of members' memories stands in the text."""
         ...
 
     def assign(self, asker: str, task: Task, proposal_id: str | None, plan_id: str) -> None:
@@ -84,7 +89,8 @@ class DaoCouncil:
         found = self._dao.proposal(order.proposal_id)
         passed = found.status in ("passed", "implemented")
         weights = found.electorate or self._electorate(found.rules)
-        return Matter(*(found.title, found.text, found.topic, found.proposer, found.proposal_id, passed, found.rules), weights)
+        told = (found.title, found.text, found.topic, found.proposer, found.proposal_id, passed, found.rules)
+        return Matter(*told, weights, is_put=found.status != "draft")
 
     def _electorate(self, rules: Rules) -> Mapping[str, int]:
         """Of a vote that began now."""
@@ -94,10 +100,12 @@ class DaoCouncil:
     def delegations(self) -> Sequence[Delegation]:
         return self._dao.delegations()
 
-    def propose(self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str) -> str:
-        title = title[:MAX_PROPOSED_TITLE]
+    def propose(
+        self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str, quotes: Sequence[Quote] = ()
+    ) -> str:
+        title, how = title[:MAX_PROPOSED_TITLE], {"topic": topic, "amends": amends, "open": self._opens}
         try:
-            return self._dao.propose(asker, title, text, topic=topic, amends=amends, open=self._opens, key=key).proposal_id
+            return self._dao.propose(asker, title, text, **how, quotes=quotes, key=key).proposal_id
         except VoteError as error:
             if error.code != "key_reused":
                 raise

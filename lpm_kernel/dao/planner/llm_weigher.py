@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lpm_kernel.dao.planner.records import Opinion
 from lpm_kernel.dao.planner.statements import quoted
 from lpm_kernel.dao.planner.weighing import Case, Subject, Weighed, opinion_of, shifted
-from lpm_kernel.dao.stance import GOING_ON
+from lpm_kernel.dao.stance import GOING_ON, measure_lines
 from lpm_kernel.dao.stance_cues import Question, read_question
-from lpm_kernel.dao.stance_model import Read, Verdict, add_up, read_signs, strength_of, verdict_of
-from lpm_kernel.L0.sentences import split_sentences
+from lpm_kernel.dao.stance_model import Weighed as WeighedLine
+from lpm_kernel.dao.stance_model import add_up, strength_of, that_decide, weigh_line
 from lpm_kernel.records import Message
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class LlmWeigher:
 
     llm: Llm
     embedder: Embedder
+    min_evidence: float
+    """As of a ballot: under it no line says anything of its writer's will, and the twin abstains."""
 
     def weigh(self, subject: Subject, cases: Sequence[Case]) -> list[Weighed]:
         if not cases:
@@ -60,7 +63,7 @@ class LlmWeigher:
         wanted = dict.fromkeys(each for case in distinct for each in _questions(case))
         odds, tokens = self._odds(question, list(wanted))
         stating = [text for case in distinct if not _hears(case) for text in case.own]
-        verdicts = self._verdicts(question, f"{title}. {text}".strip(), list(dict.fromkeys(stating)), odds)
+        lines = self._lines(question, f"{title}. {text}".strip(), list(dict.fromkeys(stating)), odds)
         found: dict[Case, Weighed] = {}
         for case in distinct:
             read = sum(tokens.pop(each, 0) for each in _questions(case))
@@ -68,8 +71,7 @@ class LlmWeigher:
                 own, heard = _questions(case)
                 opinion = shifted(case.before, question.sign * (odds[heard] - odds[own]))
             else:
-                shares = add_up([verdicts[text] for text in case.own])
-                opinion = opinion_of(shares["for"], shares["against"], shares["abstain"])
+                opinion = self._concluded(question, [lines[text] for text in case.own])
             found[case] = Weighed(opinion, read)
         answers: list[Weighed] = []
         for case in cases:
@@ -77,27 +79,25 @@ class LlmWeigher:
             found[case] = replace(found[case], tokens=0)  # an equal case was read once
         return answers
 
-    def _verdicts(
+    def _concluded(self, question: Question, lines: Sequence[WeighedLine]) -> Opinion:
+        """As `stance.conclude`: what is said outright goes before what only leans; who cannot tell abstains, as likely as that
+        is."""
+        verdicts = [line.verdict for line in that_decide(lines, self.min_evidence)]
+        shares, strength = add_up(verdicts), max(map(strength_of, verdicts), default=0.0)
+        if strength >= self.min_evidence and not question.unclear:
+            return opinion_of(shares["for"], shares["against"], shares["abstain"])
+        told = 0.0 if question.unclear else strength
+        return opinion_of(told * shares["for"], told * shares["against"], 1 - told * (shares["for"] + shares["against"]))
+
+    def _lines(
         self, question: Question, asked: str, texts: Sequence[str], odds: Mapping[Asked, float]
-    ) -> dict[str, Mapping[Verdict, float]]:
+    ) -> dict[str, WeighedLine]:
         """Of each text that of its sentence which says most."""
         if not texts:
             return {}
-        sentences = {text: [found.text for found in split_sentences(text)] or [text] for text in texts}
-        flat = list(dict.fromkeys([*texts, *(sentence for own in sentences.values() for sentence in own)]))
-        vectors = self.embedder.embed([asked, *flat])
-        cosines = dict(zip(flat, (vectors[1:] @ vectors[0]).tolist(), strict=True))
-        lean = {text: odds[Asked(text)] - odds[Asked()] for text in texts}
-        return {
-            text: max(
-                (
-                    verdict_of(read_signs(question, Read(each, text, cosines[each], cosines[text], lean[text])))
-                    for each in sentences[text]
-                ),
-                key=strength_of,
-            )
-            for text in texts
-        }
+        leans = [odds[Asked(text)] - odds[Asked()] for text in texts]
+        reads = measure_lines(self.embedder, question, asked, texts, leans)
+        return {text: weigh_line(question, own)[0] for text, own in zip(texts, reads, strict=True)}
 
     def _odds(self, question: Question, asked: Sequence[Asked]) -> tuple[dict[Asked, float], dict[Asked, int]]:
         """Of for to against, in nats, the mean over the ways to go on; and each question's tokens, read once for all ways."""

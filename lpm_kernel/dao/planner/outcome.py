@@ -82,6 +82,11 @@ def _details(sentence: str) -> dict[str, str | int]:
     return details
 
 
+def costs_money(task: PlannedTask) -> bool:
+    """A purchase, and whatever else names a sum."""
+    return task.kind == "purchase" or "money" in task.details
+
+
 def assignee_of(consulted: Sequence[Consulted], choices: Mapping[str, Choice | None]) -> str | None:
     """Who knows most of it of those who have nothing to gain by it and are not against; a member of the DAO."""
     able = [person for person in consulted if person.counts and choices.get(person.member) != "against"]
@@ -97,7 +102,8 @@ def conclude(
     *,
     passed: bool = False,
 ) -> Conclusion:
-    """`passed`: of a proposal, whether it did: its tasks are assigned only then, for twins' agreement is no vote.
+    """`passed`: of a proposal, whether it did: its tasks are assigned only then, for twins' agreement is no vote. What costs
+    money is assigned after no other than a vote that passed, whatever the asker lets the plan do.
 
     The rule: nobody knows -> say so; agreed for -> for, with the tasks that its words ask for; else, where conditions were
     named -> amend; agreed against -> against; else undecided.
@@ -106,10 +112,12 @@ def conclude(
         return Conclusion("recommendation", "nobody_knows")
     if judgement.agreed == "for":
         may_assign = order.may_assign and (order.proposal_id is None or passed)
-        if tasks and may_assign:
-            return Conclusion("tasks", "for", tasks=tuple(tasks))
-        proposes = order.may_propose and order.proposal_id is None
-        return Conclusion("proposal" if proposes else "recommendation", "for", proposes, tuple(tasks))
+        awaiting = tuple(task for task in tasks if costs_money(task) and not passed)
+        ready = tuple(task for task in tasks if task not in awaiting) if may_assign else ()
+        proposes = order.may_propose and order.proposal_id is None and (not ready or bool(awaiting))
+        if ready:
+            return Conclusion("tasks", "for", proposes, ready, awaiting=awaiting)
+        return Conclusion("proposal" if proposes else "recommendation", "for", proposes, tuple(tasks), awaiting=awaiting)
     if conditions:
         proposes = order.may_propose and not passed
         return Conclusion("proposal" if proposes else "recommendation", "amend", proposes)

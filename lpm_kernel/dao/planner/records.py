@@ -18,17 +18,28 @@ from lpm_kernel.dao.records import Outcome, ResolutionReason, Tally
 from lpm_kernel.records import Citation
 
 StepName = Literal["choose", "state", "critique", "revise", "judge", "amend", "conclude", "act"]
-PlanStatus = Literal["running", "done"]
+PlanStatus = Literal["running", "done", "failed"]
 Ending = Literal["recommendation", "proposal", "tasks"]
-ConflictKind = Literal["proposer", "named", "delegate", "same_person"]
-"""`named`: the text names them, as who is to do it or to gain by it; `delegate`: of the one who asks or proposes, or the other
-way round; `same_person`: the twin of the one who asks or proposes, under another name."""
+ConflictKind = Literal["proposer", "named", "interest", "delegate", "same_person"]
+"""`named`: what is proposed names them as who gains by it; `interest`: they wrote that they do; `delegate`: of the one who asks
+or proposes, or the other way round; `same_person`: the twin of the one who asks or proposes, under another name."""
 EndedBy = Literal["agreement", "deadlock", "nothing_new", "rounds", "statements", "tokens", "seconds", "nobody"]
 """`nothing_new`: no line is left that somebody has not heard. `rounds`, `statements`, `tokens`, `seconds`: the budget.
 `nobody`: no twin knows of it."""
 TaskKind = Literal["print_job", "maintenance", "purchase"]
 EventName = Literal[
-    "started", "chosen", "stated", "critiqued", "revised", "judged", "amended", "concluded", "proposed", "assigned", "done"
+    "started",
+    "chosen",
+    "stated",
+    "critiqued",
+    "revised",
+    "judged",
+    "amended",
+    "concluded",
+    "proposed",
+    "assigned",
+    "done",
+    "failed",
 ]
 
 
@@ -169,6 +180,8 @@ class Conclusion:
     """That it proposed, once it did."""
     assigned: tuple[str, ...] = ()
     """Ids of the tasks that it assigned."""
+    awaiting: tuple[PlannedTask, ...] = ()
+    """Tasks that cost money: they wait for a vote, which twins' agreement is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +220,26 @@ class PlanState:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanFailure:
+    """Why a plan cannot go on: of an error that no later try would mend."""
+
+    code: str
+    message: str
+    step: StepName
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
+    """`failure`: of one that failed; how far it came is in `state` still."""
+
     plan_id: str
     order: Order
     created_at: datetime
     status: PlanStatus
     state: PlanState
     key: str | None = None
+    failure: PlanFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lpm_kernel.dao.planner.records import Consulted, Line, Opinion, Standpoint
-from lpm_kernel.dao.planner.statements import quoted, same_by_lines, sign_of, speaks_to_reader
+from lpm_kernel.dao.planner.statements import interest_in, quoted, same_by_lines, sign_of, speaks_to_reader
 from lpm_kernel.dao.planner.weighing import Case, Weighed, swayed
 
 TAKES_A_SIDE = 0.1
@@ -36,6 +36,17 @@ def join_voices(
     names = sorted({name for pair in pairs for name in pair})
     voices = voices_of(names, pairs)
     return tuple(replace(person, voice=voices[person.member]) for person in consulted)
+
+
+def with_interests(consulted: Sequence[Consulted], statements: Mapping[str, Sequence[Line]]) -> tuple[Consulted, ...]:
+    """Whoever's own lines say that they have something to gain is heard, and not counted."""
+    own = {member for member, lines in statements.items() if any(interest_in(line.text) for line in lines)}
+    return tuple(
+        replace(person, conflicts=(*person.conflicts, "interest"), counts=False)
+        if person.member in own and "interest" not in person.conflicts
+        else person
+        for person in consulted
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lpm_kernel.dao.planner.records import Order, Plan, PlanEvent, PlanState
+from lpm_kernel.dao.planner.records import Order, Plan, PlanEvent, PlanFailure, PlanState
 from lpm_kernel.dao.planner.steps import Desk, take_step
 from lpm_kernel.dao.proposing import MOST_TOPIC
-from lpm_kernel.errors import UserInputError, VoteError
+from lpm_kernel.errors import TwinError, UserInputError, VoteError
 from lpm_kernel.records import check_user_id, content_id, is_text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from lpm_kernel.dao.service import Dao
+    from lpm_kernel.stores.dao_plans import Plans
     from lpm_kernel.stores.llm import Llm
     from lpm_kernel.stores.open import Stores
 
-__all__ = ["Desk", "open_desk", "run_plan", "start_plan", "step_plan", "tell"]
+__all__ = ["Desk", "fail_plan", "open_desk", "run_plan", "start_plan", "step_plan", "tell"]
 
 MAX_GOAL_CHARACTERS = 2000
 MAX_KEY_CHARACTERS = 200
@@ -39,14 +42,15 @@ def open_desk(stores: Stores, llm: Llm, dao: Dao) -> Desk:
 
     planner = stores.settings.planner
     council = DaoCouncil(dao, opens=planner.open_proposals)
-    return Desk(PgPlans(stores.tables), council, StoredMinds(stores), LlmWeigher(llm, stores.embedder), planner, dao.clock)
+    weigher = LlmWeigher(llm, stores.embedder, stores.settings.stance.min_evidence)
+    return Desk(PgPlans(stores.tables), council, StoredMinds(stores), weigher, planner, dao.clock)
 
 
 def start_plan(desk: Desk, order: Order, *, key: str | None = None) -> Plan:
     """Check the order and keep it; nothing is asked yet. The same key gives the same plan.
 
-    Raises: VoteError `not_a_member`, `proposal_unknown`, `key_reused`; UserInputError `user_id_invalid`, `goal_empty`,
-    `goal_invalid`, `goal_too_long`, `key_invalid`; StoreError.
+    Raises: VoteError `not_a_member`, `proposal_unknown`, `key_reused`, `plans_busy`; UserInputError `user_id_invalid`,
+    `goal_empty`, `goal_invalid`, `goal_too_long`, `key_invalid`; StoreError.
     """
     check_user_id(order.asker)
     goal = " ".join(order.goal.split())
@@ -68,7 +72,7 @@ def start_plan(desk: Desk, order: Order, *, key: str | None = None) -> Plan:
     at = desk.clock()
     plan_id = content_id("plan", order.asker, key or f"{at.isoformat()} {order.goal}")[:32]
     plan = Plan(plan_id, order, at, "running", PlanState(), key)
-    return desk.plans.begin(plan, PlanEvent(1, at, "started", {"proposal_id": order.proposal_id}))
+    return desk.plans.begin(plan, PlanEvent(1, at, "started", {"proposal_id": order.proposal_id}), desk.planner.unfinished)
 
 
 def step_plan(desk: Desk, plan: Plan) -> tuple[Plan, list[PlanEvent]]:
@@ -80,6 +84,14 @@ def step_plan(desk: Desk, plan: Plan) -> tuple[Plan, list[PlanEvent]]:
     spent = replace(state.spent, seconds=round(state.spent.seconds + desk.stopwatch() - began, 3))
     state = replace(state, number=plan.state.number + 1, told=plan.state.told + len(events), spent=spent)
     return desk.plans.save(plan, state, events), events
+
+
+def fail_plan(plans: Plans, asker: str, plan_id: str, error: TwinError, at: datetime) -> Plan:
+    """End a plan whose next step no later try would mend. Raises: VoteError `plan_unknown`, `plan_moved_on`; StoreError."""
+    plan = plans.get(asker, plan_id)
+    if plan.state.next is None or plan.status != "running":
+        return plan
+    return plans.fail(plan, PlanFailure(error.code, error.message, plan.state.next, at))
 
 
 def tell(events: Sequence[PlanEvent], progress: Progress | None) -> None:
@@ -102,7 +114,7 @@ def run_plan(
     Raises: VoteError `plan_unknown`, `plan_moved_on` (somebody else works on it); LlmError; StoreError.
     """
     plan = desk.plans.get(asker, plan_id)
-    while plan.state.next is not None:
+    while plan.status == "running":
         plan, events = step_plan(desk, plan)
         tell(events, progress)
         if is_left():

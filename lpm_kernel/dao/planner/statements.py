@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from lpm_kernel.dao.planner.records import Line
+from lpm_kernel.dao.reported import sentences_of
 from lpm_kernel.stores.stems import stems_of
 
 MAX_QUOTED_CHARACTERS = 240
@@ -35,6 +36,26 @@ def speaks_to_reader(text: str) -> bool:
     """Whether a line gives orders to whoever reads it. It is weighed as what it is, a line of its own twin's, and put to no
     other; what this misses is a line like any other, and can move others no further than one (`rounds.py`)."""
     return bool(_TO_A_READER.search(text))
+
+
+_INTEREST = re.compile(
+    r"\bI(?:['’]d|\s+(?:would|will|shall|stand\s+to|could|may|might))?\s+(?:personally\s+)?(?:earn|profit|gain|make\s+(?:good\s+)?money|be\s+paid"
+    r"|get\s+paid|get\s+the\s+(?:contract|order|commission))\b"
+    r"|\bI\s+(?:also\s+)?(?:sell|supply|import|rent\s+out|lease\s+out|deal\s+in|own\s+(?:the\s+)?(?:shares|part|land|field|firm|company"
+    r"|shop|building))\b"
+    r"|\bI\s+(?:have|hold|declare|own)\s+(?:a\s+|an\s+|some\s+)?(?:financial\s+|personal\s+)?(?:stake|shares|interest|money)\s+in\b"
+    r"|\b(?:conflict\s+of\s+interest|I\s+am\s+(?:an\s+)?interested\s+part(?:y|ies)|I\s+cannot\s+judge\s+(?:it|this|that)"
+    r"\s+with\s+clean\s+hands)\b"
+    r"|\bmy\s+(?:own\s+)?(?:(?:brother|sister|wife|husband|son|daughter|father|mother|cousin|uncle|aunt|partner)(?:['’]s)?\s+)?"
+    r"(?:firm|company|business|shop|employer|workshop)?\s*(?:sells|supplies|would\s+(?:build|deliver|supply|sell|install|get)"
+    r"|made\s+the\s+offer|bids|has\s+bid|owns)\b",
+    re.IGNORECASE,
+)
+
+
+def interest_in(text: str) -> bool:
+    """Whether its writer says, of themself, that they have something to gain or to lose. What another says of them is none."""
+    return any(_INTEREST.search(each.own) for each in sentences_of(text))
 
 
 def choose_lines(lines: Sequence[Line], most: int, max_characters: int) -> tuple[Line, ...]:

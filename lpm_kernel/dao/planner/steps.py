@@ -103,7 +103,8 @@ def state_batch(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
 def _with_voices(desk: Desk, plan: Plan, state: PlanState) -> PlanState:
     lines = desk.plans.lines(plan.order.asker, plan.plan_id)
     statements = {each.member: [lines[key] for key in each.lines if key in lines] for each in state.standpoints}
-    return replace(state, consulted=rounds.join_voices(state.consulted, statements, desk.planner.same_lines))
+    consulted = rounds.with_interests(state.consulted, statements)
+    return replace(state, consulted=rounds.join_voices(consulted, statements, desk.planner.same_lines))
 
 
 def critique(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
@@ -173,6 +174,7 @@ def conclude(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
         "ending": found.ending,
         "advice": found.advice,
         "tasks": [{"task_id": task.task_id, "kind": task.kind, "assignee": task.assignee} for task in found.tasks],
+        "awaiting": [task.task_id for task in found.awaiting],
     }
     return replace(state, conclusion=found, next="act"), [("concluded", content)]
 
@@ -184,12 +186,12 @@ def act(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
     done, told = state.conclusion, list[tuple[EventName, dict[str, Any]]]()
     if done.proposes:
         matter = desk.council.matter(order)
-        text = amendments.amended_text(
-            matter.text or matter.title, state.conditions, desk.plans.lines(order.asker, plan.plan_id)
-        )
+        lines = desk.plans.lines(order.asker, plan.plan_id)
+        text = amendments.amended_text(matter.text or matter.title, state.conditions, lines)
+        quotes = [each for each in amendments.quotes_of(state.conditions, lines) if each.words in text]
         title = f"Amended: {matter.title}" if matter.proposal_id else matter.title
         key = f"plan-{plan.plan_id}"
-        proposal_id = desk.council.propose(order.asker, title, text, matter.topic, matter.proposal_id, key)
+        proposal_id = desk.council.propose(order.asker, title, text, matter.topic, matter.proposal_id, key, quotes)
         done = replace(done, proposal_id=proposal_id)
         told.append(("proposed", {"proposal_id": proposal_id, "amends": matter.proposal_id}))
     if done.ending == "tasks":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from lpm_kernel.dao.heard import Quote
 from lpm_kernel.dao.planner.choose import Profile, ProfileTopic
 from lpm_kernel.dao.planner.council import Matter
-from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanState
+from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanFailure, PlanState
 from lpm_kernel.dao.planner.run import Desk
 from lpm_kernel.dao.planner.weighing import Case, Subject, Weighed, opinion_of
 from lpm_kernel.dao.records import Delegation, Task
@@ -21,7 +23,14 @@ from lpm_kernel.dao.rules import Rules
 from lpm_kernel.errors import VoteError
 from lpm_kernel.records import Citation, content_id, sha256_hex
 from lpm_kernel.settings import load_settings
-from lpm_kernel.stores.dao_plans import plan_moved_on, plan_unknown, same_order
+from lpm_kernel.stores.dao_plans import (
+    MOST_UNFINISHED,
+    failed_event,
+    plan_moved_on,
+    plan_unknown,
+    plans_busy,
+    same_order,
+)
 from tests.fakes import FakeEmbedder
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -38,12 +47,16 @@ class MemoryPlans:
     plans: dict[str, Plan] = field(default_factory=dict)
     told: dict[str, list[PlanEvent]] = field(default_factory=dict)
     kept: dict[str, dict[str, Line]] = field(default_factory=dict)
+    leases: dict[str, tuple[str, float]] = field(default_factory=dict)
 
-    def begin(self, plan: Plan, started: PlanEvent) -> Plan:
+    def begin(self, plan: Plan, started: PlanEvent, most: int = MOST_UNFINISHED) -> Plan:
         for kept in self.plans.values():
             same_key = plan.key is not None and kept.key == plan.key
             if kept.order.asker == plan.order.asker and (kept.plan_id == plan.plan_id or same_key):
                 return same_order(kept, plan)
+        own = [each for each in self.plans.values() if each.order.asker == plan.order.asker and each.status == "running"]
+        if len(own) >= most:
+            raise plans_busy(plan.order.asker, most)
         self.plans[plan.plan_id] = replace(plan, state=replace(plan.state, told=started.number))
         self.told[plan.plan_id] = [started]
         return self.plans[plan.plan_id]
@@ -59,12 +72,35 @@ class MemoryPlans:
         return sorted(own, key=lambda plan: plan.plan_id)[:limit]
 
     def running(self, limit: int = 50) -> list[tuple[str, str]]:
-        return [(plan.order.asker, plan.plan_id) for plan in self.plans.values() if plan.status == "running"][:limit]
+        free = [plan for plan in self.plans.values() if self.leases.get(plan.plan_id, ("", 0.0))[1] <= time.monotonic()]
+        return [(plan.order.asker, plan.plan_id) for plan in free if plan.status == "running"][:limit]
+
+    def lease(self, asker: str, plan_id: str, worker: str, for_s: float) -> bool:
+        holder, until = self.leases.get(plan_id, (worker, 0.0))
+        if self.get(asker, plan_id).status != "running" or (holder != worker and until > time.monotonic()):
+            return False
+        self.leases[plan_id] = worker, time.monotonic() + for_s
+        return True
+
+    def leave(self, asker: str, plan_id: str, worker: str) -> None:
+        if self.leases.get(plan_id, ("", 0.0))[0] == worker:
+            del self.leases[plan_id]
+
+    def fail(self, plan: Plan, failure: PlanFailure) -> Plan:
+        self._check(plan)
+        told = failed_event(plan, failure)
+        state = replace(plan.state, told=told.number)
+        self.plans[plan.plan_id] = replace(plan, state=state, status="failed", failure=failure)
+        self.told[plan.plan_id].append(told)
+        return self.plans[plan.plan_id]
+
+    def _check(self, plan: Plan) -> None:
+        kept = self.get(plan.order.asker, plan.plan_id)
+        if kept.state.number != plan.state.number or kept.status != "running":
+            raise plan_moved_on(plan)
 
     def save(self, plan: Plan, state: PlanState, events: Sequence[PlanEvent]) -> Plan:
-        kept = self.get(plan.order.asker, plan.plan_id)
-        if kept.state.number != plan.state.number:
-            raise plan_moved_on(plan)
+        self._check(plan)
         self.plans[plan.plan_id] = replace(plan, state=state, status="running" if state.next else "done")
         self.told[plan.plan_id].extend(events)
         return self.plans[plan.plan_id]
@@ -114,12 +150,14 @@ class Town:
             return Matter(order.goal, "", order.topic, None, None, False, self.rules, weights)
         if order.proposal_id != "P-1":
             raise VoteError("proposal_unknown", "there is none")
-        return Matter(GOAL, self.text, "works", self.proposer, "P-1", self.passed, self.rules, weights)
+        return Matter(GOAL, self.text, "works", self.proposer, "P-1", self.passed, self.rules, weights, is_put=True)
 
     def delegations(self) -> Sequence[Delegation]:
         return self.given
 
-    def propose(self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str) -> str:
+    def propose(
+        self, asker: str, title: str, text: str, topic: str, amends: str | None, key: str, quotes: Sequence[Quote] = ()
+    ) -> str:
         self.calls.append("propose")
         told = (asker, title, text, topic, amends)
         if self.proposed.setdefault(key, told) != told:

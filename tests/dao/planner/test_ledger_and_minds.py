@@ -17,7 +17,7 @@ from lpm_kernel.dao.records import Task
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.layout import asset_key
-from lpm_kernel.records import Topic, User
+from lpm_kernel.records import Document, Topic, User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
@@ -71,6 +71,9 @@ def test_an_amendment_is_proposed_once_however_often_the_plan_is_killed(ledger: 
     says = village(in_favour=3, opposed=3)
     says["con-00"] = ["The roof is dear; I would accept it if the old beams are used again."]
     dao = found(ledger, town := Town(says))
+    with ledger.tables.transaction("con-00") as connection:
+        document = sha256_hex(f"con-00 {says['con-00'][0]}".encode())
+        put_document(connection, Document("con-00", document, "con-00.md", "text/markdown", 9, "upload", "user", NOON))
     first = dao.propose("pro-00", GOAL, "The yard gets a roof.", topic="works")
     plan = run_till_killed(ledger, town, dao, Order(ASKER, "", first.proposal_id, may_propose=True))
     amended = [each for each in dao.proposals() if each.amends == first.proposal_id]
@@ -83,10 +86,10 @@ def test_an_amendment_is_proposed_once_however_often_the_plan_is_killed(ledger: 
 def test_tasks_are_assigned_once_however_often_the_plan_is_killed(ledger: Ledger) -> None:
     town = Town({name: ["I want hinges on the gate, they are good."] for name in ("ada", "bob")} | {"cyd": ["Yes to hinges."]})
     dao = found(ledger, town)
-    plan = run_till_killed(ledger, town, dao, Order(ASKER, "Print 12 hinges in PETG and buy 2 kg of PETG", may_assign=True))
+    plan = run_till_killed(ledger, town, dao, Order(ASKER, "Print 12 hinges in PETG and repair the gate", may_assign=True))
     assert [(each.task.kind, each.plan_id) for each in dao.tasks()] == [
         ("print_job", plan.plan_id),
-        ("purchase", plan.plan_id),
+        ("maintenance", plan.plan_id),
     ]
 
 

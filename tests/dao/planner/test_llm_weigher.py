@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from lpm_kernel.dao.evidence import Evidence, EvidenceLine
 from lpm_kernel.dao.planner.llm_weigher import MAX_HEARD, LlmWeigher
 from lpm_kernel.dao.planner.records import Opinion
 from lpm_kernel.dao.planner.weighing import Case, Subject, Weighed
-from lpm_kernel.dao.stance import GOING_ON
+from lpm_kernel.dao.stance import GOING_ON, weigh_evidence
 from lpm_kernel.records import Message
+from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.llm import AdapterFile
+from tests.dao.test_stance import Put
 from tests.fakes import FakeEmbedder, FakeLlm
 
 SUBJECT = Subject("A new roof", "The yard gets a roof of oak.")
@@ -41,7 +44,7 @@ class Leaning(FakeLlm):
 
 
 def weigh(llm: Leaning, cases: Sequence[Case], subject: Subject = SUBJECT) -> list[Weighed]:
-    return LlmWeigher(llm, FakeEmbedder()).weigh(subject, cases)
+    return LlmWeigher(llm, FakeEmbedder(), 0.4).weigh(subject, cases)
 
 
 def test_all_lines_of_a_batch_are_one_call_and_equal_ones_are_asked_once() -> None:
@@ -91,3 +94,30 @@ def test_nobody_is_asked_nothing() -> None:
     llm = Leaning()
     assert weigh(llm, []) == []
     assert llm.scored == []
+
+
+def opinion(*own: str, llm: Leaning | None = None, subject: Subject = SUBJECT) -> Opinion:
+    return weigh(llm or Leaning(), [Case(own)], subject)[0].opinion
+
+
+def test_by_its_own_lines_a_twin_stands_as_it_would_vote() -> None:
+    """A ballot went by what its person says outright, and a plan by the sum of all lines: the same twin stood differently."""
+    outright = "I am for the new roof of oak in the yard."
+    leaning = tuple(f"The new roof of oak in the yard, {number}, drips." for number in range(12))
+    llm = Leaning(lambda prompt: -4.0 if "drips" in prompt else 0.0)
+    for own in ((outright,), (outright, *leaning), (*leaning, outright)):
+        found = opinion(*own, llm=llm)
+        assert found.for_ > 0.8, own
+        evidence = Evidence(tuple(EvidenceLine(text, f"{'a' * 64}:0-9", "n.md", 0.5, True) for text in own))
+        ballot = weigh_evidence(
+            evidence, Put(SUBJECT.title, SUBJECT.text), FakeEmbedder(), llm, load_settings().stance, tenant="1"
+        )
+        assert ballot.choice == "for"
+        assert ballot.probabilities["for"] == pytest.approx(found.for_, abs=1e-6)
+
+
+def test_a_twin_that_cannot_tell_abstains_in_a_plan_too() -> None:
+    for own in ("My cat is red.", "Petra said: I am for the new roof of oak in the yard."):
+        assert opinion(own).abstain > 0.5, own
+    unclear = Subject("Keep the yard open", "The gates are not locked at night.")
+    assert opinion("I am for the yard that is open.", subject=unclear).abstain > 0.99

@@ -1,0 +1,1 @@
+"""What the platform must bear: processes killed at random, stores that stop, bytes that nobody would send on purpose."""
