@@ -260,8 +260,8 @@ def lag(connection: Connection) -> list[Lag]:
         func.min(change.c.created_at).filter(waits).label("oldest_at"),
         func.count().filter(~waits).label("given_up"),
     ).where(change.c.done_at.is_(None))
-    found = {row.target: row for row in connection.execute(query.group_by(change.c.target))}
-    rows = [(target, found.get(target)) for target in TARGETS]
+    found: dict[Target, Any] = {row.target: row for row in connection.execute(query.group_by(change.c.target))}
+    rows: list[tuple[Target, Any]] = [(target, found.get(target)) for target in TARGETS]
     return [Lag(target, row.undone, row.oldest_at, row.given_up) if row else Lag(target, 0, None, 0) for target, row in rows]
 
 

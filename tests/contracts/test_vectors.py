@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from lpm_kernel.errors import StoreError
-from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.vectors import Hit, PgVectors, SyncCount, VectorEntry, Vectors
 from tests.contracts.vector_stores import EMBEDDER, OWN_FORMULA, G
@@ -385,28 +384,6 @@ def test_equal_entries_come_in_the_order_of_their_ids(vectors: Vectors, tenant: 
 def test_no_question_breaks_the_search(vectors: Vectors, tenant: str, question: str) -> None:
     vectors.sync(tenant, G, make_entries(tenant, TEXTS, EMBEDDER), EMBEDDER.fingerprint)
     assert len(search(vectors, tenant, question)) == len(TEXTS)
-
-
-def test_every_entry_can_be_listed_with_what_it_belongs_to(vectors: Vectors, new_tenant: Callable[[], str]) -> None:
-    tenant, other = new_tenant(), new_tenant()
-    entries = make_entries(tenant, TEXTS[:3], EMBEDDER)
-    vectors.sync(other, G, make_entries(other, ["nobody else's"], EMBEDDER), EMBEDDER.fingerprint)
-    vectors.sync(tenant, G, entries[:2], EMBEDDER.fingerprint)
-    vectors.sync(tenant, "h", entries[1:], EMBEDDER.fingerprint)
-    held = {entry.chunk_id: entry for entry in vectors.list_entries(tenant)}
-    assert {chunk_id: set(entry.generations) for chunk_id, entry in held.items()} == {
-        entries[0].chunk.chunk_id: {G},
-        entries[1].chunk.chunk_id: {G, "h"},
-        entries[2].chunk.chunk_id: {"h"},
-    }
-    for entry in entries:
-        chunk, found = entry.chunk, held[entry.chunk.chunk_id]
-        assert (found.document_sha256, found.filename) == (chunk.document_sha256, chunk.filename)
-        assert (found.byte_start, found.byte_end) == (chunk.byte_start, chunk.byte_end)
-        assert (found.fingerprint, found.input_sha256) == (EMBEDDER.fingerprint, entry.input_sha256)
-        assert found.text_sha256 == sha256_hex(entry.text.encode())
-    vectors.sync(tenant, "h", [], EMBEDDER.fingerprint)
-    assert vectors.list_entries(new_tenant()) == []
 
 
 def test_postgres_knows_a_word_by_its_stem(stores: Stores, user_id: str) -> None:

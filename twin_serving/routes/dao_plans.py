@@ -70,8 +70,8 @@ async def events(
     asker: Asker = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The steps of a plan as they are stored, after `Last-Event-ID` where it is given, until `done` or `failed`. They hold ids and numbers
-    and no words of anybody's memory."""
+    """The steps of a plan as they are stored, after `Last-Event-ID` where it is given, until `done` or `failed`. They hold ids
+    and numbers and no words of anybody's memory."""
     whose, number = actor_of(principal, asker), number_of(last_event_id)
     plans, stop = services.dao_side.plans.plans, request.app.state.stop
     found = await to_thread.run_sync(plans.get, whose, plan_id)
