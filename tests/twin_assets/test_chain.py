@@ -55,8 +55,8 @@ def built(workshop: Workshop) -> dict[str, dg.ExecuteInProcessResult]:
     return {user: workshop.build(user) for user in ("chain-ada", "chain-bo")}
 
 
-SHARED_CHECKS = {"base_gguf_matches_weights", "ledger_is_whole", "no_vote_is_overdue"}
-"""Of what is no user's: the base, and the votes."""
+SHARED_CHECKS = {"base_gguf_matches_weights", "ledger_is_whole", "no_vote_is_overdue", "every_group_can_be_read"}
+"""Of what is no user's: the base, the votes, and groups."""
 
 
 def test_every_stage_succeeds_and_every_blocking_check_passes(built) -> None:

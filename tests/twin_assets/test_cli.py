@@ -51,6 +51,7 @@ def test_after_a_reboot_a_command_says_what_to_start(tmp_path: Path, free_port: 
     should not happen: DagsterPostgresException`."""
     names, address = load_settings().stores, f"127.0.0.1:{free_port}"
     left = dict.fromkeys(names.model_dump().values(), "x")
+    left[names.s3_public_endpoint_url] = "http://127.0.0.1:1"
     left |= {names.database_url: f"postgresql+psycopg://twin_app:s3cret@{address}/twin"}
     left |= {names.dagster_database_url: f"postgresql://dagster:s3cret@{address}/dagster"}
     (tmp_path / CONNECTION_FILE).write_text("".join(f"{name}={value}\n" for name, value in left.items()))
@@ -71,8 +72,8 @@ from twin_assets import cli
 
 @cli.cli.command("work")
 def work():
-    print(os.environ["no_proxy"], flush=True)
     try:
+        print(os.environ["no_proxy"], flush=True)
         time.sleep(60)
     finally:
         print("stopped in order", flush=True)
