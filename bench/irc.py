@@ -35,13 +35,16 @@ def read_logs(folder: Path = LOGS) -> Iterator[tuple[Chat, list[SocialMessage]]]
         chat = Chat("telegram", f"-{number}", path.name.removesuffix(".raw.txt"), public=True)
         messages: list[SocialMessage] = []
         in_minute = Counter[str]()
+        last_hour, half_days = 0, 0
         for message_id, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             if (told := _LINE.match(line)) is None:
                 continue
             hour, minute, name, text = told.groups()
+            half_days += int(hour) < last_hour  # some logs count hours to twelve
+            last_hour = int(hour)
             second = in_minute[hour + minute]
             in_minute[hour + minute] += 1
-            sent_at = day + timedelta(hours=int(hour), minutes=int(minute), seconds=second)
+            sent_at = day + timedelta(hours=int(hour) + 12 * half_days, minutes=int(minute), seconds=second)
             account_id = account_of(name)
             messages.append(SocialMessage("telegram", chat.chat_id, message_id, account_id, sent_at, clean_text(text)))
         yield chat, messages

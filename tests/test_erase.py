@@ -26,6 +26,7 @@ from lpm_kernel.stores.changes import put_change
 from lpm_kernel.stores.conversations import append_message, last_messages
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
+from lpm_kernel.stores.dao_twin_turns import take_turn
 from lpm_kernel.stores.dao_words import keep_words
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import find_deletion, list_deletions
@@ -76,6 +77,7 @@ def new_twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Cal
             keep_words(connection, twin.user_id, "The park needs its benches back.")
             set_consent(connection, Consent(twin.user_id), NOON)
             say_something(connection, twin.user_id, "It is red.")
+            take_turn(connection, twin.user_id, "P-1", "basis", NOON, NOON)
         plan, started, line = make_plan(twin.user_id)
         plans = PgPlans(stores.tables)
         plans.begin(plan, started)

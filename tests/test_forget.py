@@ -129,7 +129,7 @@ def test_the_local_copy_of_an_adapter_that_was_never_released_goes_too(twin: Twi
     twin.delete("cats.md")
     twin.build()
     twin.clean()
-    assert {path.stem for path in twin.adapters.iterdir()} == {sha256_hex(adapter_bytes(2))}
+    assert list(twin.adapters.iterdir()) == [local_copy(twin.adapters, twin.user_id, sha256_hex(adapter_bytes(2)))]
 
 
 def test_a_twin_without_it_that_may_not_serve_is_enough_for_what_learned_it_to_go(twin: Twin) -> None:

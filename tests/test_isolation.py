@@ -28,6 +28,7 @@ from lpm_kernel.stores.changes import put_change
 from lpm_kernel.stores.conversations import append_message, find_message, last_messages, list_messages, list_sessions
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
+from lpm_kernel.stores.dao_twin_turns import take_turn
 from lpm_kernel.stores.dao_words import keep_words
 from lpm_kernel.stores.dead_letters import put_dead_letter
 from lpm_kernel.stores.deletions import begin_deletion, end_deletion, find_deletion
@@ -105,6 +106,7 @@ def world(stores: Stores) -> World:
             keep_words(connection, user_id, note.decode())
             set_consent(connection, Consent(user_id), NOON)
             say_something(connection, user_id, note.decode())
+            take_turn(connection, user_id, "P-1", "basis", NOON, NOON)
         plan, started, line = make_plan(user_id, note.decode())
         plans = PgPlans(stores.tables)
         plans.begin(plan, started)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from anyio import to_thread
@@ -64,6 +64,8 @@ from twin_serving.routes import (
 from twin_serving.stop import EndStreams, Stop
 from twin_serving.text_check import refuse_broken_text
 
+CONNECTIONS_AHEAD = 8
+"""To PostgreSQL, opened with the model: the first crowd need not wait for them."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -162,6 +164,8 @@ def open_default_services(settings: Settings | None = None) -> Services:
         from twin_serving.agent.graph import compiled
 
         compiled()  # loaded beside the model, and not while the first question waits
+        with suppress(TwinError):  # whoever asks hears of it
+            stores.tables.open_ahead(CONNECTIONS_AHEAD)
         llm = open_serving_llm(settings, lambda share, words: None, stores.breakers, step_back)
         # seconds of work, which else the first turn's memory would take from a crowd
         threading.Thread(target=_fit_head, args=(stores,), name="fit-head", daemon=True).start()

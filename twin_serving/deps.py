@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -34,8 +33,6 @@ from twin_serving.live_turns import LiveTurns
 MODEL_WAIT_S = 5.0
 """How long a thread waits for a model that is being loaded, before whoever asked is told to come again."""
 BEGIN_WAIT_S = 0.05
-CONNECTIONS_AHEAD = 8
-"""To PostgreSQL, opened with the model: the first crowd need not wait for them."""
 MEMORY_WAIT_S = 5.0
 """How long a turn lets others search their memory before its own is searched all the same."""
 AGAIN_S = 10.0
@@ -127,8 +124,6 @@ class Services:
 
     def _load(self) -> None:
         began = time.monotonic()
-        with suppress(TwinError):  # whoever asks hears of it
-            self.stores.tables.open_ahead(CONNECTIONS_AHEAD)
         engine: ServingEngine | None = None
         releases: ReleaseWatch | None = None
         failure: TwinError | None = None

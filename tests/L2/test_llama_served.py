@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lpm_kernel.errors import LlmError
 from lpm_kernel.L2.base_model import BaseModel
 from lpm_kernel.L2.llama import LlamaCpp
 from lpm_kernel.serving_release import check_adapter
@@ -41,12 +42,17 @@ def adapter(tiny_qwen: BaseModel, tmp_path: Path) -> AdapterFile:
     return chain(tmp_path / "adapter.safetensors", tmp_path / "config.json", tiny_qwen, tmp_path).gguf
 
 
+def hear(stream: Iterator[str], heard: list[str]) -> None:
+    with pytest.raises(LlmError, match="listener_left"):
+        heard.extend(stream)
+
+
 def test_the_one_place_is_free_within_a_token_after_its_listener_left(engine: ServingEngine) -> None:
     whole = "".join(engine.stream(asked("Hello?"), tenant="ravi", max_tokens=4))
     for _ in range(5):
         stream = engine.stream(asked("Tell me all."), tenant="mabel", max_tokens=900)
         heard: list[str] = []
-        reader = threading.Thread(target=heard.extend, args=(stream,))
+        reader = threading.Thread(target=hear, args=(stream, heard))
         reader.start()
         wait_until(lambda: engine.admission.at_work() == 1)
         time.sleep(0.02)

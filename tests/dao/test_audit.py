@@ -258,9 +258,9 @@ def test_a_close_by_the_deadline_before_it_is_found(dao: Dao, ledger: Ledger) ->
         session.lock()
         at = session.moment(name)
         sums, (outcome, reason), _ = verdict(session.proposal(name), session.delegations, at)
-        rules = session.proposal(name).rules.version
+        rules, ends_at = session.proposal(name).rules.version, session.proposal(name).ends_at
         early = ProposalResolved(Resolution(name, outcome, reason, "deadline", sums, rules, at))
         (event,) = session.append([Entry(at, CLOCK, early)])
         session.settle(name, at)
     broken = audit(dao).broken
-    assert any(f"event {event.seq} closes by the deadline before" in line for line in broken), broken
+    assert f"proposal {name}: event {event.seq} closes by the deadline, before it at {ends_at}" in broken

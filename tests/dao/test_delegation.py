@@ -71,9 +71,25 @@ def test_a_ballot_of_ones_own_goes_before_what_one_delegated() -> None:
     assert through("ann", [*VOTED, ballot("ann", "against")], [handed("ann", "bob")]) == "ann"
 
 
-def test_a_twins_ballot_goes_before_a_delegation_only_once_it_counts() -> None:
-    cast = [*VOTED, ballot("ann", "against", 5, cast_by="twin", counts_at=17)]
-    assert [through("ann", cast, [handed("ann", "bob")], at=at) for at in (16, 17)] == ["bob", "ann"]
+CARRIERS_AT_59_AND_60 = [
+    ([handed("ann", "bob")], ["bob", "bob"]),
+    ([handed("ann", "bob", at=61)], [None, "ann"]),
+    ([handed("ann", "eve")], [None, None]),
+    ([handed("ann", "bob", ends=60)], ["bob", "ann"]),
+    ([handed("ann", "bob", revoked=60)], ["bob", "ann"]),
+    ([handed("ann", "bob", standing=True)], ["bob", "ann"]),
+    ([handed("ann", "bob", standing=True), handed("ann", "cem")], ["cem", "cem"]),
+]
+
+
+@pytest.mark.parametrize(("held", "carriers"), CARRIERS_AT_59_AND_60)
+def test_a_delegation_goes_before_a_twins_ballot_and_a_standing_one_only_until_that_counts(
+    held: list[Delegation], carriers: list[str | None]
+) -> None:
+    """Whom a person chose is their own word, even where nobody carries it in the end; a standing one is for their absence, in
+    which their twin serves too."""
+    cast = [*VOTED, ballot("ann", "against", 5, cast_by="twin", counts_at=60)]
+    assert [through("ann", cast, held, at=at, standing_applied=True) for at in (59, 60)] == carriers
 
 
 def test_a_circle_counts_as_not_voted_unless_one_of_it_votes() -> None:

@@ -16,6 +16,7 @@ from lpm_kernel.dao.event_codec import canonical_json
 from lpm_kernel.dao.events import (
     AttributesSet,
     BallotCast,
+    BallotRefused,
     BallotVetoed,
     Delegated,
     DelegationRevoked,
@@ -55,6 +56,7 @@ ONE_OF_EACH: list[tuple[Happening, str, str | None]] = [
     (ProposalOpened("p"), "proposal_opened", "p"),
     (VotingStarted("p", {"bob": 2, "ann": 1}, hours(72)), "voting_started", "p"),
     (BallotCast(CAST), "ballot_cast", "p"),
+    (BallotRefused("p", "ann", "voting_closed"), "ballot_refused", "p"),
     (BallotVetoed("p", "b", "ann"), "ballot_vetoed", "p"),
     (Delegated(handed("ann", "bob", ends=9)), "delegated", None),
     (Delegated(handed("ann", "bob", scope=Scope("proposal", "p"))), "delegated", "p"),

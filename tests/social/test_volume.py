@@ -35,5 +35,6 @@ def test_a_thousand_lines_of_a_real_group_are_stored_once_for_who_said_them(
     for account_id, speaker in speakers:
         assert speaker.make(EVERYTHING).made == 1
         (text,) = speaker.documents().values()
-        said = [message.text for message in messages if message.account_id == account_id and message.text]
+        by_time = sorted(messages, key=lambda message: (message.sent_at, message.message_id))
+        said = [message.text for message in by_time if message.account_id == account_id and message.text]
         assert text.split("\n\n", 1)[1] == "\n\n".join(said) + "\n"

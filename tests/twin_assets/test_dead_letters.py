@@ -79,7 +79,8 @@ def test_after_the_last_attempt_there_is_one_letter_with_its_cause_and_a_mark_on
     (letter,) = shop.letters()
     assert (letter.stage, letter.run_id, letter.attempts) == ("lora_adapter", result.run_id, 4)
     assert (letter.code, letter.message) == ("blob_store", AWAY.message)
-    assert shop.observed() == [{"dead_letter": "blob_store", "attempts": 4, "reason": AWAY.message}]
+    mark = {"dead_letter": "blob_store", "category": "STORE_ERROR", "attempts": 4, "reason": AWAY.message}
+    assert shop.observed() == [mark]
 
 
 def test_each_attempt_is_logged_with_its_cause_and_one_that_helps_leaves_no_letter(shop: Workshop) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import dagster as dg
 import pytest
+from sqlalchemy import text
 
 from lpm_kernel.forget import delete_document
 from lpm_kernel.L0.intake import receive_document
@@ -45,6 +46,7 @@ def look(stores: Stores, user_id: str) -> Iterator[Callable[[], SEEN]]:
             assert all(request.asset_selection == [dg.AssetKey("raw_documents")] for request in own)
             with stores.tables.transaction(user_id) as connection:
                 mark_taken_up(connection, user_id)
+                connection.execute(text("update document set status = 'read' where status = 'received'"))
             return user_id in added, own[0].run_key if own else None
 
         yield tick

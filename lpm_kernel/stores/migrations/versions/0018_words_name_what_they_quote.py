@@ -24,11 +24,13 @@ where cited.actor = dao_ballot_words.user_id and cited.digest = dao_ballot_words
 alter table dao_ballot_words force row level security;
 alter table dao_event force row level security;
 
+grant update (document_sha256s) on dao_ballot_words to twin_operator;
 grant select (created_at) on app_user to twin_operator;
 """
 
 BACK = """
 revoke select (created_at) on app_user from twin_operator;
+revoke update (document_sha256s) on dao_ballot_words from twin_operator;
 alter table ballot_draft drop column withdrawn;
 alter table dao_ballot_words drop column document_sha256s;
 """
