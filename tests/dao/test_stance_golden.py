@@ -21,9 +21,10 @@ from lpm_kernel.stores.open import Stores
 
 pytestmark = pytest.mark.slow
 
-LEAST = {"as put": 0.9, "unknown": 0.9, "near": 0.65}
-"""Shares that are right. `unknown`: nobody wrote of it, so abstaining is; `near`: somebody wrote of what it is about and nobody
-what they think of it."""
+LEAST = {"as put": 0.9, "unknown": 0.9}
+"""Shares that are right. `unknown`: nobody wrote of it, so abstaining is."""
+EVERY = {"as put": 1, "unknown": 3}
+"""Which of them are asked here: all take five minutes."""
 MOST_OPPOSED = {"as put": 0}
 """Ballots for the other side."""
 
@@ -40,8 +41,10 @@ def test_the_demo_peoples_opinions_are_found_and_where_there_is_none_it_is_said(
             taken = take_in(stores, user_id, person)
             memory = Memory(user_id, taken.generation, taken.table.fingerprint)
             golden = yaml.safe_load((DATA / "golden" / f"{person}.yaml").read_bytes())["opinions"]
+            tested = Counter[str]()
             for kind, put in stance_people.tested_with({item["proposal"]: item["stance"] for item in golden}):
-                if kind not in LEAST:
+                tested[kind] += 1
+                if kind not in LEAST or tested[kind] % EVERY[kind]:
                     continue
                 found = gather_evidence(stores, memory, asked_of(put))
                 stance = weigh_evidence(found, put, stores.embedder, llm, stores.settings.stance, tenant=user_id)
@@ -52,7 +55,7 @@ def test_the_demo_peoples_opinions_are_found_and_where_there_is_none_it_is_said(
                     wrong.append(f"{kind}: {person}, {put.title}: {put.stance}, found {stance.choice} {stance.abstained_why}")
     finally:
         llm.close()
-    assert (asked["as put"], asked["unknown"]) == (16, 48)
+    assert (asked["as put"], asked["unknown"]) == (16, 16)
     for kind, least in LEAST.items():
         assert right[kind] >= least * asked[kind], (kind, right[kind], asked[kind], wrong)
     for kind, most in MOST_OPPOSED.items():

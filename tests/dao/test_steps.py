@@ -180,8 +180,9 @@ def test_a_quorum_that_comes_late_extends_the_vote_once(first_quorum: float, ext
 
 
 def test_a_twins_ballot_that_begins_to_count_late_extends_the_vote() -> None:
-    community = started()
-    for member in ("ann", "bob"):
+    """Three of five are a quorum, and the two others may still turn it: it is not decided."""
+    community = started(electorate=equal("ann", "bob", "cem", "dia", "eve"))
+    for member in ("ann", "bob", "cem"):
         cast(community, ballot(member, "for", 53, cast_by="twin", counts_at=65))
     community.advance(hours(58))
     assert next_due(community.proposal, {}, hours(58)) == hours(65)
@@ -202,6 +203,16 @@ def test_a_delegation_that_ends_late_and_gives_way_to_another_extends_the_vote()
 def test_a_decided_vote_closes_and_is_not_extended_however_late() -> None:
     community = started()
     cast(community, ballot("ann", "for", 70), ballot("bob", "for", 71))
+    assert (community.proposal.status, community.proposal.extended) == ("passed", False)
+
+
+def test_twins_that_decide_late_close_the_vote_and_do_not_extend_it() -> None:
+    community = started()
+    for member in ("ann", "bob"):
+        cast(community, ballot(member, "for", 53, cast_by="twin", counts_at=65))
+    community.advance(hours(58))
+    assert next_due(community.proposal, {}, hours(58)) == hours(65)
+    assert kinds(community.advance(hours(65))) == ["proposal_resolved"]
     assert (community.proposal.status, community.proposal.extended) == ("passed", False)
 
 
@@ -259,7 +270,7 @@ def test_a_vote_of_twins_alone_is_resolved_when_the_deciding_ballot_begins_to_co
     community = started()
     twins = [ballot(member, "for", at, cast_by="twin", counts_at=at + 12) for member, at in (("ann", 1), ("bob", 2))]
     cast(community, *twins)
-    assert next_due(community.proposal, {}, hours(2)) == hours(13), "each moment at which one begins to count is looked at"
+    assert next_due(community.proposal, {}, hours(2)) == hours(14), "the first that begins to count decides nothing"
     assert community.advance(hours(13)) == []
     assert next_due(community.proposal, {}, hours(13)) == hours(14)
     assert kinds(community.advance(hours(14))) == ["proposal_resolved"]

@@ -42,7 +42,8 @@ def test_starting_twice_is_one_set(engine_home: EngineHome) -> None:
     assert pids(engine_home) == before
 
 
-CLOUD = ("neo4j_", "weaviate_", "mem0_", "openai_", "gemini_", "release_webhook")
+WEBHOOKS = ("release_webhook", "alert_webhook", "notice_webhook")
+CLOUD = ("neo4j_", "weaviate_", "mem0_", "openai_", "gemini_", "telegram_", "x_", "s3_public_endpoint", *WEBHOOKS)
 
 
 def test_the_addresses_are_left_for_others_in_a_private_file(engine_home: EngineHome) -> None:
