@@ -51,6 +51,7 @@ def drop_local_copies(folder: Path, user_id: str, sha256s: Collection[str]) -> N
     """This user's, and nobody else's of the same content. Of what is no sha256 there is none."""
     for sha256 in filter(is_sha256, sha256s):
         local_copy(folder, user_id, sha256).unlink(missing_ok=True)
+        (folder / f"{sha256}.gguf").unlink(missing_ok=True)  # as copies were named once
 
 
 def _fetch(own: TenantBlobs, key: str, sha256: str, path: Path) -> None:

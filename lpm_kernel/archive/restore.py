@@ -33,7 +33,7 @@ from lpm_kernel.archive.form import (
     readdress,
     rows_path,
 )
-from lpm_kernel.archive.rows import checked_rows, exported_tables, write_rows
+from lpm_kernel.archive.rows import PLANS, checked_rows, exported_tables, write_rows
 from lpm_kernel.archive.tables import check_table
 from lpm_kernel.artefacts import decode_records, decode_table, read_previous
 from lpm_kernel.errors import StoreError, TrainingError, UserInputError
@@ -156,6 +156,7 @@ def _look_through(archive: Archive, user_id: str) -> _Content:
     there = {entry.path for entry in archive.manifest.entries}
     tables = exported_tables()
     foreign = {path for path in there if path.startswith("rows/")} - {rows_path(table.name) for table in tables}
+    foreign -= {rows_path(name) for name in PLANS}  # of older archives, and not taken in
     if foreign or MEMORIES not in there or FACTS not in there or not {rows_path(n) for n in ("app_user", "document")} <= there:
         raise UserInputError("archive_foreign", "it holds other tables than this version has: upgrade it first")
     content = _Content(archive, user_id)

@@ -12,14 +12,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import UserInputError
-from lpm_kernel.records import is_sha256
+from lpm_kernel.records import is_sha256, sha256_hex
 from lpm_kernel.stores.memory_writes import archived_writes, list_memory_writes, restore_memory_writes
 from lpm_kernel.stores.schema import app_user, chat_message, document, metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Table
 
-LEFT_OUT_TABLES = frozenset(
+PLANS = frozenset({"dao_plan", "dao_plan_event", "dao_plan_line"})
+"""Of the members whom they consulted as much as of who asked: they stay where they were made, and a plan that is under way acts
+for its asker, which nobody may write for another."""
+LEFT_OUT_TABLES = PLANS | frozenset(
     {
         *("memory", "memory_version", "memory_generation", "chunk_vector", "dead_letter", "deletion", "dao_twin_turn"),
         *("social_account", "change", "change_words", "fence"),
@@ -32,7 +35,6 @@ LEFT_OUT_COLUMNS = {
     chat_message.name: frozenset({"position"}),  # the order of the lines says it
     document.name: frozenset({"pending", "change_id"}),
     app_user.name: frozenset({"created_at"}),
-    "dao_plan": frozenset({"worker", "leased_until"}),  # of a process of this installation
 }
 
 
@@ -104,6 +106,8 @@ def checked_rows(table: Table, rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
             to_line(row)
         except (ValueError, RecursionError):  # half of a character, which no text may hold
             raise UserInputError("archive_damaged", f"a row of {table.name} holds what is no text") from None
+        if table.name == "dao_ballot_words" and sha256_hex(str(row.get("words")).encode()) != row.get("reasons_sha256"):
+            raise UserInputError("archive_damaged", "words in it are not those whose hash they bear")
         if not _hashes_are_hashes(row) or not all(_hashes_are_hashes(value) for value in row.values()):
             raise UserInputError("archive_damaged", f"a row of {table.name} names something by what is no sha256")
         _as_values(table, row)

@@ -20,8 +20,10 @@ from lpm_kernel.dao.delegation import delegations_of_vote
 from lpm_kernel.dao.records import ENDED, Ballot
 from lpm_kernel.dao.stance import Stance, WeighedLine, weigh_stance
 from lpm_kernel.errors import VoteError
+from lpm_kernel.records import is_sha256
 from lpm_kernel.stores.ballot_drafts import KeptDraft, keep_twin_draft
 from lpm_kernel.stores.dao_consent import Consent, get_consent, lock_consent
+from lpm_kernel.stores.documents import lock_documents, private_documents, shared_documents
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -218,6 +220,11 @@ def _standing(proposal: ProposalState, user_id: str) -> TwinBallot | None:
 def _draft(stores: Stores, user_id: str, proposal: ProposalState, stance: Stance, why: str, at: datetime) -> TwinBallot:
     reasons, citations = reasons_of(stance, stores.settings.stance, for_others=False)
     with stores.tables.transaction(user_id) as connection:
+        lock_documents(connection, user_id)
+        there = shared_documents(connection, user_id) | private_documents(connection, user_id)
+        named = {each.partition(":")[0] for each in citations}
+        if not set(filter(is_sha256, named)) <= there:  # deleted while the twin weighed: it is quoted no more
+            reasons, citations = None, ()
         kept = keep_twin_draft(
             connection,
             user_id,

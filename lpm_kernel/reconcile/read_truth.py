@@ -14,6 +14,7 @@ from typing import Any, cast
 from lpm_kernel.reconcile.findings import Finding
 from lpm_kernel.reconcile.inventory import NamedRelease, Truth
 from lpm_kernel.stores.changes import Change, list_undone
+from lpm_kernel.stores.dead_letters import list_dead_letters
 from lpm_kernel.stores.documents import deleted_documents, list_documents
 from lpm_kernel.stores.reconciliation import list_manifests, own_sessions
 from lpm_kernel.stores.tables import Tables
@@ -36,8 +37,10 @@ def read_truth(tables: Tables, user_id: str) -> Truth:
 
 
 def read_undone(tables: Tables, user_id: str) -> list[Change]:
+    """Without those that a person has taken off the list of dead letters: they know that it stays undone."""
     with tables.transaction(user_id) as connection:
-        return list_undone(connection, user_id)
+        gone = {each.change_id for each in list_dead_letters(connection, user_id, resolved=True) if each.discarded_by}
+        return [each for each in list_undone(connection, user_id) if each.given_up_at is None or each.change_id not in gone]
 
 
 def decide_outbox(user_id: str, undone: Sequence[Change], now: datetime) -> list[Finding]:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
-from lpm_kernel.errors import UserInputError
+from lpm_kernel.errors import TwinError, UserInputError
 from lpm_kernel.forget import delete_document
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.records import Refusal, sha256_hex
+from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.social_documents import (
     Part,
@@ -59,14 +60,18 @@ def make_every_document(stores: Stores, adapters: Path, at: datetime) -> tuple[M
     Raises: StoreError where nobody could.
     """
     counts, failed = MadeCounts(), dict[str, str]()
+    lost: TwinError | None = None
     rested = at - timedelta(hours=stores.settings.social.rest_hours)
     with stores.tables.operator_transaction() as connection:
         waiting = users_with_due(connection, rested)
     for user_id in waiting:
         try:
             counts.add(make_documents(stores, user_id, adapters, rested))
-        except UserInputError as error:  # somebody who is being deleted
+        except TwinError as error:  # somebody who is being deleted, or a store that failed for them
             failed[user_id] = error.code
+            lost = lost if isinstance(error, UserInputError) else error
+    if lost is not None and len(failed) == len(waiting):
+        raise lost
     return counts, failed
 
 
@@ -129,8 +134,14 @@ def _make(stores: Stores, user_id: str, part: Part, adapters: Path, counts: Made
 def _send(
     stores: Stores, user_id: str, part: Part, first: datetime, version: int, data: bytes, counts: MadeCounts
 ) -> Refusal | None:
-    """By the door of every file. A later version counts as sent a microsecond later, so that it replaces the one before."""
+    """By the door of every file. A later version counts as sent after the one before, so that it replaces it.
+
+    What stands of earlier versions is asked of the tables: a try that was cut off has noted a version that was never sent.
+    """
     day = datetime.combine(first.astimezone(UTC).date(), time(), UTC)
+    with stores.tables.transaction(user_id) as connection:
+        earlier = [row for row in list_documents(connection, user_id) if row.sha256 in part.made_sha256s]
+    moments = [day + timedelta(microseconds=version), *(row.created_at + timedelta(microseconds=1) for row in earlier)]
     result = receive_document(
         stores.tables,
         stores.blobs,
@@ -139,9 +150,9 @@ def _send(
         filename_of(part),
         data,
         part.network,
-        sent_at=day + timedelta(microseconds=version),
+        sent_at=max(moments),
         # a later version is as private as the person has made the one before
-        private=not part.public and not part.made_sha256s,
+        private=not part.public and not earlier,
     )
     counts.made += result.status == "stored"
     counts.unchanged += result.status == "duplicate"

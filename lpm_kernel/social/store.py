@@ -77,13 +77,15 @@ def store_page(
 
 
 def link_account(tables: Tables, user_id: str, network: str, account_id: str, at: datetime) -> bool:
-    """Make an account known as a user's, and have their groups read anew for what it said before; whether it is new.
+    """Make an account known as a user's, and have its groups or its posts read anew for what it said before; whether it is new.
 
     Raises: what `add_account` raises.
     """
     with tables.transaction(user_id) as connection:
         new = add_account(connection, user_id, network, account_id, at)
-        if new and network == "telegram":
+        if new and network == "x":
+            rewind_cursors(connection, "x", at, account_id)
+        elif new:
             rewind_cursors(connection, "telegram", at)
     return new
 

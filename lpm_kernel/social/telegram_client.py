@@ -112,7 +112,9 @@ class ThonReader:
         entity = self._run(name, lambda: self._entity(name))
         chat_id = str(utils.get_peer_id(entity))
         self._peers[chat_id] = utils.get_input_peer(entity)
-        return Chat("telegram", chat_id, utils.get_display_name(entity), public=bool(getattr(entity, "username", None)))
+        # a person has a public name too, and what is said to them is between two
+        public = type(entity).__name__ == "Channel" and bool(getattr(entity, "username", None))
+        return Chat("telegram", chat_id, utils.get_display_name(entity), public=public)
 
     def pages(self, chat: Chat, *, after_id: int | None, since: datetime) -> Iterator[Sequence[Any]]:
         """Why not Telethon's own iterator: it stops at the first message that stands out of order, and what follows is lost."""

@@ -290,7 +290,8 @@ def _json(record: Any) -> Any:
 
 
 def _record(row: Row[Any]) -> Plan:
-    order = decode_record(json.dumps(row.plan_order).encode(), Order)
+    # whose row it is asks, whatever stands in it
+    order = replace(decode_record(json.dumps(row.plan_order).encode(), Order), asker=row.user_id)
     state = decode_record(json.dumps(row.state).encode(), PlanState)
     failure = None if row.failure is None else decode_record(json.dumps(row.failure).encode(), PlanFailure)
     return Plan(row.plan_id, order, row.created_at, row.status, state, row.idempotency_key, failure)

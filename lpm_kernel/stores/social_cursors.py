@@ -63,14 +63,15 @@ def hold_cursor(
     _put(connection, before, {"not_before": not_before, "code": code, "reason": reason, "changed_at": at})
 
 
-def rewind_cursors(connection: Connection, network: Network, at: datetime) -> None:
-    """Have every chat of a network read again from the beginning of its window.
+def rewind_cursors(connection: Connection, network: Network, at: datetime, chat: str | None = None) -> None:
+    """Have every chat of a network, or one, read again from the beginning of its window.
 
     Why: what an account said before it was known as somebody's was passed over. What is stored already is not stored twice.
     """
     from sqlalchemy import update
 
-    connection.execute(update(social_cursor).where(social_cursor.c.network == network).values(position={}, changed_at=at))
+    these = [social_cursor.c.network == network, *([] if chat is None else [social_cursor.c.chat == chat])]
+    connection.execute(update(social_cursor).where(*these).values(position={}, changed_at=at))
 
 
 def list_cursors(connection: Connection, network: Network) -> list[Cursor]:

@@ -69,8 +69,8 @@ def twins(ledger: Ledger, clock: Clock, settings: Settings) -> Twins:
     return Twins(ledger.dao(clock), cast("Any", SimpleNamespace(tables=ledger.tables, settings=settings)), clock, stance())
 
 
-def write_letter(twins: Twins, user_id: str) -> None:
-    letter = Document(user_id, "a" * 64, "letter.md", "text/markdown", 30, "upload", "user", NOON)
+def write_letter(twins: Twins, user_id: str, sha256: str = "a" * 64, name: str = "letter.md") -> None:
+    letter = Document(user_id, sha256, name, "text/markdown", 30, "upload", "user", NOON)
     with twins.stores.tables.transaction(user_id) as connection:
         put_document(connection, letter)
 
@@ -80,7 +80,16 @@ def benches(twins: Twins) -> str:
     return twins.dao.propose("ada", "Benches", "The park gets benches.", topic="park").proposal_id
 
 
+def test_a_draft_quotes_nothing_that_was_deleted_while_the_twin_weighed(twins: Twins, benches: str) -> None:
+    write_letter(twins, "ben")  # and no diary any more
+    twins.vote("ben", benches)
+    (kept,) = twins.drafts("ben")
+    assert (kept.draft.choice, kept.draft.reason, kept.citations) == ("for", None, ())
+
+
 def test_without_a_word_of_the_person_their_twin_only_drafts(twins: Twins, benches: str) -> None:
+    write_letter(twins, "ben")
+    write_letter(twins, "ben", "b" * 64, "diary.md")
     found = twins.vote("ben", benches)
     assert (found.outcome, found.why, found.ballot) == ("drafted", "draft_only", None)
     assert twins.dao.ballots(benches) == []

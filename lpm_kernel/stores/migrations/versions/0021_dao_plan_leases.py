@@ -18,7 +18,9 @@ grant select (leased_until) on dao_plan to twin_operator;
 """
 
 BACK = """
+alter table dao_plan no force row level security;
 delete from dao_plan where status = 'failed';
+alter table dao_plan force row level security;
 revoke select (leased_until) on dao_plan from twin_operator;
 alter table dao_plan
     drop constraint dao_plan_failure_check,
