@@ -45,7 +45,7 @@ def test_passwords_and_queries_of_addresses_and_values_of_variables_are_not_show
 
 
 def test_all_else_is_shown_as_it_is_in_the_file() -> None:
-    file = yaml.safe_load(settings_path({}).read_text())
+    file = yaml.safe_load(settings_path().read_text())  # whichever this session's engines were started with
     shown = masked_settings(load_settings(), {})
     assert {key: value for key, value in shown.items() if key != "stores"} == {
         key: value for key, value in yaml.safe_load(yaml.safe_dump(file)).items() if key != "stores"

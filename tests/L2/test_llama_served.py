@@ -43,8 +43,12 @@ def adapter(tiny_qwen: BaseModel, tmp_path: Path) -> AdapterFile:
 
 
 def hear(stream: Iterator[str], heard: list[str]) -> None:
-    with pytest.raises(LlmError, match="listener_left"):
+    codes = list[str]()
+    try:
         heard.extend(stream)
+    except LlmError as error:
+        codes.append(error.code)
+    assert codes in ([], ["listener_left"])  # none where it was closed before its first piece
 
 
 def test_the_one_place_is_free_within_a_token_after_its_listener_left(engine: ServingEngine) -> None:
