@@ -148,6 +148,8 @@ def sender(client: TestClient) -> Callable[[dict[str, Any]], Any]:
         kwargs = {key: value for key, value in given_to_requests.items() if value is not None}
         prepared = requests.Request(**kwargs).prepare()
         body = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
-        return client.request(str(prepared.method), str(prepared.url), headers=dict(prepared.headers), content=body)
+        # as bytes: httpx refuses what a careless client sends
+        headers = {name: value.encode() if isinstance(value, str) else value for name, value in prepared.headers.items()}
+        return client.request(str(prepared.method), str(prepared.url), headers=headers, content=body)
 
     return send
