@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 Targets = Mapping[str, Callable[[], list[int]]]
 """A kind of process, and the ids of those that are there now."""
+TRIES = 5
+"""For a process that was gone before it could be killed."""
 PATIENCE_S = 15.0
 """For a process of the chosen kind to be there; then another kind is taken."""
 
@@ -52,15 +54,16 @@ def carry_out(blows: Iterator[Blow], targets: Targets, ended: threading.Event, s
     for blow in blows:
         if ended.wait(blow.after_s):
             break
-        found = _victim(blow, targets, ended)
-        if found is None:
-            continue
-        kind, pid = found
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            deed = Deed(time.monotonic() - began, kind, pid)
-            done.append(deed)
-            say(f"{deed.at_s:7.1f} s  kill -9 no. {blow.number:3}  {kind:10} process {pid}")
+        for _ in range(TRIES):
+            if (found := _victim(blow, targets, ended)) is None:
+                break
+            kind, pid = found
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                deed = Deed(time.monotonic() - began, kind, pid)
+                done.append(deed)
+                say(f"{deed.at_s:7.1f} s  kill -9 no. {blow.number:3}  {kind:10} process {pid}")
+                break
     return done
 
 

@@ -84,7 +84,7 @@ def _run(home: Path, settings: Settings, seed: int, kills: int) -> list[str]:
     say(f"{len(deeds)} kills, {dict(Counter(deed.kind for deed in deeds))}; {book.counts()}")
     # as a person would, who looks after a machine that went down: `twin up`
     start(home, settings)
-    _wait_for_api(url)
+    wait_for_api(url)
     stores = open_stores(settings)
     try:
         settle(people, url)
@@ -94,6 +94,8 @@ def _run(home: Path, settings: Settings, seed: int, kills: int) -> list[str]:
         wrong = differences(stores, book, PEOPLE) + unreconciled(stores, adapter_folder(), say)
         with_twin = [user for user in PEOPLE if _serves(stores, user)]
         wrong += [f"{user} has no twin" for user in PEOPLE if user not in with_twin]
+        meant = sum(round(share * kills) for _, share, _ in PHASES)
+        wrong += [f"{len(deeds)} of {meant} kills"] if len(deeds) < meant else []
     finally:
         stores.close()
     say(f"{book.counts()}; told: {dict(sorted(book.told.items()))}")
@@ -204,7 +206,7 @@ def _changes_waiting(stores: Stores) -> int:
         return sum(each.undone for each in lag(connection))
 
 
-def _wait_for_api(url: str, seconds: float = 180) -> None:
+def wait_for_api(url: str, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     with httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
         while time.monotonic() < deadline:

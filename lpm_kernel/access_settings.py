@@ -10,15 +10,15 @@ import ipaddress
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from lpm_kernel.settings_section import Section
 
 Origin = Annotated[str, Field(pattern=r"^https?://[^/*\s]+$")]
 
 
-class AccessSettings(BaseModel):
+class AccessSettings(Section):
     """Where the API listens, who may ask, and how much of it. `none` lets everybody in, and so listens on loopback alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str
     auth: Literal["none", "jwt"]

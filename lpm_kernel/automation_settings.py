@@ -6,14 +6,12 @@ Does not belong here: sensors and schedules (`twin_assets`).
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from lpm_kernel.settings_section import Section
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Switches(Part):
+class Switches(Section):
     """Whether each is on where nobody has turned it on or off in Dagster's UI."""
 
     users_sensor: bool
@@ -34,7 +32,7 @@ class Switches(Part):
     weekly_retraining: bool
 
 
-class RetrainAfter(Part):
+class RetrainAfter(Section):
     """How much of each kind is enough; 0: that kind is not counted."""
 
     documents: int = Field(ge=0)
@@ -42,7 +40,7 @@ class RetrainAfter(Part):
     memories: int = Field(ge=0)
 
 
-class SwitchSettings(Part):
+class SwitchSettings(Section):
     alert_every_s: int = Field(ge=0)
     retrain_after: RetrainAfter
     switches: Switches

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from lpm_kernel.settings_section import Section
 
 
-class PlannerSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class PlannerSettings(Section):
     twins: int = Field(ge=1, le=99)
     min_expertise: float = Field(ge=0, le=1)
     diversity: float = Field(ge=0, le=1)

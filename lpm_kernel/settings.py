@@ -12,22 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from lpm_kernel.access_settings import AccessSettings
 from lpm_kernel.automation_settings import SwitchSettings
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.L2.records import Measure
 from lpm_kernel.planner_settings import PlannerSettings
+from lpm_kernel.settings_section import Section
 from lpm_kernel.social_settings import SocialSettings
 from lpm_kernel.stance_settings import StanceSettings
 from lpm_kernel.store_settings import StoreSettings, StoresInSettings
 
 SETTINGS_FILE = "dagster_project.yaml"
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelSettings(Section):

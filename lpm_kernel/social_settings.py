@@ -6,12 +6,12 @@ Does not belong here: keys of accounts (variables that `stores` names) and what 
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from lpm_kernel.settings_section import Section
 
 
-class SocialSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class SocialSettings(Section):
     telegram_chats: tuple[str, ...]
     poll_interval_s: int = Field(ge=30)
     first_days: int = Field(ge=1)

@@ -5,12 +5,12 @@ Belongs here: `stance` of the settings file. Does not belong here: reading that 
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from lpm_kernel.settings_section import Section
 
 
-class StanceSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class StanceSettings(Section):
     lines: int = Field(ge=1, le=50)
     memories: int = Field(ge=0)
     facts: int = Field(ge=0)

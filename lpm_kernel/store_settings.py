@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from lpm_kernel.settings_section import Section
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StoresInSettings(Part):
+class StoresInSettings(Section):
     """Which class stands behind a port; `embedded` is the one in the application's own PostgreSQL."""
 
     vectors: Literal["embedded", "weaviate"]
     memories: Literal["embedded", "mem0"]
 
 
-class StoreSettings(Part):
+class StoreSettings(Section):
     """Each value is the name of an environment variable."""
 
     database_url: str

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.settings import Settings
@@ -131,10 +132,12 @@ def read_graph_address(settings: Settings, environ: Mapping[str, str] | None = N
 
 
 def read_weaviate_address(settings: Settings, environ: Mapping[str, str] | None = None) -> WeaviateAddress:
-    """Raises: SettingsError `address_missing`."""
+    """Raises: SettingsError `address_missing`; `address_invalid` where both protocols are said to be at one address."""
     found, names = connection_environment(environ), settings.stores
-    url = _needed(found, names.weaviate_url, "stores_in.vectors is weaviate")
-    return WeaviateAddress(url, found.get(names.weaviate_grpc_url, ""), found.get(names.weaviate_api_key, ""))
+    url, grpc_url = _needed(found, names.weaviate_url, "stores_in.vectors is weaviate"), found.get(names.weaviate_grpc_url, "")
+    if urlsplit(url).netloc == urlsplit(grpc_url).netloc:
+        raise SettingsError("address_invalid", f"{names.weaviate_url} and {names.weaviate_grpc_url} are one address: two ports")
+    return WeaviateAddress(url, grpc_url, found.get(names.weaviate_api_key, ""))
 
 
 def read_openai_address(settings: Settings, environ: Mapping[str, str] | None = None) -> OpenAiAddress:

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import httpx
 import pytest
 
 from chaos.acknowledged import Book, Talk
 from chaos.agree import differences
 from chaos.killer import carry_out, plan
+from chaos.kills import wait_for_api
 from chaos.person import Rhythm, crowd
 from chaos.targets import engine_targets
 from lpm_kernel.L0.library import read_documents
@@ -50,19 +50,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHome]:
 def stores(home: EngineHome) -> Iterator[Stores]:
     with closing(open_stores(home.settings, home.environment)) as stores:
         yield stores
-
-
-def wait_for_api(url: str) -> None:
-    deadline = time.monotonic() + 120
-    with httpx.Client(base_url=url, timeout=10, trust_env=False) as client:
-        while time.monotonic() < deadline:
-            try:
-                if client.get("/readyz").status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.1)
-    pytest.fail("the API is not ready")
 
 
 def wait_for_some(book: Book) -> None:

@@ -15,27 +15,14 @@ from lpm_kernel.records import User
 from lpm_kernel.request_context import RequestContext, within_request
 from lpm_kernel.stores.deletions import begin_deletion
 from lpm_kernel.stores.users import add_user
+from tests.dao.five import FIVE, benches, code_of, kinds
 from tests.dao.ledgers import NOON, Clock, Ledger
-
-FIVE = ("ada", "ben", "cleo", "dan", "eve")
 
 
 @pytest.fixture
 def dao(ledger: Ledger, clock: Clock) -> Dao:
     ledger.join(*FIVE)
     return ledger.dao(clock)
-
-
-def benches(dao: Dao, **asked: object) -> str:
-    return dao.propose("ada", "Benches", "The park needs its benches back.", **asked).proposal_id  # type: ignore[arg-type]
-
-
-def kinds(dao: Dao) -> list[str]:
-    return [kind_of(event.happening) for event in dao.events_after(0)]
-
-
-def code_of(error: pytest.ExceptionInfo[TwinError]) -> str:
-    return error.value.code
 
 
 def test_a_proposal_begins_its_vote_at_once_with_the_members_of_that_moment(dao: Dao, ledger: Ledger) -> None:

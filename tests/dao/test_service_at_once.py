@@ -10,35 +10,22 @@ import pytest
 from sqlalchemy import Connection, text
 
 from lpm_kernel.dao.audit import audit
-from lpm_kernel.dao.events import BallotRefused, Event, kind_of
+from lpm_kernel.dao.events import BallotRefused, Event
 from lpm_kernel.dao.fold import ProposalState
 from lpm_kernel.dao.records import Scope
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.dao.session import Session
-from lpm_kernel.errors import TwinError, VoteError
+from lpm_kernel.errors import VoteError
 from lpm_kernel.stores import dao_ledger
 from lpm_kernel.stores.dao_ledger import Entry, ProposalRow
+from tests.dao.five import FIVE, benches, code_of, kinds
 from tests.dao.ledgers import Clock, Ledger
-
-FIVE = ("ada", "ben", "cleo", "dan", "eve")
 
 
 @pytest.fixture
 def dao(ledger: Ledger, clock: Clock) -> Dao:
     ledger.join(*FIVE)
     return ledger.dao(clock)
-
-
-def benches(dao: Dao, **asked: object) -> str:
-    return dao.propose("ada", "Benches", "The park needs its benches back.", **asked).proposal_id  # type: ignore[arg-type]
-
-
-def kinds(dao: Dao) -> list[str]:
-    return [kind_of(event.happening) for event in dao.events_after(0)]
-
-
-def code_of(error: pytest.ExceptionInfo[TwinError]) -> str:
-    return error.value.code
 
 
 def test_a_ballot_that_comes_too_late_is_a_line_of_the_audit_and_no_more(dao: Dao) -> None:

@@ -8,7 +8,13 @@ import pytest
 
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.settings import Settings
-from lpm_kernel.stores.addresses import CONNECTION_FILE, connection_environment, read_addresses, twin_home
+from lpm_kernel.stores.addresses import (
+    CONNECTION_FILE,
+    connection_environment,
+    read_addresses,
+    read_weaviate_address,
+    twin_home,
+)
 from lpm_kernel.stores.open import open_stores
 
 LEFT = {
@@ -66,3 +72,10 @@ def test_opening_stores_connects_to_nothing(settings: Settings, environ: dict[st
     stores = open_stores(settings, environ)
     stores.close()
     assert stores.settings is settings
+
+
+def test_weaviate_needs_two_ports(settings: Settings) -> None:
+    one = "http://127.0.0.1:8080"
+    with pytest.raises(SettingsError) as caught:
+        read_weaviate_address(settings, {"WEAVIATE_URL": one, "WEAVIATE_GRPC_URL": one})
+    assert caught.value.code == "address_invalid"
