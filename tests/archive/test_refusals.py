@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from lpm_kernel.archive.check import MAX_LINE_BYTES, MAX_RECORD_BYTES, open_archive
 from lpm_kernel.archive.restore import import_user
@@ -346,3 +347,20 @@ def test_a_table_that_becomes_far_more_than_it_is_is_decoded_by_nobody(
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert refusal(stores, user_id, archive) == code
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held < 100_000, "kB, in this process"
+
+
+def test_plans_of_an_older_archive_are_not_taken_in(stores: Stores, user_id: str, parts: Parts) -> None:
+    """Whoever wrote one into an archive had it acted upon in the name that stood in it, by a worker who asks nobody."""
+    order = {"goal": "Buy it.", "asker": VICTIM}
+    plan = {"plan_id": "planted", "plan_order": order, "status": "running", "state": {"next": "act"}}
+    older = {**parts, "rows/dao_plan.jsonl": json.dumps(plan).encode() + b"\n", "rows/dao_plan_line.jsonl": b"{}\n"}
+    assert import_user(stores, user_id, io.BytesIO(packed(older))).counts["document"] == 1
+    with stores.tables.transaction(user_id) as connection:
+        assert connection.execute(text("select count(*) from dao_plan")).scalar_one() == 0
+
+
+def test_words_that_are_not_those_of_their_hash_are_damaged(stores: Stores, user_id: str, parts: Parts) -> None:
+    """Reasons that were exchanged after a vote made its ledger look broken to everybody."""
+    row = {"reasons_sha256": sha256_hex(b"I am for it."), "words": "I was against it.", "document_sha256s": []}
+    changed = {**parts, "rows/dao_ballot_words.jsonl": json.dumps(row).encode() + b"\n"}
+    assert refusal(stores, user_id, packed(changed)) == "archive_damaged"

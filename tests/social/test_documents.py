@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,6 +165,45 @@ def test_two_short_days_with_the_same_words_are_two_documents(ada: Speaker) -> N
     ada.says(deleted={ada.user_id: [1]})
     ada.make()
     assert list(ada.documents()) == ["telegram--1001234567-2026-03-05.txt"]
+
+
+def test_what_is_said_in_private_stays_so_where_the_first_try_was_cut_off(
+    ada: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The try had noted a version and sent none; the next took that for one that its person had let others hear."""
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreError("blob_store", "told to be away")
+
+    ada.says(*ada.words([(1, "I like rye.")]))
+    with monkeypatch.context() as patched:
+        patched.setattr("lpm_kernel.social.documents.receive_document", away)
+        with pytest.raises(StoreError):
+            ada.make()
+    ada.make()
+    (document,) = rows(ada)
+    with ada.stores.tables.transaction(ada.user_id) as connection:
+        assert private_documents(connection, ada.user_id) == {document.sha256}
+
+
+def test_whose_documents_cannot_be_made_keeps_nobody_else_waiting(
+    stores: Stores, new_user: Callable[[], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second = sorted((Speaker(stores, new_user()) for _ in range(2)), key=lambda speaker: speaker.user_id)
+    for speaker in (first, second):
+        speaker.says(*speaker.words([(1, "I like rye.")]))
+    made = make_documents
+
+    def fails_for_one(stores: Stores, user_id: str, *rest: Any) -> Any:
+        if user_id == first.user_id:
+            raise StoreError("blob_store", "told to be away")
+        return made(stores, user_id, *rest)
+
+    monkeypatch.setattr("lpm_kernel.social.documents.make_documents", fails_for_one)
+    _, failed = make_every_document(stores, tmp_path, NOON + timedelta(days=30))
+    assert failed[first.user_id] == "blob_store"
+    assert second.documents()
+    assert first.documents() == {}
 
 
 def test_what_is_said_in_private_is_kept_for_the_person_and_stays_as_they_set_it(ada: Speaker) -> None:
