@@ -14,7 +14,6 @@ from lpm_kernel.errors import TwinError
 from lpm_kernel.stores.changes import TARGETS, Target
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.sync.worker import work_due_changes
-from twin_serving.niceness import step_back
 
 _LOG = logging.getLogger(__name__)
 CLOSE_S = 10.0
@@ -48,7 +47,6 @@ class ChangeWorker:
             thread.join(CLOSE_S)
 
     def _run(self, target: Target, work: Callable[..., int]) -> None:
-        step_back()
         wake = self._wakes[target]
         while not self._closed.is_set():
             wake.clear()

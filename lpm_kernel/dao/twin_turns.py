@@ -179,4 +179,4 @@ def _end(dao: Dao, turn: DueTurn, outcome: str, why: str, tries: int | None) -> 
     at = dao.clock()
     again_at = None if tries is None else at + min(MOST_AGAIN, AGAIN * 2 ** min(tries - 1, 10))
     with dao.tables.transaction(turn.user_id) as connection:
-        end_turn(connection, turn.user_id, turn.proposal_id, outcome, why, at, again_at)
+        end_turn(connection, turn.user_id, turn.proposal_id, turn.basis, outcome, why, at, again_at)

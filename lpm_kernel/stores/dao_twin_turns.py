@@ -86,11 +86,18 @@ def take_turn(connection: Connection, user_id: str, proposal_id: str, basis: str
 
 
 def end_turn(
-    connection: Connection, user_id: str, proposal_id: str, outcome: str, why: str, at: datetime, again_at: datetime | None
+    connection: Connection,
+    user_id: str,
+    proposal_id: str,
+    basis: str,
+    outcome: str,
+    why: str,
+    at: datetime,
+    again_at: datetime | None,
 ) -> None:
-    """`again_at`: when it is tried again; None: it is done."""
+    """`again_at`: when it is tried again; None: it is done. A turn that somebody has taken since by another basis is theirs."""
     from sqlalchemy import update
 
     table = dao_twin_turn
-    own = (table.c.user_id == user_id, table.c.proposal_id == proposal_id)
+    own = (table.c.user_id == user_id, table.c.proposal_id == proposal_id, table.c.basis == basis)
     connection.execute(update(table).where(*own).values(outcome=outcome, why=why, at=at, again_at=again_at))
