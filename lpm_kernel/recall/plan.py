@@ -250,10 +250,12 @@ def _ask_documents(
 
 
 def _ask_memories(stores: Stores, user_id: str, question: str, vector: np.ndarray, now: datetime, scope: Scope) -> list[Line]:
-    """Questions that the person asked before stand around what they told, and are no answer to another question."""
+    """Questions that the person asked before stand around what they told, and are no answer to another question; nor are the
+    very words that are said again an answer to themselves."""
     allowed = None if scope.is_own else scope.allows_memory
     hits = stores.memories.recall(user_id, question, vector, 2 * LINES, as_of=now, kinds=REMEMBERED, allowed=allowed)
-    told = [hit for hit in hits if not asks(hit.memory.text)][:LINES]
+    same = _sign(question)
+    told = [hit for hit in hits if not asks(hit.memory.text) and _sign(hit.memory.text) != same][:LINES]
     return [
         Line(hit.memory.text, hit.score, hit.score if hit.cosine is None else hit.cosine, memory=hit.memory) for hit in told
     ]

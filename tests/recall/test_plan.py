@@ -151,6 +151,16 @@ def test_questions_that_were_asked_before_are_no_answers(stores: Stores, remembe
     assert QUESTION not in [line.text for line in ask(stores, remembered).lines]
 
 
+def test_what_is_said_again_does_not_answer_itself(stores: Stores, remembered: tuple[str, str]) -> None:
+    """While no model was free, a greeting that was sent a second time was answered with the first."""
+    said = "Good morning to you!"
+    stores.memories.add_batch(remembered[0], [make_memory_of(remembered[0], said, 5, kind="turn")])
+    again = ask(stores, remembered, "good morning to you", parts=["memories"])
+    assert said not in [line.text for line in again.lines]
+    assert again.confidence < stores.settings.recall.answer_confidence
+    assert said in [line.text for line in ask(stores, remembered, "I wished good morning to you!", parts=["memories"]).lines]
+
+
 def test_a_question_far_from_everything_is_not_answerable(stores: Stores, remembered: tuple[str, str]) -> None:
     far = ask(stores, remembered, "Which newspaper does your dentist read?", parts=["documents", "memories"])
     assert not far.answerable

@@ -11,12 +11,15 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from lpm_kernel.dao.planner.run import fail_plan
+from lpm_kernel.errors import LlmError
 from lpm_kernel.L0.chunk import chunk_document
 from lpm_kernel.L0.embed import chunk_texts, embed_chunks, generation_of, vector_entries
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import Document, Release, User, sha256_hex
 from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.dao_plans import PgPlans
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.users import add_user
@@ -39,6 +42,17 @@ class OpenStores:
 
     def close(self) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def no_plan_under_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every API looks for plans that another one left: those of a test would take the answers told to the model of the next."""
+    yield
+    if "stores" in request.fixturenames:
+        plans = PgPlans(request.getfixturevalue("stores").tables)
+        gone_by = LlmError("engine_closed", "the test that began it has ended")
+        for asker, plan_id in plans.running(limit=1_000):
+            fail_plan(plans, asker, plan_id, gone_by, datetime.now(UTC))
 
 
 @pytest.fixture
