@@ -58,7 +58,8 @@ class LlamaAdapters:
     def load(self, adapter: AdapterFile) -> Any:
         import llama_cpp
 
-        pointer = llama_cpp.llama_adapter_lora_init(self._weights.pointer, str(adapter.path).encode())
+        with self._weights.adapter_list.alone():
+            pointer = llama_cpp.llama_adapter_lora_init(self._weights.pointer, str(adapter.path).encode())
         if not pointer:
             raise refused(adapter, "llama.cpp cannot load it onto this base")
         return pointer
@@ -66,7 +67,8 @@ class LlamaAdapters:
     def free(self, pointer: Any) -> None:
         import llama_cpp
 
-        llama_cpp.llama_adapter_lora_free(pointer)
+        with self._weights.adapter_list.alone():
+            llama_cpp.llama_adapter_lora_free(pointer)
 
 
 def refused(adapter: AdapterFile, why: str) -> LlmError:

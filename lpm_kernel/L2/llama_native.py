@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lpm_kernel.errors import LlmError, TrainingError
 from lpm_kernel.L2.decoding_threads import DecodingThreads
 from lpm_kernel.L2.llama_threads import ThreadChoice
+from lpm_kernel.L2.shared_lock import SharedLock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +98,9 @@ class Weights:
         self._vocabulary: Any = llama_cpp.llama_model_get_vocab(loaded)
         self.vocabulary_size = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self._pieces: dict[int, bytes] = {}
+        self.adapter_list = SharedLock()
+        """llama.cpp lists the adapters of a model without a lock of its own. It is held alone to load or free one, and shared
+        while a context reads the list: to plan its graph, when it is made and when another adapter is attached."""
 
     def metadata(self, key: str) -> str | None:
         import llama_cpp
@@ -184,7 +189,8 @@ class Context:
         params.n_ubatch = self._feed_tokens = READ_TOKENS if branching else FEED_TOKENS
         params.n_threads = params.n_threads_batch = THREADS
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        pointer = llama_cpp.llama_init_from_model(weights.pointer, params)
+        with weights.adapter_list.shared():
+            pointer = llama_cpp.llama_init_from_model(weights.pointer, params)
         if not pointer:
             raise LlmError("decode_failed", f"llama.cpp has no memory for {sequences} sequences of {sequence_tokens} tokens")
         self.sequences = sequences
@@ -196,6 +202,8 @@ class Context:
         self._run_begins = 0
         self._threads = threads
         self._decoders = decoders
+        self._adapter_list = weights.adapter_list
+        self._plans_next = True  # whether the next decode plans its graph anew
 
     def attach(self, adapter: Any | None) -> None:
         """Decode with this adapter alone, or with none. What was decoded before is the caller's to forget."""
@@ -206,6 +214,7 @@ class Context:
         else:
             adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
             failed = llama_cpp.llama_set_adapters_lora(self._pointer, adapters, 1, (ctypes.c_float * 1)(1.0))
+        self._plans_next = True
         if failed:
             raise LlmError("decode_failed", f"llama.cpp cannot attach the adapter (code {failed})")
 
@@ -349,9 +358,11 @@ class Context:
         llama_cpp.llama_set_n_threads(self._pointer, threads, threads)
         began = time.perf_counter()
         decode = partial(llama_cpp.llama_decode, self._pointer, self._batch)
-        failed = self._decoders.run(decode) if self._decoders else decode()
+        with self._adapter_list.shared() if self._plans_next else nullcontext():
+            failed = self._decoders.run(decode) if self._decoders else decode()
         if failed:
             raise LlmError("decode_failed", f"llama.cpp cannot decode {count} tokens (code {failed})")
+        self._plans_next = False
         if self._threads:
             self._threads.measured(work, threads, 1 + TOKEN_WORK * (count - 1), time.perf_counter() - began)
 
