@@ -70,7 +70,15 @@ def new_twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Cal
             put_dead_letter(connection, make_letter(twin.user_id))
             put_memory_write(connection, make_message(twin.user_id, 1), 1)
             hold_fence(connection, twin.user_id)
-            put_change(connection, twin.user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words="It is red.")
+            put_change(
+                connection,
+                twin.user_id,
+                "memories",
+                "correct_memory",
+                {"memory_id": "m", "words_sha256": "0", "by": "user"},
+                at=NOON,
+                words="It is red.",
+            )
             keep_drafts(connection, make_message(twin.user_id, 2), [BallotDraft("P-1", "for", None)])
             put_pairs(connection, twin.user_id, [make_pair("p1")])
             mark_summed(connection, twin.user_id, "s", 1, NOON)
