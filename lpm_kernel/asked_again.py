@@ -36,9 +36,12 @@ def turn_key(user_id: str, asker: str | None, key: str) -> TurnKey:
     return TurnKey(*ids)
 
 
-def check_same(message: ChatMessage, session_id: str, question: str) -> None:
-    """Raises: UserInputError `key_reused` where the key's question was another, or asked elsewhere."""
-    if (message.session_id, message.content) != (session_id, question):
+def check_same(first: tuple[str, str], again: tuple[str, str]) -> None:
+    """Of a session and a question in it each: what a key was used for first, and what it comes with again.
+
+    Raises: UserInputError `key_reused` where the key's question was another, or asked elsewhere.
+    """
+    if first != again:
         raise UserInputError(
             "key_reused", "this idempotency key was used for another question: take a new one for a new question"
         )

@@ -25,7 +25,7 @@ from lpm_kernel.recall.scopes import OWN, Scope, check_asker
 from lpm_kernel.records import ChatMessage, check_user_id, is_text
 from lpm_kernel.reply import Reply
 from lpm_kernel.serving_release import RELEASE, choose_release, confirm_choice
-from lpm_kernel.stores.conversations import append_message, count_questions, find_message, last_messages, messages_before
+from lpm_kernel.stores.conversations import append_message, find_message, last_messages, messages_before, number_of_question
 from lpm_kernel.stores.documents import deleted_documents, private_documents
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.memory_writes import put_memory_write
@@ -147,14 +147,18 @@ def open_turn(
         limit = stores.settings.recall.history_messages
         history = last_messages(connection, user_id, session_id, limit, asker=asker)
         before = find_message(connection, user_id, key.question_id) if key else unanswered(history, question)
-        if before is not None:
-            check_same(before, session_id, question)
-            history = messages_before(connection, before, limit)
         question_id = key.question_id if key else uuid.uuid4().hex
         message = before or ChatMessage(question_id, user_id, session_id, "user", datetime.now(UTC), question, asker=asker)
-        append_message(connection, message)
-        number = count_questions(connection, user_id, session_id, asker=asker)
-        if asker is None:
+        if before is None and not append_message(connection, message):
+            # another process has stored the question of this key since it was looked for
+            before = find_message(connection, user_id, question_id)
+            message = before or message
+        if before is not None:
+            check_same((before.session_id, before.content), (session_id, question))
+            history = messages_before(connection, before, limit)
+        number = number_of_question(connection, message)
+        # one that was stored before was queued with it, and may have been remembered since
+        if asker is None and before is None:
             put_memory_write(connection, message, number)
     return Asked(
         user,

@@ -92,7 +92,7 @@ def answered_before(
         asked = find_message(connection, user_id, key.question_id)
     if asked is None:
         return None
-    check_same(asked, session_id or key.session_id, question.strip())
+    check_same((asked.session_id, asked.content), (session_id or key.session_id, question.strip()))
     return stored_answer(stores, user_id, key.answer_id)
 
 

@@ -13,6 +13,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse
 
+from lpm_kernel.asked_again import check_same
 from lpm_kernel.chat import TurnKey, new_answer_id, turn_key
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.recall.scopes import check_asker
@@ -72,10 +73,13 @@ async def chat(
     ):
         content = done_content(*kept)
         return _replay(user_id, key.answer_id, kept[0].content, content) if wants_events else DoneOut(**content)
+    asked = (request.session_id or key.session_id, request.question.strip()) if key else None
     live = services.turns.get(user_id, key.answer_id) if key else None
     # nothing is waited for from here to the turn's beginning: of two requests with one key the second finds it
     if live is None or live.error is not None:
-        live = _begin(services, user_id, request, asker, key)
+        live = _begin(services, user_id, request, asker, key, asked)
+    elif asked and live.asked:
+        check_same(live.asked, asked)  # its question may not be stored yet
     with live.heard():
         ready = partial(getattr, live, "has_begun" if wants_events else "has_ended")
         waiting = live.wait(ready, max(0.0, live.life_left_s()) + GRACE_S)
@@ -97,11 +101,18 @@ async def chat(
     return ChatAnswer(answer=reply.text, cut_off=cut_off, ballot_drafts=drafts, **turn_out(reply.turn).model_dump())
 
 
-def _begin(services: Services, user_id: str, request: ChatRequest, asker: str | None, key: TurnKey | None) -> LiveTurn:
+def _begin(
+    services: Services,
+    user_id: str,
+    request: ChatRequest,
+    asker: str | None,
+    key: TurnKey | None,
+    asked: tuple[str, str] | None,
+) -> LiveTurn:
     booking = services.book(user_id, asker)
     try:
         hold = partial(hold_turn, services, booking, request.question, request.session_id, asker, key=key)
-        return services.turns.begin(user_id, key.answer_id if key else new_answer_id(), hold, asker)
+        return services.turns.begin(user_id, key.answer_id if key else new_answer_id(), hold, asker, asked)
     except BaseException:
         booking.leave()
         raise
