@@ -236,14 +236,15 @@ def state(settings: Settings, home: Path) -> None:
 @dao.command()
 @with_engines
 def audit(settings: Settings, home: Path) -> None:
-    """Recompute hashes, states, tallies and resolutions from the ledger's events. Exit code 1 where something differs."""
+    """Recompute hashes, states, tallies and resolutions from the ledger's events. Exit code 1 where something is broken; what
+    code of other rules decided is named, and breaks nothing."""
     from lpm_kernel.dao.audit import audit as recompute
 
     with opened_dao(settings) as of:
         report = recompute(of)
     counted = f"{report.events} events, {report.proposals} proposals, {report.resolutions} resolutions"
     click.secho(f"{'whole ' if report.ok else 'BROKEN'} {counted} recomputed", fg="green" if report.ok else "red")
-    for line in report.broken:
+    for line in (*report.broken, *report.other_rules):
         click.echo(f"       {line}")
     sys.exit(0 if report.ok else 1)
 
