@@ -35,6 +35,7 @@ from lpm_kernel.stores.documents import lock_documents, mark_taken_up
 from lpm_kernel.stores.locks import Lease
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import lock_releases, named_by_releases, retire_live
+from lpm_kernel.stores.social_cursors import drop_account_cursors
 from lpm_kernel.stores.users import find_user, remove_user
 from lpm_kernel.sync.appliers import Applier, Finish
 from lpm_kernel.sync.retry import LEASE_S, failure_of
@@ -123,6 +124,7 @@ def _end_with_the_last(stores: Stores, connection: Connection, change: Change, a
     if [(item.change_id, item.seq) for item in undone] != [(change.change_id, change.seq)]:
         return
     _remove_blobs(stores, user_id, adapters)
+    drop_account_cursors(connection, user_id)  # no row of theirs, and it names their account
     remove_user(connection, user_id)
     end_deletion(connection, user_id, now or datetime.now(UTC))
 

@@ -19,6 +19,8 @@ from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.staging import promise_upload
 from lpm_kernel.layout import raw_key, tenant_prefix
 from lpm_kernel.records import sha256_hex
+from lpm_kernel.social.records import Chat
+from lpm_kernel.social.store import store_page
 from lpm_kernel.status import read_status
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
@@ -35,9 +37,11 @@ from lpm_kernel.stores.memory_writes import put_memory_write
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.session_summaries import mark_summed
+from lpm_kernel.stores.social_accounts import add_account
+from lpm_kernel.stores.social_cursors import Cursor, read_cursor
 from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, Twin
 from tests.samples import NOON, hold_fence, make_letter, make_message, make_pair, make_plan
-from tests.social.said import say_something
+from tests.social.said import account_of, say_something
 
 
 class Away:
@@ -257,3 +261,15 @@ def test_what_a_run_left_of_somebody_who_is_gone_is_swept_and_of_a_new_user_noth
     before = left(twin)
     assert not sweep_after_deletion(twin.stores, twin.user_id, twin.adapters)
     assert left(twin) == before
+
+
+def test_how_far_their_account_on_x_was_read_goes_with_them(twin: Twin) -> None:
+    """No row of theirs, and it names an account of theirs: no key led from them to it."""
+    number = account_of(twin.user_id, "x")
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        add_account(connection, twin.user_id, "x", number, NOON)
+    chat = Chat("x", number, "", public=True)
+    store_page(twin.stores.tables, chat, [], {}, NOON, cursor=Cursor("x", number), position={"since": 1})
+    delete_user(twin.stores, twin.user_id, twin.adapters)
+    with twin.stores.tables.operator_transaction() as connection:
+        assert read_cursor(connection, "x", number) == Cursor("x", number), "as if it had never been read"

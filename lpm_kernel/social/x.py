@@ -35,16 +35,20 @@ class XImport:
     counts: Counts = field(default_factory=Counts)
     made: MadeCounts = field(default_factory=MadeCounts)
     not_before: datetime | None = None
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+    """Accounts that could not be read, such as one that X has suspended, and why; the others were."""
 
 
 def import_x(stores: Stores, user_id: str, reader: XReader, adapters: Path, at: datetime) -> XImport:
     """Read what a user's accounts posted since the last time, and make documents of it.
 
-    Idempotent; goes on where it was stopped. A pause that X asked for before is kept: nothing is asked then.
+    Idempotent; goes on where it was stopped. A pause that X asked for before is kept: nothing is asked then. One account that
+    cannot be read keeps no other from it.
     Raises: UserInputError `twin_not_found`, `no_account`; IngestionError `x_no_access`, `x_refused`, `x_unreachable`,
-    `post_foreign`; SettingsError `x_not_signed_in`; StoreError.
+    `post_foreign`, where it is so of every account; SettingsError `x_not_signed_in`; StoreError.
     """
     done = XImport()
+    lost: IngestionError | None = None
     accounts = sorted(own_accounts(stores, user_id, "x"))
     if not accounts:
         raise UserInputError(
@@ -56,18 +60,21 @@ def import_x(stores: Stores, user_id: str, reader: XReader, adapters: Path, at: 
         if cursor.not_before is not None and cursor.not_before > at:
             done.not_before = max(done.not_before or at, cursor.not_before)
             continue
-        done.accounts += 1
         try:
             _pass(stores, user_id, account_id, reader, cursor, at, done)
             _look_for_deleted(stores, user_id, account_id, reader, at, done)
+            done.accounts += 1
         except IngestionError as error:
             if error.code != "x_rate_limited" or error.retry_after_s is None:
-                raise
+                lost, done.failed[account_id] = error, error.message
+                continue
             done.not_before = at + timedelta(seconds=error.retry_after_s)
             with stores.tables.operator_transaction() as connection:
                 hold_cursor(connection, cursor, done.not_before, error.code, error.message, at)
             break  # the token is the same for all
     done.made = make_documents(stores, user_id, adapters, EVERYTHING)
+    if lost is not None and len(done.failed) == len(accounts):
+        raise lost
     return done
 
 

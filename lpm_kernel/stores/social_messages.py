@@ -190,6 +190,15 @@ def account_messages(connection: Connection, user_id: str, network: Network, acc
     return found
 
 
+def has_spoken(connection: Connection, user_id: str, network: Network, account_id: str) -> bool:
+    """Whether anything an account said is stored, be it that it was there."""
+    from sqlalchemy import select
+
+    table = social_message.c
+    of_account = (table.user_id == user_id, table.network == network, table.account_id == account_id)
+    return connection.execute(select(table.message_id).where(*of_account).limit(1)).first() is not None
+
+
 def count_messages(connection: Connection, user_id: str) -> dict[tuple[str, str], int]:
     """What is stored of a user and not deleted, by network and account."""
     from sqlalchemy import func, select

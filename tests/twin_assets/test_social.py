@@ -132,7 +132,7 @@ def group(ada: Speaker) -> Group:
 
 
 def look_at(group: Group, stores: Stores, monkeypatch: pytest.MonkeyPatch, *, signed_in: bool = True) -> Any:
-    monkeypatch.setattr(social, "open_telegram", lambda settings: reader_of(group, signed_in=signed_in))
+    monkeypatch.setattr(social, "open_telegram", lambda settings, **_: reader_of(group, signed_in=signed_in))
     context = SimpleNamespace(retry_number=0)
     function = telegram_messages.node_def.compute_fn.decorated_fn  # type: ignore[attr-defined]
     return function(context, DueGroups(chats=[str(group.name)]), SimpleNamespace(stores=stores))
