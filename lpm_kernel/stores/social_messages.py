@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 
+REWRITTEN = ("version", "text", "content_sha256", "media", "part", "stored_at", "transaction_id")
+"""Of a message that was edited."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
     """What is known of a message. Of a deleted one its id and that it was there."""
@@ -88,7 +92,7 @@ def put_messages(connection: Connection, user_id: str, messages: Sequence[Social
         for message in messages
     ]
     row = insert(social_message)
-    kept = {name: row.excluded[name] for name in ("version", "text", "content_sha256", "media", "part", "stored_at")}
+    kept = {name: row.excluded[name] for name in REWRITTEN}
     connection.execute(
         row.on_conflict_do_update(index_elements=["user_id", "network", "chat_id", "message_id"], set_=kept), rows
     )

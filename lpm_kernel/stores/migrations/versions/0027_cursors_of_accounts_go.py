@@ -1,4 +1,5 @@
-"""How far an account on X was read goes with the account: it names somebody who may be gone."""
+"""How far an account on X was read goes with the account, which names somebody who may be gone; and what was said on Telegram
+and X names the request or run that stored it, as other rows do."""
 
 from alembic import op
 
@@ -23,11 +24,24 @@ grant delete on social_cursor to twin_app;
 """
 
 
+WRITTEN_BY = """
+alter table {table} add column transaction_id text default nullif(current_setting('app.request_id', true), '')
+"""
+NAMED = ("social_account", "social_message", "social_document")
+# of a table that the operator sees in part, see 0025
+SEEN = "grant select (transaction_id) on social_document to twin_operator"
+
+
 def upgrade() -> None:
     op.execute(LEFT_BEHIND)
     op.execute(GOES)
+    for table in NAMED:
+        op.execute(WRITTEN_BY.format(table=table))
+    op.execute(SEEN)
 
 
 def downgrade() -> None:
+    for table in reversed(NAMED):
+        op.execute(f"alter table {table} drop column transaction_id")
     op.execute("drop policy of_own_account on social_cursor")
     op.execute("revoke delete on social_cursor from twin_app")
