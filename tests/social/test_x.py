@@ -98,7 +98,7 @@ def test_a_page_of_reposts_alone_is_not_the_end(server: XServer, ada: Speaker, r
 
 
 def test_a_pause_that_x_asks_for_is_kept_and_nothing_is_lost_or_read_twice(
-    ada: Speaker, server: XServer, read: Callable[..., XImport]
+    ada: Speaker, server: XServer, read: Callable[..., XImport], new_user: Callable[[], str]
 ) -> None:
     me = ada.account_id
     server.page_size = 2
@@ -111,6 +111,11 @@ def test_a_pause_that_x_asks_for_is_kept_and_nothing_is_lost_or_read_twice(
     server.limit_after = None
     assert read(NOW + timedelta(minutes=14)).not_before == stopped.not_before
     assert len(server.asked) == asked, "X is not asked before"
+    other = Speaker(ada.stores, new_user(), "x")
+    with closing(open_x(ada.stores.settings, {"X_BEARER_TOKEN": TOKEN, "X_BASE_URL": server.url})) as reader:
+        waits = import_x(ada.stores, other.user_id, reader, other.adapters, NOW + timedelta(minutes=14))
+    assert (waits.not_before, waits.accounts) == (stopped.not_before, 0)
+    assert len(server.asked) == asked, "the pause is the token's: it holds for everybody's accounts"
     put(server, post(9, "Said meanwhile.", me))
     done = read(NOW + timedelta(minutes=16))
     assert (done.counts.new, done.not_before) == (4, None)

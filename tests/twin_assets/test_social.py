@@ -17,7 +17,7 @@ from lpm_kernel.settings import Settings
 from lpm_kernel.social.report import GroupLook
 from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.open import Stores
-from lpm_kernel.stores.social_cursors import Cursor
+from lpm_kernel.stores.social_cursors import Cursor, hold_cursor
 from tests.social.said import Speaker
 from tests.social.telegram_stand_in import Group, message, reader_of
 from tests.social.x_stand_in import TOKEN, XServer, post
@@ -243,3 +243,16 @@ def test_without_anything_due_or_without_tables_no_run_makes_documents(settings:
         skipped = ask_for_documents(SimpleNamespace(tables=Tables(away=True)), settings, instance)
     assert isinstance(skipped, dg.SkipReason)
     assert "tables_unavailable" in (skipped.skip_message or "")
+
+
+def test_a_pause_that_telegram_asked_for_holds_for_a_look_by_hand_too(
+    ada: Speaker, group: Group, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the sensor kept it: whoever materialized the asset asked again."""
+    until = datetime.now(UTC) + timedelta(minutes=5)
+    with stores.tables.operator_transaction() as connection:
+        held = Cursor("telegram", str(group.name))
+        hold_cursor(connection, held, until, "telegram_flood", "Telegram asks for a pause of 300 s", datetime.now(UTC))
+    (row,) = look_at(group, stores, monkeypatch).value
+    assert (row.code, row.not_before) == ("telegram_flood", until.isoformat())
+    assert group.asked == []
