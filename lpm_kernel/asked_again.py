@@ -25,14 +25,14 @@ class TurnKey:
     session_id: str
 
 
-def turn_key(user_id: str, asker: str | None, key: str) -> TurnKey:
-    """The same for the same key, of one asker of one twin; nobody else's key leads there.
+def turn_key(user_id: str, asker: str | None, key: str, way: str = "turn") -> TurnKey:
+    """The same for the same key, of one asker of one twin, on one way to it; nobody else's key leads there.
 
     Raises: UserInputError `key_invalid`.
     """
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not is_text(key):
         raise UserInputError("key_invalid", f"an idempotency key is 1-{MAX_KEY_CHARACTERS} characters")
-    ids = (content_id("turn", part, user_id, asker or "", key)[:32] for part in ("question", "answer", "session"))
+    ids = (content_id(way, part, user_id, asker or "", key)[:32] for part in ("question", "answer", "session"))
     return TurnKey(*ids)
 
 

@@ -74,6 +74,7 @@ def begin_turn(
     adapters: Path | None = None,
     asker: str | None = None,
     brought: Brought | None = None,
+    key: TurnKey | None = None,
 ) -> Turn:
     """Check, store the question, recall what is known of it, and put the prompt together.
 
@@ -85,6 +86,7 @@ def begin_turn(
         adapters=adapters,
         asker=asker,
         brought=brought,
+        key=key,
     )
     recalled = recall_turn(stores, asked)
     route = choose_route(asked.message.content, recalled.lines)

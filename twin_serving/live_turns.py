@@ -45,6 +45,8 @@ class LiveTurn:
         """Who asked, where it is not the person."""
         self.asked: tuple[str, str] | None = None
         """Of one with a key: the session and the question, which may not be stored yet."""
+        self.turn: Any = None
+        """What is under way, from its start on, for a listener who tells it in another form than its events."""
         self.error: Exception | None = None
         """Why it failed, once it did."""
         self.result: Any = None
@@ -97,6 +99,11 @@ class LiveTurn:
             now = self._clock()
             alone = self._left_at is not None and now - self._left_at >= self.serving.resume_s
             return self._closing or self._end is not None or alone or now - self._born >= self.serving.turn_life_s
+
+    @property
+    def said(self) -> str:
+        with self._lock:
+            return self._said
 
     @property
     def has_started(self) -> bool:

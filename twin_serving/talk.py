@@ -6,7 +6,8 @@ Does not belong here: listeners (`live_turns.py`), the order of a turn (`agent/g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lpm_kernel.asked_again import check_same
@@ -36,7 +37,7 @@ def hold_turn(
     key: TurnKey | None = None,
 ) -> None:
     """One turn from its question to its last word; whatever happens, `live` comes to an end and the booking is left."""
-    try:
+    with failure_told(live):
         with booking, listened_to(live.is_left):
             reply = run_turn(
                 Work(
@@ -59,6 +60,13 @@ def hold_turn(
             raise LlmError("turn_left", "the answer was given up before its first word")
         live.end(done_content(reply.message, reply.drafts), reply)
         services.change_worker.wake()
+
+
+@contextmanager
+def failure_told(live: LiveTurn) -> Iterator[None]:
+    """Whatever is raised in here ends the turn, and its listeners hear of it; nothing of it goes on."""
+    try:
+        yield
     except TwinError as error:
         live.fail(error, problem_of(error))
     except Exception as error:

@@ -23,8 +23,8 @@ from twin_serving.asking import asker_of, may_hear
 from twin_serving.auth import PrincipalDep
 from twin_serving.deps import Services, ServicesDep
 from twin_serving.errors import problems
-from twin_serving.events import GRACE_S, check_number, expire, number_after, stored_events, turn_events
-from twin_serving.leaving import heard_out
+from twin_serving.events import check_number, number_after, stored_events, turn_events
+from twin_serving.leaving import hear
 from twin_serving.live_turns import BEFORE_THE_START, LiveTurn
 from twin_serving.schemas import ChatAnswer, ChatRequest, DoneOut, draft_out, turn_out
 from twin_serving.talk import answered_before, done_content, hold_turn, stored_answer
@@ -80,19 +80,8 @@ async def chat(
         live = _begin(services, user_id, request, asker, key, asked)
     elif asked and live.asked:
         check_same(live.asked, asked)  # its question may not be stored yet
-    with live.heard():
-        ready = partial(getattr, live, "has_begun" if wants_events else "has_ended")
-        waiting = live.wait(ready, max(0.0, live.life_left_s()) + GRACE_S)
-        ended = await (waiting if wants_events else heard_out(connection, waiting, None if key else live.close))
-        if ended is None and connection.app.state.stop.begun:
-            live.close()  # the server goes, and the client is there
-            ended = await live.wait(ready, GRACE_S)
-        if ended is None:
-            return Response(status_code=204)  # nobody reads it
-        if not ended:
-            expire(live)
-    if live.error is not None and not (wants_events and live.has_started):
-        raise live.error
+    if not await hear(connection, live, whole=not wants_events, kept=key is not None):
+        return Response(status_code=204)  # nobody reads it
     if wants_events:
         return _stream(live)
     reply: Reply = live.result
