@@ -309,7 +309,7 @@ def _check_row(
         return
     last = events[-1]
     wanted = row_of(state, delegations, last.at, last.seq)
-    for name in ("proposer", "topic", "status", "ends_at", "last_seq"):
+    for name in ("proposer", "topic", "status", "ends_at", "last_seq", "drafted_at"):
         if getattr(row, name) != getattr(wanted, name):
             says, should = getattr(row, name), getattr(wanted, name)
             findings.differs(f"proposal {state.proposal_id}: its row says {name} {says}, and the ledger {should}")
