@@ -64,6 +64,8 @@ class BlobInventory:
     learned: Mapping[str, str] | None = None
     copies: frozenset[str] = frozenset()
     communities_sha256: str | None = None
+    note: bytes | None = None
+    """What the next look is to know of this one; None where nothing has changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from lpm_kernel.reconcile.decide_memories import decide_memories
 from lpm_kernel.reconcile.decide_vectors import decide_vectors
 from lpm_kernel.reconcile.findings import SHARED, Finding, Report, Store, UserReport, seen_twice, what_is_left
 from lpm_kernel.reconcile.inventory import Truth
-from lpm_kernel.reconcile.read_blobs import read_blobs
+from lpm_kernel.reconcile.read_blobs import keep_note, read_blobs
 from lpm_kernel.reconcile.read_memory import read_graph, read_memories, read_vectors
 from lpm_kernel.reconcile.read_truth import decide_outbox, explain_by_changes, read_truth, read_undone
 from lpm_kernel.reconcile.repair import Workplace, repair
@@ -155,6 +155,8 @@ def _look(
         nonlocal damaged
         found = read_blobs(stores.blobs, truth, adapters, now, suspects)
         counts["objects"], damaged = len(found.objects), found.damaged
+        if found.note is not None:
+            keep_note(stores.tables, stores.blobs, user_id, found.note)
         return decide_blobs(truth, found, now)
 
     def vectors() -> list[Finding]:
@@ -256,15 +258,23 @@ def reconcile_shared(stores: Stores, dao: Dao, clock: Callable[[], datetime] = l
 
 def _of_strangers(stores: Stores) -> list[Finding]:
     # keys before rows: who came meanwhile is known by their row, and bytes come before it
-    parts = [key.split("/") for key in stores.blobs.list_keys("tenant/")]
-    tenants = {each[1] for each in parts if len(each) > 2 and each[2] != "staging"}
+    folders: dict[str, set[str]] = {}
+    for parts in (key.split("/") for key in stores.blobs.list_keys("tenant/")):
+        if len(parts) > 2 and parts[2] != "staging":
+            folders.setdefault(parts[1], set()).add(parts[2])
     with stores.tables.operator_transaction() as connection:
         known, going = list_user_ids(connection), {each.user_id for each in list_deletions(connection)}
     findings: list[Finding] = []
-    found = strangers(tenants, known)
+    found = strangers(folders, known)
     if leaving := [user_id for user_id in found if user_id in going]:
         about = Finding(SHARED, "blobs", "surplus", "objects of users who were deleted", "deletion", tuple(leaving))
         findings.append(replace(about, outcome="waits", by="`deletions_sensor`"))
-    if rest := [user_id for user_id in found if user_id not in going]:
+    if begun := [user_id for user_id in found if user_id not in going and folders[user_id] == {"raw"}]:
+        # a first upload puts its bytes before it makes its user known, and nobody is told before that
+        about = Finding(
+            SHARED, "blobs", "surplus", "first uploads of users whom nobody knows", "broken-off write", tuple(begun)
+        )
+        findings.append(replace(about, outcome="kept", by="an upload that broke off; the same file sent again takes it up"))
+    if rest := [user_id for user_id in found if user_id not in going and folders[user_id] != {"raw"}]:
         findings.append(Finding(SHARED, "blobs", "surplus", "objects of users whom nobody knows", "unexplained", tuple(rest)))
     return findings

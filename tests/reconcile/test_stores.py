@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from lpm_kernel.erase import delete_user
 from lpm_kernel.errors import StoreError
 from lpm_kernel.forget import delete_document
 from lpm_kernel.L2.adapter_files import local_copy
@@ -379,3 +380,19 @@ def test_a_missing_vector_of_an_older_build_that_serves_is_found(twin: WholeTwin
         connection.execute(text(gone))
     (finding,) = twin.reconcile().findings
     assert (finding.store, finding.kind, finding.items, finding.outcome) == ("vectors", "lacking", (CAT_SHA,), "reported")
+
+
+def test_a_look_at_somebody_who_is_deleted_meanwhile_leaves_nothing_of_them(twin: WholeTwin) -> None:
+    """It put down which bytes it had found right after the deletion had passed by: hashes of documents, of nobody."""
+
+    class Deleting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(twin.stores.blobs, name)
+
+        def list_objects(self, prefix: str) -> Any:
+            listed = list(twin.stores.blobs.list_objects(prefix))
+            delete_user(twin.stores, twin.user_id, twin.adapters)
+            return iter(listed)
+
+    reconcile_user(replace(twin.stores, blobs=Deleting()), twin.user_id, twin.adapters)  # type: ignore[arg-type]
+    assert list(twin.stores.blobs.list_keys(twin.own.prefix)) == []
