@@ -145,7 +145,6 @@ def open_turn(
             *(user, question, (), (), llm, stores.settings.models.answer_tokens, _instruction(question, scope)),
             wishes=brought.wishes if brought else "",
         )
-        deleted = deleted_documents(connection, user_id)
         limit = stores.settings.recall.history_messages
         history = last_messages(connection, user_id, session_id, limit, asker=asker)
         before = find_message(connection, user_id, key.question_id) if key else unanswered(history, question)
@@ -169,7 +168,6 @@ def open_turn(
         number,
         answer_id or new_answer_id(),
         tuple(history),
-        frozenset(deleted),
         (RELEASE,) if choice.degraded else (),
         scope,
         with_adapter,
@@ -178,7 +176,8 @@ def open_turn(
 
 
 def recall_turn(stores: Stores, asked: Asked) -> Recalled:
-    """What the twin knows of the question, as of the moment it was asked. Raises: RetrievalError, StoreError."""
+    """What the twin knows of the question, as of the moment it was asked, but for what was deleted since: turns wait for each
+    other before they come here. Raises: RetrievalError, StoreError."""
     release = asked.release
     return recall_lines(
         stores,
@@ -189,7 +188,7 @@ def recall_turn(stores: Stores, asked: Asked) -> Recalled:
         fingerprint=release.embedding_fingerprint,
         read_communities=lambda: read_communities(stores.blobs, release),
         already_said=[message.content for message in asked.talk],
-        deleted=asked.deleted,
+        deleted=_deleted_by_now(stores, asked),
         scope=asked.scope,
     )
 
@@ -197,9 +196,14 @@ def recall_turn(stores: Stores, asked: Asked) -> Recalled:
 def widen_turn(stores: Stores, asked: Asked, recalled: Recalled) -> Recalled:
     """The same with a wider look into the graph of what people decide together."""
     message = asked.message
-    return look_wider(
-        stores, message.user_id, message.content, recalled, now=message.ts, deleted=asked.deleted, scope=asked.scope
-    )
+    deleted = _deleted_by_now(stores, asked)
+    return look_wider(stores, message.user_id, message.content, recalled, now=message.ts, deleted=deleted, scope=asked.scope)
+
+
+def _deleted_by_now(stores: Stores, asked: Asked) -> frozenset[str]:
+    """sha256 of documents that nothing may show any more, whatever a store still holds of them."""
+    with stores.tables.transaction(asked.user.user_id) as connection:
+        return deleted_documents(connection, asked.user.user_id)
 
 
 def compose_turn(stores: Stores, llm: Llm, asked: Asked, recalled: Recalled, route: Route) -> Turn:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lpm_kernel import chat
-from lpm_kernel.chat import MAX_QUESTION_CHARACTERS, answer, begin_turn, open_turn, stream_turn, turn_key
+from lpm_kernel.chat import MAX_QUESTION_CHARACTERS, answer, begin_turn, open_turn, recall_turn, stream_turn, turn_key
 from lpm_kernel.errors import LlmError, UserInputError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.L2.prompt import DECLINE
@@ -19,13 +19,14 @@ from lpm_kernel.recall.memory_queue import write_memories_of
 from lpm_kernel.records import User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.conversations import find_message, last_messages
+from lpm_kernel.stores.documents import mark_deleted, put_document
 from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.memory_writes import list_memory_writes
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.users import add_user
 from tests.fakes import FakeLlm, no_progress
-from tests.samples import RANKING, make_items, make_release
+from tests.samples import RANKING, make_document, make_items, make_release
 
 OLD, NEW = "My cat is called Pilchard.", "My cat is called Admiral."
 
@@ -277,3 +278,13 @@ def test_of_two_processes_that_store_the_question_of_one_key_one_does(
     assert caught.value.code == "key_reused"
     assert remembered_later(stores, twin) == [(first.message.message_id, 1)]
     assert said(stores, twin, "s") == [("user", "What does Nora eat?")]
+
+
+def test_a_document_that_is_deleted_after_it_was_asked_for_is_not_shown(stores: Stores, twin: str, llm: FakeLlm) -> None:
+    """A turn waits for others before it searches, and went by what had been deleted when it was asked."""
+    asked = open_turn(stores, llm, twin, "What is your cat called?")
+    assert any("Pilchard" in line.text for line in recall_turn(stores, asked).lines)
+    with stores.tables.transaction(twin) as connection:
+        put_document(connection, make_document(twin, "cats.md", OLD.encode(), "read"))
+        mark_deleted(connection, twin, [sha256_hex(OLD.encode())], pending=False)
+    assert not any("Pilchard" in line.text for line in recall_turn(stores, asked).lines), "its chunks are there still"

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lpm_kernel.artefacts import decode_record, encode_record
-from lpm_kernel.errors import IngestionError, StoreError, UserInputError
+from lpm_kernel.errors import AccessError, IngestionError, StoreError, UserInputError
 from lpm_kernel.L0.intake import check_filename, receive_file
 from lpm_kernel.L0.read import mime_of
 from lpm_kernel.L0.records import UploadResult
@@ -37,8 +37,8 @@ MAX_OPEN = 20
 """Promises of one user at a time: each is room in the store that nobody has looked at yet."""
 OPEN_TIMES = 2
 """Of the largest file that may be sent: as much room all of them have together."""
-WAIT_S = 15.0
-"""How long one who finishes an upload waits for another who is taking it in: a large file takes its time."""
+WAIT_S = 5.0
+"""How long one who finishes an upload waits for another who is taking it in, before they are told to ask again."""
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -68,7 +68,7 @@ def promise_upload(
     """A form that one file of at most this size, and `serving.presigned_mb`, may be sent with, for `serving.upload_valid_s`.
 
     Raises: UserInputError `user_id_invalid`, `filename_invalid`, `sha256_invalid`, `document_empty`, `document_too_large`,
-    `uploads_open`, `deletion_under_way`; IngestionError `type_unknown`; StoreError.
+    `deletion_under_way`; AccessError `uploads_open` (retryable); IngestionError `type_unknown`; StoreError.
     """
     check_user_id(user_id)
     name = check_filename(filename)
@@ -86,7 +86,13 @@ def promise_upload(
     waiting = _sweep(stores, user_id, now)
     room = OPEN_TIMES * max_mb * 1_000_000 - sum(other.size_bytes for other in waiting)
     if len(waiting) >= MAX_OPEN or size_bytes > room:
-        raise UserInputError("uploads_open", f"{len(waiting)} uploads wait to be finished already: finish some, or wait a day")
+        lapses = min(other.created_at for other in waiting) + timedelta(hours=stores.settings.serving.staging_hours)
+        raise AccessError(
+            "uploads_open",
+            f"{len(waiting)} uploads wait to be finished already: finish some, or come back when one is given up",
+            retryable=True,
+            retry_after_s=max(1.0, (lapses - now).total_seconds()),
+        )
     valid_s = stores.settings.serving.upload_valid_s
     staged = StagedUpload(uuid.uuid4().hex, name, size_bytes, sha256, now)
     form = own.sign_upload(staging_key(user_id, staged.upload_id), size_bytes, valid_s)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lpm_kernel.errors import StoreError, TwinError, UserInputError
+from lpm_kernel.errors import AccessError, StoreError, TwinError, UserInputError
 from lpm_kernel.L0 import intake, staging
 from lpm_kernel.L0.staging import (
     MAX_OPEN,
@@ -83,6 +83,7 @@ def test_two_that_finish_one_upload_at_once_hear_the_same(
     HeldUp.came.clear()
     HeldUp.go_on.clear()
     monkeypatch.setattr(staging, "TenantBlobs", HeldUp)
+    monkeypatch.setattr(staging, "WAIT_S", 60.0)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(take_in_upload, stores, user_id, promised.upload_id)
         try:
@@ -220,14 +221,17 @@ def test_uploads_that_nobody_came_back_for_are_removed_and_others_stay(stores: S
 def test_no_more_uploads_are_open_than_are_allowed(stores: Stores, user_id: str) -> None:
     for number in range(MAX_OPEN):
         promise_upload(stores, user_id, f"{number}.md", 5)
-    with pytest.raises(UserInputError) as caught:
+    with pytest.raises(AccessError) as caught:
         promise_upload(stores, user_id, "more.md", 5)
     assert caught.value.code == "uploads_open"
+    hours = stores.settings.serving.staging_hours
+    assert caught.value.retry_after_s is not None
+    assert 3600 * (hours - 1) < caught.value.retry_after_s <= 3600 * hours, "when the oldest is given up"
     sweep_staging(stores, user_id, datetime.now(UTC) + timedelta(hours=25))
     largest = stores.settings.serving.presigned_mb * 1_000_000
     for number in range(OPEN_TIMES):
         promise_upload(stores, user_id, f"{number}.md", largest)
-    with pytest.raises(UserInputError) as caught:
+    with pytest.raises(AccessError) as caught:
         promise_upload(stores, user_id, "more.md", 5)
     assert caught.value.code == "uploads_open", "no room is left"
     sweep_staging(stores, user_id, datetime.now(UTC) + timedelta(hours=25))
