@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lpm_kernel.dao.heard import Quote, without_quotes
+from lpm_kernel.dao.orders import without_orders
 from lpm_kernel.dao.planner.choose import Question
 from lpm_kernel.dao.planner.records import Order
 from lpm_kernel.dao.planner.weighing import Subject
@@ -44,7 +45,7 @@ class Matter:
     @property
     def asked(self) -> str:
         """What memories are searched for."""
-        return f"{self.title}\n{self.text}".strip()
+        return f"{self.title}\n{without_orders(self.text)}".strip()
 
     @property
     def ledger_text(self) -> str:
