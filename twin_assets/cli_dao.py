@@ -223,7 +223,8 @@ def state(settings: Settings, home: Path) -> None:
 
     with opened_dao(settings) as of:
         dashboard = of.dashboard()
-        titles = {proposal.proposal_id: proposal.title for proposal in of.proposals()} if dashboard.resolved else {}
+        ended = {resolution.proposal_id for resolution in dashboard.resolved}
+        titles = {proposal.proposal_id: proposal.title for batch in of.batches(ended) for proposal in batch} if ended else {}
     click.echo(", ".join(f"{words} {number:g}" for words, number in state_figures(dashboard).items()))
     for standing in dashboard.open:
         _tell_proposal(standing.proposal)
