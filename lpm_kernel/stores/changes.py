@@ -117,7 +117,7 @@ def put_change(
     connection.execute(text("select pg_advisory_xact_lock(hashtext('changes:' || :user_id))"), {"user_id": user_id})
     last = select(func.coalesce(func.max(change.c.seq), 0)).where(change.c.user_id == user_id)
     change_id = id_of_change(user_id, target, kind, reference)
-    now = database_time(connection)
+    now = func.clock_timestamp(type_=change.c.due_at.type)
     values: dict[str, Any] = {
         "seq": connection.execute(last).scalar_one() + 1,
         "transaction_id": transaction_id(connection),
@@ -125,7 +125,7 @@ def put_change(
         "kind": kind,
         "reference": dict(reference),
         "attempts": 1 if held_s else 0,
-        "due_at": now + timedelta(seconds=held_s) if held_s else min(at, now),
+        "due_at": now + timedelta(seconds=held_s) if held_s else func.least(at, now),
         "created_at": at,
         "code": None,
         "reason": None,
