@@ -26,6 +26,7 @@ from lpm_kernel.records import ChatMessage, check_user_id, is_text
 from lpm_kernel.reply import Reply
 from lpm_kernel.serving_release import RELEASE, choose_release, confirm_choice
 from lpm_kernel.stores.conversations import append_message, find_message, last_messages, messages_before, number_of_question
+from lpm_kernel.stores.deletions import check_not_going
 from lpm_kernel.stores.documents import deleted_documents, private_documents
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.memory_writes import put_memory_write
@@ -116,8 +117,8 @@ def open_turn(
     A question that stands unanswered at the end of its session is not stored again: its caller tries once more. So is that of
     a `key`, wherever it stands.
     Raises: UserInputError with `user_id_invalid`, `asker_invalid`, `twin_not_found`, `no_release`, `question_empty`,
-    `question_invalid`, `question_too_long`, `session_id_invalid`, `key_reused`; LlmError `too_many_requests`, `engine_busy`;
-    StoreError.
+    `question_invalid`, `question_too_long`, `session_id_invalid`, `key_reused`, `deletion_under_way` (of an
+    asker); LlmError `too_many_requests`, `engine_busy`; StoreError.
     """
     check_user_id(user_id)
     asker = check_asker(asker, user_id)
@@ -128,6 +129,9 @@ def open_turn(
         raise UserInputError("question_too_long", f"{len(question)} characters, and {MAX_QUESTION_CHARACTERS} are allowed")
     if not is_text(question):
         raise UserInputError("question_invalid", "the question holds a NUL character or half of a character, which no text may")
+    if asker is not None:
+        with stores.tables.transaction(asker) as connection:
+            check_not_going(connection, asker)  # what they say now would stay behind their deletion
     session_id = check_session_id(session_id) if session_id else key.session_id if key else uuid.uuid4().hex
     # before the transaction: fetching an adapter may take longer than anybody may keep a connection
     choice = choose_release(stores, llm, user_id, adapters, asker=asker) if adapters else None

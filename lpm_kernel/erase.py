@@ -76,7 +76,8 @@ def _delete_user(stores: Stores, user_id: str, adapters: Path, now: datetime | N
         lock_releases(connection, user_id)
         under_way = find_deletion(connection, user_id)
         if find_user(connection, user_id) is None and (under_way is None or under_way.done_at is not None):
-            # somebody may have asked for a signed form and never have come back
+            # somebody may have asked for a signed form and never have come back, or have talked with others' twins alone
+            _forget_asked(stores, user_id)
             return UserErasure(user_id, existed=False, blobs=_remove_blobs(stores, user_id, adapters))
         begin_deletion(connection, user_id, now or datetime.now(UTC))
         retire_live(connection, user_id)
@@ -160,9 +161,14 @@ def _empty_vectors(stores: Stores, user_id: str, _: Path) -> int:
 
 
 def _empty_memories(stores: Stores, user_id: str, _: Path) -> int:
-    with stores.tables.operator_transaction() as connection:
-        delete_asked(connection, user_id)  # what they said to others' twins
+    _forget_asked(stores, user_id)
     return stores.memories.delete_all(user_id)
+
+
+def _forget_asked(stores: Stores, user_id: str) -> None:
+    """What they said to others' twins."""
+    with stores.tables.operator_transaction() as connection:
+        delete_asked(connection, user_id)
 
 
 def _empty_graph(stores: Stores, user_id: str, _: Path) -> int:

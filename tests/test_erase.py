@@ -171,6 +171,16 @@ def test_what_somebody_said_to_others_twins_goes_with_them(twin: Twin, new_twin:
         assert last_messages(connection, other.user_id, kept.session_id, 9), "the person's own talk"
 
 
+def test_who_has_no_twin_takes_along_what_they_said_to_others(twin: Twin) -> None:
+    """Of somebody who had sent nothing there was nothing to delete, and their talks with others' twins stayed."""
+    asked = replace(make_message(twin.user_id, 7, "Whose cat is it?"), asker="erase-only-asks")
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        append_message(connection, asked)
+    assert not delete_user(twin.stores, "erase-only-asks", twin.adapters).existed
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        assert last_messages(connection, twin.user_id, asked.session_id, 9, asker="erase-only-asks") == []
+
+
 def test_deleting_again_deletes_nothing_and_is_no_error(twin: Twin) -> None:
     delete_user(twin.stores, twin.user_id, twin.adapters)
     assert not delete_user(twin.stores, twin.user_id, twin.adapters).existed

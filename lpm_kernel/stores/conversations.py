@@ -140,6 +140,14 @@ def delete_asked(connection: Connection, asker: str) -> int:
     return connection.execute(delete(chat_message).where(chat_message.c.asker == asker)).rowcount
 
 
+def delete_said(connection: Connection, user_id: str, asker: str, transaction_id: str) -> int:
+    """What one request of an asker has left, their question and its answer; how many messages went. Idempotent."""
+    from sqlalchemy import delete
+
+    own = (chat_message.c.user_id == user_id, _of(asker), chat_message.c.transaction_id == transaction_id)
+    return connection.execute(delete(chat_message).where(*own)).rowcount
+
+
 def count_messages(connection: Connection, user_id: str) -> tuple[int, int]:
     """How many sessions of the person's own there are, and messages in them."""
     from sqlalchemy import distinct, func, select
