@@ -25,20 +25,23 @@ class TurnKey:
     session_id: str
 
 
-def turn_key(user_id: str, asker: str | None, key: str) -> TurnKey:
-    """The same for the same key, of one asker of one twin; nobody else's key leads there.
+def turn_key(user_id: str, asker: str | None, key: str, way: str = "turn") -> TurnKey:
+    """The same for the same key, of one asker of one twin, on one way to it; nobody else's key leads there.
 
     Raises: UserInputError `key_invalid`.
     """
     if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not is_text(key):
         raise UserInputError("key_invalid", f"an idempotency key is 1-{MAX_KEY_CHARACTERS} characters")
-    ids = (content_id("turn", part, user_id, asker or "", key)[:32] for part in ("question", "answer", "session"))
+    ids = (content_id(way, part, user_id, asker or "", key)[:32] for part in ("question", "answer", "session"))
     return TurnKey(*ids)
 
 
-def check_same(message: ChatMessage, session_id: str, question: str) -> None:
-    """Raises: UserInputError `key_reused` where the key's question was another, or asked elsewhere."""
-    if (message.session_id, message.content) != (session_id, question):
+def check_same(first: tuple[str, str], again: tuple[str, str]) -> None:
+    """Of a session and a question in it each: what a key was used for first, and what it comes with again.
+
+    Raises: UserInputError `key_reused` where the key's question was another, or asked elsewhere.
+    """
+    if first != again:
         raise UserInputError(
             "key_reused", "this idempotency key was used for another question: take a new one for a new question"
         )

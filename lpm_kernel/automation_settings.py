@@ -22,6 +22,7 @@ class Switches(Section):
     deletions_sensor: bool
     dao_sensor: bool
     telegram_poll: bool
+    social_documents: bool
     automation: bool
     nightly_purge: bool
     session_summaries: bool

@@ -25,7 +25,8 @@ from lpm_kernel.recall.scopes import OWN, Scope, check_asker
 from lpm_kernel.records import ChatMessage, check_user_id, is_text
 from lpm_kernel.reply import Reply
 from lpm_kernel.serving_release import RELEASE, choose_release, confirm_choice
-from lpm_kernel.stores.conversations import append_message, count_questions, find_message, last_messages, messages_before
+from lpm_kernel.stores.conversations import append_message, find_message, last_messages, messages_before, number_of_question
+from lpm_kernel.stores.deletions import check_not_going
 from lpm_kernel.stores.documents import deleted_documents, private_documents
 from lpm_kernel.stores.llm import Llm
 from lpm_kernel.stores.memory_writes import put_memory_write
@@ -74,6 +75,7 @@ def begin_turn(
     adapters: Path | None = None,
     asker: str | None = None,
     brought: Brought | None = None,
+    key: TurnKey | None = None,
 ) -> Turn:
     """Check, store the question, recall what is known of it, and put the prompt together.
 
@@ -85,6 +87,7 @@ def begin_turn(
         adapters=adapters,
         asker=asker,
         brought=brought,
+        key=key,
     )
     recalled = recall_turn(stores, asked)
     route = choose_route(asked.message.content, recalled.lines)
@@ -114,8 +117,8 @@ def open_turn(
     A question that stands unanswered at the end of its session is not stored again: its caller tries once more. So is that of
     a `key`, wherever it stands.
     Raises: UserInputError with `user_id_invalid`, `asker_invalid`, `twin_not_found`, `no_release`, `question_empty`,
-    `question_invalid`, `question_too_long`, `session_id_invalid`, `key_reused`; LlmError `too_many_requests`, `engine_busy`;
-    StoreError.
+    `question_invalid`, `question_too_long`, `session_id_invalid`, `key_reused`, `deletion_under_way` (of an
+    asker); LlmError `too_many_requests`, `engine_busy`; StoreError.
     """
     check_user_id(user_id)
     asker = check_asker(asker, user_id)
@@ -126,6 +129,9 @@ def open_turn(
         raise UserInputError("question_too_long", f"{len(question)} characters, and {MAX_QUESTION_CHARACTERS} are allowed")
     if not is_text(question):
         raise UserInputError("question_invalid", "the question holds a NUL character or half of a character, which no text may")
+    if asker is not None:
+        with stores.tables.transaction(asker) as connection:
+            check_not_going(connection, asker)  # what they say now would stay behind their deletion
     session_id = check_session_id(session_id) if session_id else key.session_id if key else uuid.uuid4().hex
     # before the transaction: fetching an adapter may take longer than anybody may keep a connection
     choice = choose_release(stores, llm, user_id, adapters, asker=asker) if adapters else None
@@ -143,18 +149,21 @@ def open_turn(
             *(user, question, (), (), llm, stores.settings.models.answer_tokens, _instruction(question, scope)),
             wishes=brought.wishes if brought else "",
         )
-        deleted = deleted_documents(connection, user_id)
         limit = stores.settings.recall.history_messages
         history = last_messages(connection, user_id, session_id, limit, asker=asker)
         before = find_message(connection, user_id, key.question_id) if key else unanswered(history, question)
-        if before is not None:
-            check_same(before, session_id, question)
-            history = messages_before(connection, before, limit)
         question_id = key.question_id if key else uuid.uuid4().hex
         message = before or ChatMessage(question_id, user_id, session_id, "user", datetime.now(UTC), question, asker=asker)
-        append_message(connection, message)
-        number = count_questions(connection, user_id, session_id, asker=asker)
-        if asker is None:
+        if before is None and not append_message(connection, message):
+            # another process has stored the question of this key since it was looked for
+            before = find_message(connection, user_id, question_id)
+            message = before or message
+        if before is not None:
+            check_same((before.session_id, before.content), (session_id, question))
+            history = messages_before(connection, before, limit)
+        number = number_of_question(connection, message)
+        # one that was stored before was queued with it, and may have been remembered since
+        if asker is None and before is None:
             put_memory_write(connection, message, number)
     return Asked(
         user,
@@ -163,7 +172,6 @@ def open_turn(
         number,
         answer_id or new_answer_id(),
         tuple(history),
-        frozenset(deleted),
         (RELEASE,) if choice.degraded else (),
         scope,
         with_adapter,
@@ -172,7 +180,8 @@ def open_turn(
 
 
 def recall_turn(stores: Stores, asked: Asked) -> Recalled:
-    """What the twin knows of the question, as of the moment it was asked. Raises: RetrievalError, StoreError."""
+    """What the twin knows of the question, as of the moment it was asked, but for what was deleted since: turns wait for each
+    other before they come here. Raises: RetrievalError, StoreError."""
     release = asked.release
     return recall_lines(
         stores,
@@ -183,7 +192,7 @@ def recall_turn(stores: Stores, asked: Asked) -> Recalled:
         fingerprint=release.embedding_fingerprint,
         read_communities=lambda: read_communities(stores.blobs, release),
         already_said=[message.content for message in asked.talk],
-        deleted=asked.deleted,
+        deleted=_deleted_by_now(stores, asked),
         scope=asked.scope,
     )
 
@@ -191,9 +200,14 @@ def recall_turn(stores: Stores, asked: Asked) -> Recalled:
 def widen_turn(stores: Stores, asked: Asked, recalled: Recalled) -> Recalled:
     """The same with a wider look into the graph of what people decide together."""
     message = asked.message
-    return look_wider(
-        stores, message.user_id, message.content, recalled, now=message.ts, deleted=asked.deleted, scope=asked.scope
-    )
+    deleted = _deleted_by_now(stores, asked)
+    return look_wider(stores, message.user_id, message.content, recalled, now=message.ts, deleted=deleted, scope=asked.scope)
+
+
+def _deleted_by_now(stores: Stores, asked: Asked) -> frozenset[str]:
+    """sha256 of documents that nothing may show any more, whatever a store still holds of them."""
+    with stores.tables.transaction(asked.user.user_id) as connection:
+        return deleted_documents(connection, asked.user.user_id)
 
 
 def compose_turn(stores: Stores, llm: Llm, asked: Asked, recalled: Recalled, route: Route) -> Turn:

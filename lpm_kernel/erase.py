@@ -35,6 +35,7 @@ from lpm_kernel.stores.documents import lock_documents, mark_taken_up
 from lpm_kernel.stores.locks import Lease
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import lock_releases, named_by_releases, retire_live
+from lpm_kernel.stores.social_cursors import drop_account_cursors
 from lpm_kernel.stores.users import find_user, remove_user
 from lpm_kernel.sync.appliers import Applier, Finish
 from lpm_kernel.sync.retry import LEASE_S, failure_of
@@ -75,7 +76,8 @@ def _delete_user(stores: Stores, user_id: str, adapters: Path, now: datetime | N
         lock_releases(connection, user_id)
         under_way = find_deletion(connection, user_id)
         if find_user(connection, user_id) is None and (under_way is None or under_way.done_at is not None):
-            # somebody may have asked for a signed form and never have come back
+            # somebody may have asked for a signed form and never have come back, or have talked with others' twins alone
+            _forget_asked(stores, user_id)
             return UserErasure(user_id, existed=False, blobs=_remove_blobs(stores, user_id, adapters))
         begin_deletion(connection, user_id, now or datetime.now(UTC))
         retire_live(connection, user_id)
@@ -123,6 +125,7 @@ def _end_with_the_last(stores: Stores, connection: Connection, change: Change, a
     if [(item.change_id, item.seq) for item in undone] != [(change.change_id, change.seq)]:
         return
     _remove_blobs(stores, user_id, adapters)
+    drop_account_cursors(connection, user_id)  # no row of theirs, and it names their account
     remove_user(connection, user_id)
     end_deletion(connection, user_id, now or datetime.now(UTC))
 
@@ -158,9 +161,14 @@ def _empty_vectors(stores: Stores, user_id: str, _: Path) -> int:
 
 
 def _empty_memories(stores: Stores, user_id: str, _: Path) -> int:
-    with stores.tables.operator_transaction() as connection:
-        delete_asked(connection, user_id)  # what they said to others' twins
+    _forget_asked(stores, user_id)
     return stores.memories.delete_all(user_id)
+
+
+def _forget_asked(stores: Stores, user_id: str) -> None:
+    """What they said to others' twins."""
+    with stores.tables.operator_transaction() as connection:
+        delete_asked(connection, user_id)
 
 
 def _empty_graph(stores: Stores, user_id: str, _: Path) -> int:

@@ -22,6 +22,7 @@ from lpm_kernel.recall.confidence import seeks_knowledge
 from lpm_kernel.records import ChatMessage
 from lpm_kernel.stores.ballot_drafts import KeptDraft, keep_drafts
 from lpm_kernel.stores.conversations import append_message
+from lpm_kernel.stores.documents import lock_documents
 from lpm_kernel.stores.llm import AdapterFile, Llm, tenant_of
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.turn import Turn, settle
@@ -102,6 +103,8 @@ class Reply:
         # half a ballot is none, and a quoted line is no decision of the twin
         drafts = () if cut_off or self._quoted or turn.asker else read_ballots(message.content, turn.asked.content)
         with self._stores.tables.transaction(message.user_id) as connection:
+            if drafts:
+                lock_documents(connection, message.user_id)  # a deletion that is under way finds their reasons, or they find it
             append_message(connection, message)
             self.drafts = keep_drafts(connection, message, drafts)
         self.message = message

@@ -38,8 +38,6 @@ class Asked:
     """Of the question in its session, from 1."""
     answer_id: str
     history: tuple[ChatMessage, ...]
-    deleted: frozenset[str]
-    """sha256 of documents that nothing may show any more."""
     degraded: tuple[Literal["release"], ...] = ()
     """`release`: another one answers than the live one, whose adapter was refused."""
     scope: Scope = OWN

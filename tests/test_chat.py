@@ -6,23 +6,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lpm_kernel.chat import MAX_QUESTION_CHARACTERS, answer, begin_turn, stream_turn
+from lpm_kernel import chat
+from lpm_kernel.chat import MAX_QUESTION_CHARACTERS, answer, begin_turn, open_turn, recall_turn, stream_turn, turn_key
 from lpm_kernel.errors import LlmError, UserInputError
 from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.L2.prompt import DECLINE
 from lpm_kernel.recall.memory_queue import write_memories_of
 from lpm_kernel.records import User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
-from lpm_kernel.stores.conversations import last_messages
+from lpm_kernel.stores.conversations import find_message, last_messages
+from lpm_kernel.stores.documents import mark_deleted, put_document
 from lpm_kernel.stores.mem0_memories import Mem0Memories
+from lpm_kernel.stores.memory_writes import list_memory_writes
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.users import add_user
 from tests.fakes import FakeLlm, no_progress
-from tests.samples import RANKING, make_items, make_release
+from tests.samples import RANKING, make_document, make_items, make_release
 
 OLD, NEW = "My cat is called Pilchard.", "My cat is called Admiral."
 
@@ -235,3 +239,52 @@ def test_an_echo_of_the_twin_is_no_preference_of_the_person(stores: Stores, twin
     write_memories_of(stores, twin)
     held = stores.memories.current(twin, as_of=datetime.now(UTC), kinds=["preference"])
     assert [memory.text for memory in held] == ["I love baking bread."]
+
+
+def remembered_later(stores: Stores, user_id: str) -> list[tuple[str, int]]:
+    with stores.tables.transaction(user_id) as connection:
+        return [(write.message_id, write.turn) for write in list_memory_writes(connection, user_id)]
+
+
+def test_a_question_of_a_key_is_the_same_turn_of_its_session_whenever_it_comes_again(
+    stores: Stores, twin: str, llm: FakeLlm
+) -> None:
+    """A question that came again behind others was counted as their successor, and put into memory's queue once more."""
+    key = turn_key(twin, None, "once")
+    first = open_turn(stores, llm, twin, "What does Nora eat?", "s", key=key)
+    other = open_turn(stores, llm, twin, "Where does Nora live?", "s")
+    again = open_turn(stores, llm, twin, "What does Nora eat?", "s", key=key)
+    assert (first.message, first.number) == (again.message, again.number)
+    assert remembered_later(stores, twin) == [(first.message.message_id, 1), (other.message.message_id, 2)]
+
+
+def test_of_two_processes_that_store_the_question_of_one_key_one_does(
+    stores: Stores, twin: str, llm: FakeLlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each looked for it before the other had stored it: then another question was answered in the name of the first."""
+    key = turn_key(twin, None, "at once")
+    first = open_turn(stores, llm, twin, "What does Nora eat?", "s", key=key)
+    looked: list[str] = []
+
+    def not_there_yet(connection: Any, user_id: str, message_id: str):
+        looked.append(message_id)
+        return None if len(looked) % 2 else find_message(connection, user_id, message_id)
+
+    monkeypatch.setattr(chat, "find_message", not_there_yet)
+    again = open_turn(stores, llm, twin, "What does Nora eat?", "s", key=key)
+    assert (again.message, again.history) == (first.message, first.history)
+    with pytest.raises(UserInputError) as caught:
+        open_turn(stores, llm, twin, "Where does Nora live?", "s", key=key)
+    assert caught.value.code == "key_reused"
+    assert remembered_later(stores, twin) == [(first.message.message_id, 1)]
+    assert said(stores, twin, "s") == [("user", "What does Nora eat?")]
+
+
+def test_a_document_that_is_deleted_after_it_was_asked_for_is_not_shown(stores: Stores, twin: str, llm: FakeLlm) -> None:
+    """A turn waits for others before it searches, and went by what had been deleted when it was asked."""
+    asked = open_turn(stores, llm, twin, "What is your cat called?")
+    assert any("Pilchard" in line.text for line in recall_turn(stores, asked).lines)
+    with stores.tables.transaction(twin) as connection:
+        put_document(connection, make_document(twin, "cats.md", OLD.encode(), "read"))
+        mark_deleted(connection, twin, [sha256_hex(OLD.encode())], pending=False)
+    assert not any("Pilchard" in line.text for line in recall_turn(stores, asked).lines), "its chunks are there still"

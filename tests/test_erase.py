@@ -19,6 +19,8 @@ from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.L0.staging import promise_upload
 from lpm_kernel.layout import raw_key, tenant_prefix
 from lpm_kernel.records import sha256_hex
+from lpm_kernel.social.records import Chat
+from lpm_kernel.social.store import store_page
 from lpm_kernel.status import read_status
 from lpm_kernel.stores.ballot_drafts import keep_drafts
 from lpm_kernel.stores.calibration import put_pairs
@@ -35,9 +37,11 @@ from lpm_kernel.stores.memory_writes import put_memory_write
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.schema import metadata
 from lpm_kernel.stores.session_summaries import mark_summed
+from lpm_kernel.stores.social_accounts import add_account
+from lpm_kernel.stores.social_cursors import Cursor, read_cursor
 from tests.forgetful_twin import BOAT, CAT, EVERYWHERE, Twin
 from tests.samples import NOON, hold_fence, make_letter, make_message, make_pair, make_plan
-from tests.social.said import say_something
+from tests.social.said import account_of, say_something
 
 
 class Away:
@@ -70,7 +74,15 @@ def new_twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> Cal
             put_dead_letter(connection, make_letter(twin.user_id))
             put_memory_write(connection, make_message(twin.user_id, 1), 1)
             hold_fence(connection, twin.user_id)
-            put_change(connection, twin.user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words="It is red.")
+            put_change(
+                connection,
+                twin.user_id,
+                "memories",
+                "correct_memory",
+                {"memory_id": "m", "words_sha256": "0", "by": "user"},
+                at=NOON,
+                words="It is red.",
+            )
             keep_drafts(connection, make_message(twin.user_id, 2), [BallotDraft("P-1", "for", None)])
             put_pairs(connection, twin.user_id, [make_pair("p1")])
             mark_summed(connection, twin.user_id, "s", 1, NOON)
@@ -157,6 +169,16 @@ def test_what_somebody_said_to_others_twins_goes_with_them(twin: Twin, new_twin:
         assert last_messages(connection, other.user_id, asked.session_id, 9, asker=twin.user_id) == []
         assert last_messages(connection, other.user_id, kept.session_id, 9, asker="erase-somebody-else") == [kept]
         assert last_messages(connection, other.user_id, kept.session_id, 9), "the person's own talk"
+
+
+def test_who_has_no_twin_takes_along_what_they_said_to_others(twin: Twin) -> None:
+    """Of somebody who had sent nothing there was nothing to delete, and their talks with others' twins stayed."""
+    asked = replace(make_message(twin.user_id, 7, "Whose cat is it?"), asker="erase-only-asks")
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        append_message(connection, asked)
+    assert not delete_user(twin.stores, "erase-only-asks", twin.adapters).existed
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        assert last_messages(connection, twin.user_id, asked.session_id, 9, asker="erase-only-asks") == []
 
 
 def test_deleting_again_deletes_nothing_and_is_no_error(twin: Twin) -> None:
@@ -249,3 +271,15 @@ def test_what_a_run_left_of_somebody_who_is_gone_is_swept_and_of_a_new_user_noth
     before = left(twin)
     assert not sweep_after_deletion(twin.stores, twin.user_id, twin.adapters)
     assert left(twin) == before
+
+
+def test_how_far_their_account_on_x_was_read_goes_with_them(twin: Twin) -> None:
+    """No row of theirs, and it names an account of theirs: no key led from them to it."""
+    number = account_of(twin.user_id, "x")
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        add_account(connection, twin.user_id, "x", number, NOON)
+    chat = Chat("x", number, "", public=True)
+    store_page(twin.stores.tables, chat, [], {}, NOON, cursor=Cursor("x", number), position={"since": 1})
+    delete_user(twin.stores, twin.user_id, twin.adapters)
+    with twin.stores.tables.operator_transaction() as connection:
+        assert read_cursor(connection, "x", number) == Cursor("x", number), "as if it had never been read"

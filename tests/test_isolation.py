@@ -91,7 +91,15 @@ def world(stores: Stores) -> World:
             add_user(connection, User(user_id, f"Name of {user_id}"))
             append_message(connection, make_message(user_id, 1, note.decode()))
             put_memory_write(connection, make_message(user_id, 1, note.decode()), 1)
-            put_change(connection, user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words=note.decode())
+            put_change(
+                connection,
+                user_id,
+                "memories",
+                "correct_memory",
+                {"memory_id": "m", "words_sha256": "0", "by": "user"},
+                at=NOON,
+                words=note.decode(),
+            )
             hold_fence(connection, user_id)
             keep_drafts(connection, make_message(user_id, 1), [BallotDraft("P-1", "for", note.decode())])
             append_message(connection, make_message(user_id, 0, "What do you keep to yourself?", "rated"))

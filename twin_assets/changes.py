@@ -4,6 +4,7 @@ Belongs here: the job, its schedule, and the pure decision under that.
 Does not belong here: the work (`lpm_kernel/sync/worker.py`); where an API runs, its threads do it first.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -27,10 +28,10 @@ AT_MOST_S = 240.0
 def work_off_changes(context: dg.OpExecutionContext, stores: StoresResource) -> None:
     """Everybody's changes that are due are brought to vectors, memories, graph and blobs, each queue in order. Its figures tell
     how far each store is behind PostgreSQL afterwards, and what was given up (`twin dead-letters`)."""
-    began = datetime.now(UTC)
+    began = time.monotonic()
 
     def is_late() -> bool:
-        return (datetime.now(UTC) - began).total_seconds() > AT_MOST_S
+        return time.monotonic() - began > AT_MOST_S
 
     tried = work_due_changes(stores.stores, stopped=is_late)
     backlogs = list_backlogs(stores.stores.tables, datetime.now(UTC))

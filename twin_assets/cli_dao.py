@@ -223,7 +223,8 @@ def state(settings: Settings, home: Path) -> None:
 
     with opened_dao(settings) as of:
         dashboard = of.dashboard()
-        titles = {proposal.proposal_id: proposal.title for proposal in of.proposals()} if dashboard.resolved else {}
+        ended = {resolution.proposal_id for resolution in dashboard.resolved}
+        titles = {proposal.proposal_id: proposal.title for batch in of.batches(ended) for proposal in batch} if ended else {}
     click.echo(", ".join(f"{words} {number:g}" for words, number in state_figures(dashboard).items()))
     for standing in dashboard.open:
         _tell_proposal(standing.proposal)
@@ -236,14 +237,15 @@ def state(settings: Settings, home: Path) -> None:
 @dao.command()
 @with_engines
 def audit(settings: Settings, home: Path) -> None:
-    """Recompute hashes, states, tallies and resolutions from the ledger's events. Exit code 1 where something differs."""
+    """Recompute hashes, states, tallies and resolutions from the ledger's events. Exit code 1 where something is broken; what
+    code of other rules decided is named, and breaks nothing."""
     from lpm_kernel.dao.audit import audit as recompute
 
     with opened_dao(settings) as of:
         report = recompute(of)
     counted = f"{report.events} events, {report.proposals} proposals, {report.resolutions} resolutions"
     click.secho(f"{'whole ' if report.ok else 'BROKEN'} {counted} recomputed", fg="green" if report.ok else "red")
-    for line in report.broken:
+    for line in (*report.broken, *report.other_rules):
         click.echo(f"       {line}")
     sys.exit(0 if report.ok else 1)
 

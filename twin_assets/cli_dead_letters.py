@@ -21,6 +21,7 @@ from twin_assets.cli_home import opened_stores, with_engines
 
 if TYPE_CHECKING:
     from lpm_kernel.stores.dead_letters import DeadLetter
+    from lpm_kernel.stores.open import Stores
     from twin_assets.replay import Wanted
 
 
@@ -72,7 +73,7 @@ def list_command(
 
             with stores.tables.transaction(user_id) as connection:
                 get_user(connection, user_id)
-        letters = find_letters(stores, _wanted(settings, home, user_id, stages, ids), resolved=resolved)
+        letters = find_letters(stores, _wanted(stores, user_id, stages, ids), resolved=resolved)
     if as_json:
         click.echo(json.dumps([_as_json(letter) for letter in letters], indent=2))
         return
@@ -95,9 +96,9 @@ def replay(
     from twin_assets.replay import find_letters, replay_letters
 
     _check_named(user_id, everything, stages, ids)
-    wanted = _wanted(settings, home, user_id, stages, ids)
     with opened_stores(settings) as stores, open_instance(home, settings, os.environ) as instance:
-        count = replay_letters(stores, instance, find_letters(stores, wanted), click.echo)
+        letters = find_letters(stores, _wanted(stores, user_id, stages, ids))
+        count = replay_letters(stores, instance, letters, click.echo)
     click.echo(f"{count} are tried again")
 
 
@@ -123,7 +124,7 @@ def discard(
 
     _check_named(user_id, everything, stages, ids)
     with opened_stores(settings) as stores:
-        letters = find_letters(stores, _wanted(settings, home, user_id, stages, ids))
+        letters = find_letters(stores, _wanted(stores, user_id, stages, ids))
         click.echo(f"{discard_letters(stores, letters, by=by, reason=reason)} discarded")
 
 
@@ -132,16 +133,15 @@ def _check_named(user_id: str | None, everything: bool, stages: tuple[str, ...],
         raise click.UsageError("name a user, a --stage or an --id; or --all")
 
 
-def _wanted(settings: Settings, home: Path, user_id: str | None, stages: tuple[str, ...], ids: tuple[str, ...]) -> Wanted:
+def _wanted(stores: Stores, user_id: str | None, stages: tuple[str, ...], ids: tuple[str, ...]) -> Wanted:
     from lpm_kernel.stores.dead_letters import SHARED
-    from twin_assets.instance import open_instance
-    from twin_assets.partitions import users
+    from lpm_kernel.stores.reconciliation import list_user_ids
     from twin_assets.replay import Wanted
 
     if user_id:
         return Wanted((user_id,), frozenset(stages), ids)
-    with open_instance(home, settings, os.environ) as instance:
-        known = sorted(instance.get_dynamic_partitions(users.name or ""))
+    with stores.tables.operator_transaction() as connection:
+        known = list_user_ids(connection)  # of the tables: Dagster hears of a user with their first document
     return Wanted((*known, SHARED), frozenset(stages), ids)
 
 

@@ -102,14 +102,16 @@ def import_telegram(settings: Settings, home: Path, user_id: str, file: Path) ->
 @click.command("import-x-archive")
 @click.argument("user_id")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--public", is_flag=True, help="The account is not protected: others may hear of its posts.")
 @with_engines
-def import_x_archive(settings: Settings, home: Path, user_id: str, file: Path) -> None:
-    """Take in a person's posts from the archive that X sends: the zip file, its folder, or its tweets.js. No key needed."""
+def import_x_archive(settings: Settings, home: Path, user_id: str, file: Path, public: bool) -> None:
+    """Take in a person's posts from the archive that X sends: the zip file, its folder, or its tweets.js. No key needed. They
+    are for the person alone without --public, since the archive does not say whether the account is protected."""
     from lpm_kernel.L2.engine import adapter_folder
     from lpm_kernel.social import file_import
 
     with opened_stores(settings) as stores:
-        done = file_import.import_x_archive(stores, user_id, file, adapter_folder(), datetime.now(UTC))
+        done = file_import.import_x_archive(stores, user_id, file, adapter_folder(), datetime.now(UTC), public=public)
     _tell(done.counts)
     _tell_made(done.made)
 
@@ -123,10 +125,12 @@ def import_x(settings: Settings, home: Path, user_id: str) -> None:
     from lpm_kernel.social import x
     from lpm_kernel.social.x_client import open_x
 
-    with opened_stores(settings) as stores, closing(open_x(settings)) as reader:
+    with opened_stores(settings) as stores, closing(open_x(settings, breakers=stores.breakers)) as reader:
         done = x.import_x(stores, user_id, reader, adapter_folder(), datetime.now(UTC))
     _tell(done.counts)
     _tell_made(done.made)
+    for account_id, reason in sorted(done.failed.items()):
+        click.secho(f"account {account_id} could not be read: {reason}", fg="yellow")
     if done.not_before is not None:
         when = done.not_before.astimezone(UTC)
         click.secho(f"X asks for a pause until {when:%Y-%m-%d %H:%M:%S} UTC: ask again then for the rest", fg="yellow")

@@ -127,7 +127,7 @@ def read_due(instance: dg.DagsterInstance, dao: Dao, at: datetime) -> list[DueVo
     if not wanted:
         return found
     with dao.tables.operator_transaction() as connection:
-        due_at = {row.proposal_id: row.next_due_at for row in list_proposals(connection)}
+        due_at = {row.proposal_id: row.next_due_at for row in list_proposals(connection, ids=wanted)}
     for proposal_id in wanted:
         vote = DueVote(proposal_id, dao.proposal(proposal_id).rules.version, due_at.get(proposal_id) or at)
         runs = instance.get_run_records(dg.RunsFilter(tags={STEP_TAG: vote.step}))

@@ -45,6 +45,7 @@ from twin_assets.schedules import (
     session_summaries_job,
 )
 from twin_assets.sensors import build_catch_up_sensor, build_users_sensor
+from twin_assets.social_documents import build_social_documents, social_documents_job
 from twin_assets.social_sensors import build_telegram_poll, telegram_job, x_job
 
 
@@ -64,7 +65,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
         jobs=[
             *(twin_job, training_job, retraining_job, base_job, skill_job),
             *(purge_memories_job, session_summaries_job, changes_job, dao_job, failed_partitions_job),
-            *(telegram_job, x_job, reconciliation_job),
+            *(telegram_job, x_job, social_documents_job, reconciliation_job),
         ],
         schedules=[
             build_nightly_purge(settings),
@@ -84,6 +85,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
             build_deletions_sensor(settings),
             build_dao_sensor(settings),
             build_telegram_poll(settings),
+            build_social_documents(settings),
             dg.AutomationConditionSensorDefinition(
                 "automation", target=dg.AssetSelection.all(), default_status=sensor_status(settings, "automation")
             ),

@@ -9,6 +9,7 @@ events go with the user; one that is still under way ends by itself, since its u
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from twin_assets.automation import sensor_status
 from twin_assets.partitions import PARTITION_TAG, users
 from twin_assets.resources import StoresResource
 
+_LOG = logging.getLogger(__name__)
 BROKE_OFF_AFTER = timedelta(minutes=2)
 """Nobody waits so long for an answer: whoever began that deletion has gone."""
 AT_ONCE = 20
@@ -97,3 +99,6 @@ def _try(step: Callable[[], object], done: str) -> str:
         return done if step() is not False else "a run is still under way"
     except TwinError as error:
         return str(error)
+    except Exception as error:  # such as one of Dagster's own
+        _LOG.error("a deletion is tried again at the next tick", exc_info=error)
+        return f"failed with {type(error).__name__}; the log says where"

@@ -8,7 +8,7 @@ Automation asks for a stage once. Where its run failed, or a sensor was off that
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import dagster as dg
@@ -24,6 +24,8 @@ from twin_assets.tables import table
 
 HOURLY = "37 * * * *"
 DAILY_S = 86_400
+TOLD_TAG = "twin/told"
+"""On a run that has told somebody: of which set."""
 SHOWN = 200
 VERSION_TAG = "dagster/data_version"
 MADE_FROM_TAG = "dagster/input_data_version/"
@@ -165,7 +167,10 @@ def build_failed_partitions(settings: Settings, assets: Sequence[object]) -> tup
             }
         )
         if lagging:
-            open_alerts(settings, breakers=stores.stores.breakers).tell(alert_of(lagging, context.run.run_id), DAILY_S)
+            alert = alert_of(lagging, context.run.run_id)
+            alerts = open_alerts(settings, breakers=stores.stores.breakers)
+            if not told_lately(context.instance, alert.subject, alert.at) and alerts.tell(alert, DAILY_S):
+                context.instance.add_run_tags(context.run.run_id, {TOLD_TAG: alert.subject})
 
     @dg.job(name="failed_partitions_job", description="Looks which users' stages failed, are missing, or stayed behind.")
     def failed_partitions_job() -> None:
@@ -179,6 +184,15 @@ def build_failed_partitions(settings: Settings, assets: Sequence[object]) -> tup
         default_status=schedule_status(settings, "failed_partitions"),
     )
     return failed_partitions_job, schedule
+
+
+def told_lately(instance: dg.DagsterInstance, subject: str, now: datetime) -> bool:
+    """Whether a run of the last day has told of the same set.
+
+    Why from the runs: each is a process of its own, and without Redis none knows what another has said.
+    """
+    since = now - timedelta(seconds=DAILY_S)
+    return instance.get_runs_count(dg.RunsFilter(tags={TOLD_TAG: subject}, created_after=since)) > 0
 
 
 def alert_of(lagging: Sequence[Lagging], run_id: str) -> Alert:

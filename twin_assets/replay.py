@@ -19,7 +19,7 @@ from lpm_kernel.dao.projection import try_again
 from lpm_kernel.errors import EngineError, UserInputError
 from lpm_kernel.L2.announce import STAGE as WEBHOOK
 from lpm_kernel.L2.announce import announce_release
-from lpm_kernel.stores.changes import replay_change
+from lpm_kernel.stores.changes import database_time, replay_change
 from lpm_kernel.stores.dead_letters import SHARED, DeadLetter, discard_dead_letter, list_dead_letters
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import live_release
@@ -112,12 +112,11 @@ def discard_letters(stores: Stores, letters: Collection[DeadLetter], *, by: str,
 
 
 def _replay_change(stores: Stores, letter: DeadLetter) -> bool:
-    now = datetime.now(UTC)
     if letter.user_id == SHARED:
-        return try_again(stores.tables, letter.stage, now)
+        return try_again(stores.tables, letter.stage, datetime.now(UTC))
     assert letter.change_id is not None
     with stores.tables.transaction(letter.user_id) as connection:
-        return replay_change(connection, letter.user_id, letter.change_id, now)
+        return replay_change(connection, letter.user_id, letter.change_id, database_time(connection))
 
 
 def _announce(stores: Stores, letter: DeadLetter, say: Callable[[str], None]) -> bool:

@@ -115,20 +115,26 @@ def build_weekly_retraining(settings: Settings) -> dg.ScheduleDefinition:
 def ask_for_retraining(
     instance: dg.DagsterInstance, stores: Stores, enough: RetrainAfter, now: datetime
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    """A run for each of them. A store that cannot be read is a skip, never "nothing is new"."""
-    week, found = week_of(now), list[NewMemory]()
+    """A run for each of them. A store that cannot be read is a skip, never "nothing is new"; a record that cannot be read is
+    its user's alone."""
+    week, found, unread = week_of(now), list[NewMemory](), dict[str, str]()
     user_ids = instance.get_dynamic_partitions(users.name or "")
-    try:
-        for user_id in sorted(user_ids):
-            if (new := count_new(stores, user_id, enough, now)) is not None:
-                of_user = {PARTITION_TAG: user_id}
-                asked = instance.get_runs_count(dg.RunsFilter(tags={**of_user, WEEK_TAG: week}))
-                busy = instance.get_runs_count(dg.RunsFilter(tags=of_user, statuses=UNFINISHED))
-                counts = new.documents, new.ratings, new.memories
-                found.append(NewMemory(user_id, *counts, done_or_busy=bool(asked or busy)))
-    except TwinError as error:
-        return dg.SkipReason(f"what is new cannot be read: {error}")
+    for user_id in sorted(user_ids):
+        try:
+            new = count_new(stores, user_id, enough, now)
+        except TwinError as error:
+            if error.retryable:  # a store is away, and would be asked in vain once for each user
+                return dg.SkipReason(f"what is new cannot be read: {error}")
+            unread[user_id] = error.code  # a record of theirs, which keeps nobody else from being trained
+            continue
+        if new is not None:
+            of_user = {PARTITION_TAG: user_id}
+            asked = instance.get_runs_count(dg.RunsFilter(tags={**of_user, WEEK_TAG: week}))
+            busy = instance.get_runs_count(dg.RunsFilter(tags=of_user, statuses=UNFINISHED))
+            counts = new.documents, new.ratings, new.memories
+            found.append(NewMemory(user_id, *counts, done_or_busy=bool(asked or busy)))
     wanted = decide_retraining(found, enough, week)
     if not wanted:
-        return dg.SkipReason(f"none of {len(user_ids)} users has enough new memory")
+        told = f"none of {len(user_ids)} users has enough new memory"
+        return dg.SkipReason(f"{told}; unreadable: {unread}" if unread else told)
     return [dg.RunRequest(run_key=key, partition_key=user_id, tags={WEEK_TAG: week}) for user_id, key in wanted]

@@ -117,18 +117,24 @@ def build_catch_up_sensor(settings: Settings) -> dg.SensorDefinition:
     def catch_up_sensor(context: dg.SensorEvaluationContext, stores: StoresResource) -> dg.SensorResult | dg.SkipReason:
         """Work that was begun and not finished: a demo that was stopped, a machine that went down, a store that was away longer
         than the retries. Automation follows changes, and a run that died has had its change; here the state is looked at."""
-        found = []
-        try:
-            for user_id in context.instance.get_dynamic_partitions(users.name or ""):
+        found, unread = [], dict[str, str]()
+        for user_id in context.instance.get_dynamic_partitions(users.name or ""):
+            try:
                 with stores.stores.tables.transaction(user_id) as connection:
                     state = find_unbuilt(connection, user_id)
-                if state is not None:
-                    found.append(_runs_of(context.instance, user_id, state.content, state.waiting))
-        except TwinError as error:
-            return dg.SkipReason(f"what is built cannot be read: {error}")
+            except TwinError as error:
+                if error.retryable:  # the tables are away, and would be asked in vain once for each user
+                    return dg.SkipReason(f"what is built cannot be read: {error}")
+                unread[user_id] = str(error)  # a record of theirs, which keeps nobody else from being built
+                continue
+            if state is not None:
+                found.append(_runs_of(context.instance, user_id, state.content, state.waiting))
+        if unread:
+            context.log.error(f"what is built cannot be read of {len(unread)} users: {unread}")
         requests = decide_catch_up(found, settings.retries.max_retries)
         if not requests:
-            return dg.SkipReason(f"{len(found)} users have documents in no release; for none of them is a run due")
+            told = f"{len(found)} users have documents in no release; for none of them is a run due"
+            return dg.SkipReason(f"{told}; unreadable: {', '.join(sorted(unread))}" if unread else told)
         return dg.SensorResult(
             run_requests=[
                 dg.RunRequest(run_key=run_key, partition_key=user_id, tags={CATCH_UP_TAG: content})

@@ -14,14 +14,13 @@ import dagster as dg
 
 from lpm_kernel.errors import TwinError
 from lpm_kernel.settings import Settings
+from lpm_kernel.social.telegram import FLOOD
 from lpm_kernel.social.telegram_client import telegram_configured
 from lpm_kernel.stores.social_cursors import Cursor, list_cursors
 from twin_assets.assets.social import DueGroups
 from twin_assets.automation import sensor_status
 from twin_assets.resources import StoresResource
 from twin_assets.sensors import UNFINISHED
-
-FLOOD = "telegram_flood"
 
 telegram_job = dg.define_asset_job(
     "telegram_job",

@@ -124,6 +124,8 @@ class RulesOut(BaseModel):
     max_delegated: int
     veto_hours: int
     weights: dict[str, int]
+    counting: int
+    """By which code's reading of the rules; no setting."""
 
 
 class TallyOut(BaseModel):
@@ -300,14 +302,15 @@ class ChangeOut(BaseModel):
 
 
 class AuditAnswer(BaseModel):
-    """`broken`: what does not follow from the events before it, by words; none where `ok`. `lines`: of the ledger, after
-    `after`."""
+    """`broken`: what does not follow from the events before it, by words; none where `ok`. `other_rules`: what cannot be
+    computed again, since other code than this decided it; no fault of the ledger. `lines`: of the ledger, after `after`."""
 
     ok: bool
     events: int
     proposals: int
     resolutions: int
     broken: list[str]
+    other_rules: list[str]
     at: datetime
     lines: list[LedgerLineOut]
     next_after: int | None

@@ -6,7 +6,6 @@ Does not belong here: what each does.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from lpm_kernel.dao.service import Dao, open_dao
-from lpm_kernel.stores.dao_ledger import list_proposals
+from lpm_kernel.stores.dao_ledger import count_proposals
 from lpm_kernel.stores.webhook import open_notice_webhook
 from twin_serving.dao_metrics import DaoMetrics
 from twin_serving.dao_plans import PlanWorker
@@ -77,5 +76,5 @@ class DaoSide:
 def count_open(dao: Dao) -> dict[str, int]:
     """Proposals that have not ended, by status. Raises: StoreError."""
     with dao.tables.operator_transaction() as connection:
-        found = Counter(row.status for row in list_proposals(connection, ("draft", "open", "voting")))
-    return {str(status): found[status] for status in ("draft", "open", "voting")}
+        found = count_proposals(connection)
+    return {status: found.get(status, 0) for status in ("draft", "open", "voting")}

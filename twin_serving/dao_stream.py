@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, cast
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from lpm_kernel.dao.events import Event, ProposalResolved, proposal_of
+from lpm_kernel.dao.events import Event, ProposalResolved, kind_of, proposal_of
 from lpm_kernel.errors import AccessError, StoreError, TwinError, UserInputError
-from lpm_kernel.stores.dao_ledger import listen
+from lpm_kernel.stores.dao_ledger import OF_MEMBERS, listen
 from twin_serving.dao_answers import dashboard_out, lines_out, resolution_out, standing_out
 from twin_serving.dao_schemas import ChangeOut
 
@@ -43,7 +43,10 @@ REMEMBERED = 256
 MOST_EVENTS = 500
 """Of the ledger in one change; who missed more is told the whole."""
 ANEW_S = 30.0
-"""How often the whole is read again: a vote stalls, and a member comes, without a word in the ledger."""
+"""How often the whole is read again: a vote stalls, a twin's ballot begins to count, and a member comes, without a word in the
+ledger."""
+SOON_S = 1.0
+"""How soon it is after a delegation or its end, which may change how any vote stands; of many at once it is read once."""
 AGAIN_S = 1.0
 FIRST_S = 10.0
 """How long the first listener waits for the first reading."""
@@ -159,8 +162,8 @@ class DashboardFeed:
             return [change for change in self._changes if change.number > number]
 
     def since(self, seq: int) -> tuple[Change | None, int] | None:
-        """What differs since this event of the ledger, and the number of the last change in that; None: too much, or the
-        first reading is still to come.
+        """What differs since this event of the ledger, and the number of the last change in that; None: too much, as where
+        any vote may stand otherwise, or the first reading is still to come.
 
         Raises: UserInputError `event_id_invalid` for an event that has not been yet; StoreError.
         """
@@ -178,9 +181,14 @@ class DashboardFeed:
             if len(missed) == MOST_EVENTS:
                 return None
             missed = [event for event in missed if event.seq <= state.last_seq]
-        if not missed:
-            return None if seq < state.last_seq else (None, number)
-        standings = self._standings(missed)
+        # what changed by time alone has no number: it is told again to who may not have heard it
+        untold = [change for change in changes if (change.last_seq > seq if change.events else change.last_seq >= seq)]
+        named = {each.proposal.proposal_id for change in untold for each in change.standings}
+        if _bears_on_all(missed) or (not missed and seq < state.last_seq):
+            return None
+        if not missed and not named:
+            return None, number
+        standings = self._standings([*_touched(missed), *sorted(named)])
         return Change(number, seq, state.last_seq, self._dao.clock(), tuple(missed), standings, state.members), number
 
     async def wait(self, number: int, timeout_s: float) -> None:
@@ -261,7 +269,9 @@ class DashboardFeed:
             if len(events) == MOST_EVENTS:
                 self._read_whole()
             elif events:
-                self._publish(state, events, self._standings(events), state.members)
+                self._publish(state, events, self._standings(_touched(events)), state.members)
+                if _bears_on_all(events):
+                    self._anew_at = min(self._anew_at, time.monotonic() + SOON_S)
 
     def _look_anew(self) -> None:
         with self._looking:
@@ -282,11 +292,11 @@ class DashboardFeed:
             self._wake()
             return
         known = {each.proposal.proposal_id: each for each in state.open}
-        touched = {name for event in events if (name := proposal_of(event.happening))}
+        touched = set(_touched(events))
         differing = [
             each
             for each in fresh.open
-            if (pid := each.proposal.proposal_id) in touched or pid not in known or known[pid].stalled != each.stalled
+            if (pid := each.proposal.proposal_id) in touched or pid not in known or _stands_otherwise(known[pid], each)
         ]
         if events or differing or fresh.members != state.members:
             ended = touched - {each.proposal.proposal_id for each in fresh.open}
@@ -294,10 +304,9 @@ class DashboardFeed:
         with self._lock:
             self._state = fresh
 
-    def _standings(self, events: Sequence[Event]) -> tuple[Standing, ...]:
-        """How what they are about stands now."""
-        names = dict.fromkeys(name for event in events if (name := proposal_of(event.happening)))
-        return tuple(self._dao.standing(name) for name in names)
+    def _standings(self, proposal_ids: Iterable[str]) -> tuple[Standing, ...]:
+        """How they stand now, each once."""
+        return tuple(self._dao.standing(proposal_id) for proposal_id in dict.fromkeys(proposal_ids))
 
     def _publish(self, state: Dashboard, events: Sequence[Event], standings: Sequence[Standing], members: int) -> None:
         at, last_seq = self._dao.clock(), events[-1].seq if events else state.last_seq
@@ -310,6 +319,19 @@ class DashboardFeed:
             self._state = replace(state, at=at, open=running, resolved=resolved, members=members, last_seq=last_seq)
             self._changes.append(Change(self._number, state.last_seq, last_seq, at, tuple(events), tuple(standings), members))
         self._wake()
+
+
+def _touched(events: Iterable[Event]) -> list[str]:
+    """Proposals that they are about, each once."""
+    return list(dict.fromkeys(name for event in events if (name := proposal_of(event.happening))))
+
+
+def _bears_on_all(events: Iterable[Event]) -> bool:
+    return any(kind_of(event.happening) in OF_MEMBERS for event in events)
+
+
+def _stands_otherwise(one: Standing, other: Standing) -> bool:
+    return (one.stalled, one.tally, one.proposal.status) != (other.stalled, other.tally, other.proposal.status)
 
 
 def _resolutions(events: Sequence[Event]) -> list[Resolution]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lpm_kernel.dao.twin_turns import TwinTurns, let_twins_vote
+from lpm_kernel.dao.twin_turns import LookedThrough, TwinTurns, let_twins_vote
 from lpm_kernel.errors import LlmError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class TwinVoter:
     ) -> None:
         self._stores, self._dao, self._llm, self._count, self._is_ending = stores, dao, llm, count, is_ending
         self._rests_until = 0.0
+        self._looked = LookedThrough()
 
     @property
     def duty(self) -> Callable[[], object] | None:
@@ -47,7 +48,7 @@ class TwinVoter:
             return TwinTurns()
         most = self._stores.settings.dao.twins_per_look
         try:
-            found = let_twins_vote(self._dao, self._stores, self._llm, most=most, ends=self._is_ending)
+            found = let_twins_vote(self._dao, self._stores, self._llm, most=most, ends=self._is_ending, looked=self._looked)
         except LlmError as error:
             _LOG.warning("no twin votes by itself for %.0f s: %s", REST_S, error)
             self._rests_until = time.monotonic() + REST_S

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 from sse_starlette import ServerSentEvent
@@ -49,12 +50,21 @@ def check_number(number: int, last: int) -> None:
 async def turn_events(
     turn: LiveTurn, number: int = BEFORE_THE_START, grace_s: float = GRACE_S
 ) -> AsyncIterator[ServerSentEvent]:
+    """As `heard_events`, for the wire."""
+    async with aclosing(heard_events(turn, number, grace_s)) as heard:
+        async for event in heard:
+            yield encoded(turn.message_id, event)
+
+
+async def heard_events(
+    turn: LiveTurn, number: int = BEFORE_THE_START, grace_s: float = GRACE_S
+) -> AsyncGenerator[TurnEvent, None]:
     """What comes after `number`, until the end of the turn or of its life. Closing this early leaves the turn as it is."""
     with turn.heard():
         while True:
             for event in turn.events_after(number):
                 number = event.number
-                yield encoded(turn.message_id, event)
+                yield event
             if turn.has_ended and number >= turn.last_number:
                 return
             heard = number

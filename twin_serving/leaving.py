@@ -1,6 +1,6 @@
 """A client that waits for a whole answer and leaves before it is there.
 
-Belongs here: noticing that, beside the work it waits for.
+Belongs here: noticing that, beside the work it waits for, and what becomes of a turn that is waited for so.
 Does not belong here: streams, whose transport notices by itself, and what leaving ends.
 """
 
@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+
+from twin_serving.events import GRACE_S, expire
+from twin_serving.live_turns import LiveTurn
 
 T = TypeVar("T")
 
@@ -33,6 +37,28 @@ async def heard_out(connection: Request, work: Coroutine[Any, Any, T], leave: Ca
     finally:
         leaving.cancel()
         working.cancel()
+
+
+async def hear(connection: Request, live: LiveTurn, *, whole: bool, kept: bool) -> bool:
+    """Wait for a turn's end (`whole`), or until it has begun; False where the client has left, and nobody reads an answer.
+
+    `kept`: somebody may come back for it, so that it goes on without them. Raises: what it failed with before it had begun, and
+    where its end was waited for at any time.
+    """
+    with live.heard():
+        ready = partial(getattr, live, "has_ended" if whole else "has_begun")
+        waiting = live.wait(ready, max(0.0, live.life_left_s()) + GRACE_S)
+        ended = await (heard_out(connection, waiting, None if kept else live.close) if whole else waiting)
+        if ended is None and connection.app.state.stop.begun:
+            live.close()  # the server goes, and the client is there
+            ended = await live.wait(ready, GRACE_S)
+        if ended is None:
+            return False
+        if not ended:
+            expire(live)
+    if live.error is not None and (whole or not live.has_started):
+        raise live.error
+    return True
 
 
 async def _left(connection: Request) -> None:

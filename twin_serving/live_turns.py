@@ -43,6 +43,10 @@ class LiveTurn:
         self.user_id, self.message_id = user_id, message_id
         self.asker: str | None = None
         """Who asked, where it is not the person."""
+        self.asked: tuple[str, str] | None = None
+        """Of one with a key: the session and the question, which may not be stored yet."""
+        self.turn: Any = None
+        """What is under way, from its start on, for a listener who tells it in another form than its events."""
         self.error: Exception | None = None
         """Why it failed, once it did."""
         self.result: Any = None
@@ -95,6 +99,11 @@ class LiveTurn:
             now = self._clock()
             alone = self._left_at is not None and now - self._left_at >= self.serving.resume_s
             return self._closing or self._end is not None or alone or now - self._born >= self.serving.turn_life_s
+
+    @property
+    def said(self) -> str:
+        with self._lock:
+            return self._said
 
     @property
     def has_started(self) -> bool:
@@ -202,10 +211,17 @@ class LiveTurns:
         self._turns: OrderedDict[tuple[str, str], tuple[LiveTurn, threading.Thread]] = OrderedDict()
         self._closed = False
 
-    def begin(self, user_id: str, message_id: str, work: Callable[[LiveTurn], None], asker: str | None = None) -> LiveTurn:
+    def begin(
+        self,
+        user_id: str,
+        message_id: str,
+        work: Callable[[LiveTurn], None],
+        asker: str | None = None,
+        asked: tuple[str, str] | None = None,
+    ) -> LiveTurn:
         """Begin a turn. Raises: LlmError `turns_busy` (retryable) when there are too many, or all is closing."""
         turn = LiveTurn(user_id, message_id, self.serving, self._clock)
-        turn.asker = asker
+        turn.asker, turn.asked = asker, asked
         # in the request's context: its id stands in what the turn writes, and nobody else's rows are open to it
         thread = threading.Thread(target=copy_context().run, args=(work, turn), name=f"turn-{message_id[:8]}", daemon=True)
         with self._lock:

@@ -6,7 +6,8 @@ Does not belong here: listeners (`live_turns.py`), the order of a turn (`agent/g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lpm_kernel.asked_again import check_same
@@ -14,8 +15,9 @@ from lpm_kernel.chat import TurnKey
 from lpm_kernel.errors import LlmError, TwinError
 from lpm_kernel.L2.prompt import declines
 from lpm_kernel.records import ChatMessage, is_text
+from lpm_kernel.request_context import request_id
 from lpm_kernel.stores.ballot_drafts import KeptDraft, list_drafts
-from lpm_kernel.stores.conversations import find_message
+from lpm_kernel.stores.conversations import delete_said, find_message
 from lpm_kernel.stores.open import Stores
 from twin_serving.agent.graph import Work, run_turn
 from twin_serving.deps import Services
@@ -36,7 +38,7 @@ def hold_turn(
     key: TurnKey | None = None,
 ) -> None:
     """One turn from its question to its last word; whatever happens, `live` comes to an end and the booking is left."""
-    try:
+    with failure_told(live):
         with booking, listened_to(live.is_left):
             reply = run_turn(
                 Work(
@@ -59,6 +61,30 @@ def hold_turn(
             raise LlmError("turn_left", "the answer was given up before its first word")
         live.end(done_content(reply.message, reply.drafts), reply)
         services.change_worker.wake()
+    if live.dropped and asker is not None:
+        _unsay(services.stores, live.user_id, asker)
+
+
+def _unsay(stores: Stores, user_id: str, asker: str) -> None:
+    """Who asked was deleted meanwhile, with all that they had said: this turn was not over then, and is kept nowhere either.
+
+    The rows of the twin's own person need nothing: without them none can be stored.
+    """
+    asked_by = request_id()
+    if asked_by is None:
+        return
+    try:
+        with stores.tables.transaction(user_id) as connection:
+            delete_said(connection, user_id, asker, asked_by)
+    except TwinError as error:
+        log.error("a turn of somebody who was deleted stays stored: %s", error)
+
+
+@contextmanager
+def failure_told(live: LiveTurn) -> Iterator[None]:
+    """Whatever is raised in here ends the turn, and its listeners hear of it; nothing of it goes on."""
+    try:
+        yield
     except TwinError as error:
         live.fail(error, problem_of(error))
     except Exception as error:
@@ -92,7 +118,7 @@ def answered_before(
         asked = find_message(connection, user_id, key.question_id)
     if asked is None:
         return None
-    check_same(asked, session_id or key.session_id, question.strip())
+    check_same((asked.session_id, asked.content), (session_id or key.session_id, question.strip()))
     return stored_answer(stores, user_id, key.answer_id)
 
 

@@ -4,6 +4,10 @@ Belongs here: promising such an upload, taking it in, and clearing away what nob
 Does not belong here: what is taken in and what is refused (`intake.py`).
 
 What was promised lies beside the file, in the store: an upload is finished by any process, and is swept by its age alone.
+
+A form that was signed cannot be taken back: S3 knows no use of it but until its time is over, and its policy none that looks at
+what is there. So it may be sent with again after its upload was taken in. Nothing reads what comes then; it is removed when the
+upload is finished again, at the next promise of its user, and with whatever is swept.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lpm_kernel.artefacts import decode_record, encode_record
-from lpm_kernel.errors import IngestionError, StoreError, UserInputError
+from lpm_kernel.errors import AccessError, IngestionError, StoreError, UserInputError
 from lpm_kernel.L0.intake import check_filename, receive_file
 from lpm_kernel.L0.read import mime_of
 from lpm_kernel.L0.records import UploadResult
@@ -26,12 +30,15 @@ from lpm_kernel.records import check_user_id
 from lpm_kernel.settings import LimitSettings
 from lpm_kernel.stores.blobs import DirectUpload, TenantBlobs
 from lpm_kernel.stores.deletions import check_not_going
+from lpm_kernel.stores.locks import Lease
 from lpm_kernel.stores.open import Stores
 
 MAX_OPEN = 20
 """Promises of one user at a time: each is room in the store that nobody has looked at yet."""
 OPEN_TIMES = 2
 """Of the largest file that may be sent: as much room all of them have together."""
+WAIT_S = 5.0
+"""How long one who finishes an upload waits for another who is taking it in, before they are told to ask again."""
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -61,7 +68,7 @@ def promise_upload(
     """A form that one file of at most this size, and `serving.presigned_mb`, may be sent with, for `serving.upload_valid_s`.
 
     Raises: UserInputError `user_id_invalid`, `filename_invalid`, `sha256_invalid`, `document_empty`, `document_too_large`,
-    `uploads_open`, `deletion_under_way`; IngestionError `type_unknown`; StoreError.
+    `deletion_under_way`; AccessError `uploads_open` (retryable); IngestionError `type_unknown`; StoreError.
     """
     check_user_id(user_id)
     name = check_filename(filename)
@@ -79,7 +86,13 @@ def promise_upload(
     waiting = _sweep(stores, user_id, now)
     room = OPEN_TIMES * max_mb * 1_000_000 - sum(other.size_bytes for other in waiting)
     if len(waiting) >= MAX_OPEN or size_bytes > room:
-        raise UserInputError("uploads_open", f"{len(waiting)} uploads wait to be finished already: finish some, or wait a day")
+        lapses = min(other.created_at for other in waiting) + timedelta(hours=stores.settings.serving.staging_hours)
+        raise AccessError(
+            "uploads_open",
+            f"{len(waiting)} uploads wait to be finished already: finish some, or come back when one is given up",
+            retryable=True,
+            retry_after_s=max(1.0, (lapses - now).total_seconds()),
+        )
     valid_s = stores.settings.serving.upload_valid_s
     staged = StagedUpload(uuid.uuid4().hex, name, size_bytes, sha256, now)
     form = own.sign_upload(staging_key(user_id, staged.upload_id), size_bytes, valid_s)
@@ -90,14 +103,25 @@ def promise_upload(
 def take_in_upload(stores: Stores, user_id: str, upload_id: str) -> UploadResult:
     """Take in what was sent, as any other file is, and remove it from where it waited.
 
-    Idempotent: asked again, the answer is the first one. By way of the disk, so that its size is no matter for memory.
+    Idempotent: asked again, also at the same time, the answer is the first one. By way of the disk, so that its size is no
+    matter for memory.
     Raises: UserInputError `user_id_invalid`, `upload_unknown`, `upload_missing` (nothing has arrived), `upload_damaged` (other
-    bytes than were promised; they are removed, and it may be sent again); StoreError.
+    bytes than were promised; they are removed, and it may be sent again); StoreError, such as `lease_held` (retryable) while
+    another caller is taking it in.
     """
-    own, staged = TenantBlobs(stores.blobs, user_id), _staged(stores, user_id, upload_id)
-    if staged.result is not None:
-        return staged.result
-    key = staging_key(user_id, upload_id)
+    _staged(stores, user_id, upload_id)  # what was never promised leases nothing
+    with stores.locks.hold(user_id, f"upload {upload_id}", wait_s=WAIT_S) as lease:
+        staged = _staged(stores, user_id, upload_id)
+        if staged.result is None:
+            staged = replace(staged, result=_take_in(stores, user_id, staged, lease))
+            TenantBlobs(stores.blobs, user_id).put(staging_record_key(user_id, upload_id), encode_record(staged))
+        TenantBlobs(stores.blobs, user_id).delete(staging_key(user_id, upload_id))
+    assert staged.result is not None
+    return staged.result
+
+
+def _take_in(stores: Stores, user_id: str, staged: StagedUpload, lease: Lease) -> UploadResult:
+    own, key = TenantBlobs(stores.blobs, user_id), staging_key(user_id, staged.upload_id)
     with tempfile.TemporaryDirectory(prefix="twin-upload-") as folder:
         path = Path(folder) / "file"
         try:
@@ -109,17 +133,16 @@ def take_in_upload(stores: Stores, user_id: str, upload_id: str) -> UploadResult
                 raise
             raise UserInputError("upload_missing", "nothing has been sent to the URL of this upload yet") from None
         _check(own, key, staged.sha256 in (None, _sha256_of(path)), "it has another sha256 than was promised")
+        lease.keep()  # it may have taken long
         with path.open("rb") as file:
-            result = receive_file(stores.tables, stores.blobs, _limits(stores), user_id, staged.filename, file)
-    own.put(staging_record_key(user_id, upload_id), encode_record(replace(staged, result=result)))
-    own.delete(key)
-    return result
+            return receive_file(stores.tables, stores.blobs, _limits(stores), user_id, staged.filename, file)
 
 
 def sweep_staging(stores: Stores, user_id: str, now: datetime | None = None) -> int:
     """Remove uploads that are older than `serving.staging_hours`; how many are left that were not taken in.
 
-    A file whose promise is gone goes too. Idempotent. Raises: StoreError.
+    A file whose promise is gone goes too, and what was sent again after its upload was taken in.
+    Idempotent. Raises: StoreError.
     """
     return len(_sweep(stores, user_id, now))
 
@@ -129,7 +152,8 @@ def _sweep(stores: Stores, user_id: str, now: datetime | None) -> list[StagedUpl
     own, now = TenantBlobs(stores.blobs, user_id), now or datetime.now(UTC)
     oldest = now - timedelta(hours=stores.settings.serving.staging_hours)
     prefix, left = staging_prefix(user_id), list[StagedUpload]()
-    ids = {key.removeprefix(prefix).removesuffix(".json") for key in own.list_keys(prefix)}
+    keys = set(own.list_keys(prefix))
+    ids = {key.removeprefix(prefix).removesuffix(".json") for key in keys}
     for upload_id in sorted(ids):
         try:
             staged = decode_record(own.get(staging_record_key(user_id, upload_id)), StagedUpload)
@@ -142,6 +166,8 @@ def _sweep(stores: Stores, user_id: str, now: datetime | None) -> list[StagedUpl
             own.delete(staging_record_key(user_id, upload_id))
         elif staged.result is None:
             left.append(staged)
+        elif (sent_again := staging_key(user_id, upload_id)) in keys:
+            own.delete(sent_again)
     return left
 
 

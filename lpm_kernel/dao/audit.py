@@ -4,6 +4,9 @@ Belongs here: the chain of hashes, and for each proposal its ballots, its end, i
 Does not belong here: repairing anything: what differs is for people to look at.
 
 The chain is read in batches, and then one proposal at a time, so that a large ledger needs no large memory.
+
+A proposal that other code counted (`rules.COUNTING`) is computed again all the same. What is then otherwise may come of the
+code alone, so it is named apart from what is broken; that the ledger holds together is asked of every event alike.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lpm_kernel.dao.audit_members import check_member_events, check_voters_event
+from lpm_kernel.dao.audit_members import Differs, check_member_events, check_voters_event
 from lpm_kernel.dao.events import (
     BallotCast,
     BallotRefused,
@@ -33,7 +36,7 @@ from lpm_kernel.dao.events import (
 )
 from lpm_kernel.dao.fold import EMPTY, DaoState, ProposalState, fold
 from lpm_kernel.dao.records import Delegation, Resolution
-from lpm_kernel.dao.rules import weight_of
+from lpm_kernel.dao.rules import COUNTING, Rules, weight_of
 from lpm_kernel.dao.session import row_of
 from lpm_kernel.dao.steps import next_steps
 from lpm_kernel.dao.tally import verdict
@@ -59,7 +62,9 @@ MOST_BROKEN = 200
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """`broken`: each difference by the number of its event or the id of its proposal. `last_hash` stands for all events."""
+    """`broken`: each difference by the number of its event or the id of its proposal. `other_rules`: those that may come of the
+    code, since they are of proposals that were decided by older or newer rules than this code's, which cannot compute them
+    again; no such line is a fault of the ledger. `last_hash` stands for all events."""
 
     events: int
     proposals: int
@@ -68,6 +73,7 @@ class AuditReport:
     broken: tuple[str, ...]
     last_seq: int
     last_hash: str
+    other_rules: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -77,6 +83,7 @@ class AuditReport:
 @dataclass(slots=True)
 class _Findings:
     broken: list[str] = field(default_factory=list[str])
+    other_rules: list[str] = field(default_factory=list[str])
     events: int = 0
     ballots: int = 0
     last_seq: int = 0
@@ -89,6 +96,18 @@ class _Findings:
     def differs(self, what: str) -> None:
         if len(self.broken) < MOST_BROKEN:
             self.broken.append(what)
+
+    def by(self, rules: Rules) -> Differs:
+        """Where to say what this code computes otherwise of a proposal of these rules."""
+        if rules.counting == COUNTING:
+            return self.differs
+
+        def cannot_tell(what: str) -> None:
+            if len(self.other_rules) < MOST_BROKEN:
+                age = "older" if rules.counting < COUNTING else "newer"
+                self.other_rules.append(f"decided by {age} rules ({rules.counting}, here {COUNTING}): {what}")
+
+        return cannot_tell
 
 
 def audit(dao: Dao) -> AuditReport:
@@ -112,6 +131,7 @@ def audit(dao: Dao) -> AuditReport:
         tuple(findings.broken),
         findings.last_seq,
         findings.last_hash,
+        tuple(findings.other_rules),
     )
 
 
@@ -212,20 +232,22 @@ def _replayed(proposal_id: str, events: Sequence[Event], members: _MembersAt, fi
         happening, before = event.happening, state.proposals.get(proposal_id)
         findings.ballots += isinstance(happening, BallotCast)
         if before is not None:
-            check_voters_event(before, event, findings.differs)
+            check_voters_event(before, event, findings.by(before.rules))
         if before is not None and event.actor == CLOCK:
             _check_step(before, event, members.before(event.seq), findings)
         elif isinstance(happening, OF_THE_CLOCK):
             findings.differs(f"event {event.seq}: {event.actor} did what only time does")
         state = fold((event,), state)
         if state.proposals.get(proposal_id) is before and not isinstance(happening, TaskAssigned | BallotRefused):
-            findings.differs(f"event {event.seq}: changes nothing of proposal {proposal_id}, which was no longer open to it")
+            tells = findings.differs if before is None else findings.by(before.rules)
+            tells(f"event {event.seq}: changes nothing of proposal {proposal_id}, which was no longer open to it")
     return state.proposals.get(proposal_id)
 
 
 def _check_step(before: ProposalState, event: Event, members: DaoState, findings: _Findings) -> None:
     happening = event.happening
     electorate: Mapping[str, int] = {}
+    differs = findings.by(before.rules)
     if isinstance(happening, ProposalResolved):
         _check_end(before, happening.resolution, event, members.delegations, findings)
         return
@@ -234,19 +256,20 @@ def _check_step(before: ProposalState, event: Event, members: DaoState, findings
         for member, weight in electorate.items():
             wanted = weight_of(members.attributes.get(member, {}), before.rules)
             if weight != wanted:
-                findings.differs(f"event {event.seq}: weighs {member} as {weight}, and by their attributes it is {wanted}")
+                differs(f"event {event.seq}: weighs {member} as {weight}, and by their attributes it is {wanted}")
     if isinstance(happening, OF_THE_CLOCK) and happening not in next_steps(before, members.delegations, electorate, event.at):
-        findings.differs(f"event {event.seq}: {kind_of(happening)} is not what the rules asked for then")
+        differs(f"event {event.seq}: {kind_of(happening)} is not what the rules asked for then")
 
 
 def _check_end(
     before: ProposalState, written: Resolution, event: Event, delegations: Mapping[str, Delegation], findings: _Findings
 ) -> None:
     sums, (outcome, reason), closed_by = verdict(before, delegations, written.resolved_at)
+    differs = findings.by(before.rules)
     if sums != written.tally:
-        findings.differs(f"proposal {before.proposal_id}: event {event.seq} counts {written.tally}, and the ballots are {sums}")
+        differs(f"proposal {before.proposal_id}: event {event.seq} counts {written.tally}, and the ballots are {sums}")
     if (outcome, reason, closed_by) != (written.outcome, written.reason, written.closed_by):
-        findings.differs(
+        differs(
             f"proposal {before.proposal_id}: event {event.seq} says {written.outcome} ({written.reason}, {written.closed_by}), "
             f"and by the rules it is {outcome} ({reason}, {closed_by})"
         )
@@ -255,11 +278,9 @@ def _check_end(
             f"proposal {before.proposal_id}: event {event.seq} is of {event.at}, and resolves of {written.resolved_at}"
         )
     if written.closed_by == "deadline" and before.ends_at is not None and event.at <= before.ends_at:
-        findings.differs(
-            f"proposal {before.proposal_id}: event {event.seq} closes by the deadline, before it at {before.ends_at}"
-        )
+        differs(f"proposal {before.proposal_id}: event {event.seq} closes by the deadline, before it at {before.ends_at}")
     elif event.happening not in next_steps(before, delegations, {}, event.at):
-        findings.differs(f"event {event.seq}: proposal_resolved is not what the rules asked for then")
+        differs(f"event {event.seq}: proposal_resolved is not what the rules asked for then")
     if written.rules_version != before.rules.version:
         findings.differs(f"proposal {before.proposal_id}: event {event.seq} names other rules than it was proposed under")
 
@@ -288,13 +309,15 @@ def _check_row(
         return
     last = events[-1]
     wanted = row_of(state, delegations, last.at, last.seq)
-    for name in ("proposer", "topic", "status", "ends_at", "last_seq"):
+    for name in ("proposer", "topic", "status", "ends_at", "last_seq", "drafted_at"):
         if getattr(row, name) != getattr(wanted, name):
             says, should = getattr(row, name), getattr(wanted, name)
             findings.differs(f"proposal {state.proposal_id}: its row says {name} {says}, and the ledger {should}")
     late = row.next_due_at is None if wanted.next_due_at else False
     if late or (row.next_due_at and wanted.next_due_at and row.next_due_at > wanted.next_due_at):
-        findings.differs(f"proposal {state.proposal_id}: is due at {wanted.next_due_at}, and its row says {row.next_due_at}")
+        findings.by(state.rules)(
+            f"proposal {state.proposal_id}: is due at {wanted.next_due_at}, and its row says {row.next_due_at}"
+        )
 
 
 def _check_words(connection: Connection, findings: _Findings) -> None:

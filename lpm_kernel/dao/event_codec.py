@@ -16,6 +16,9 @@ from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 Record = TypeVar("Record")
+ABSENT = "absent"
+"""In a field's metadata: the value that stands for its absence. A field that came later has one: else what was hashed before
+could not be read, nor hashed alike, any more."""
 
 
 def canonical_json(value: object) -> bytes:
@@ -45,7 +48,8 @@ def as_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return time_as_text(value)
     if is_dataclass(value):
-        return {name: form(getattr(value, name)) for name, form in _writers_of(kind)}
+        written = {name: form(getattr(value, name)) for name, form in _writers_of(kind)}
+        return {name: told for name, told in written.items() if name not in (late := _absent_in(kind)) or told != late[name]}
     if isinstance(value, tuple):
         return [as_json(each) for each in cast("tuple[Any, ...]", value)]
     if isinstance(value, Mapping):
@@ -70,6 +74,12 @@ def _key(name: object) -> str:
 @cache
 def _names_of(record: type) -> tuple[str, ...]:
     return tuple(each.name for each in fields(record))
+
+
+@cache
+def _absent_in(record: type) -> dict[str, Any]:
+    """Name of a field that may be absent to the value that it then has."""
+    return {each.name: each.metadata[ABSENT] for each in fields(record) if ABSENT in each.metadata}
 
 
 @cache
@@ -177,7 +187,7 @@ def _record_reader(record: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise ValueError(f"{record.__name__} is not an object")
-        given = cast("Mapping[str, Any]", value)
+        given = {**_absent_in(record), **cast("Mapping[str, Any]", value)}
         if given.keys() != readers.keys():
             raise ValueError(f"{record.__name__} has other fields: {', '.join(sorted(given.keys() ^ readers.keys()))}")
         found: dict[str, Any] = {}

@@ -80,6 +80,11 @@ def cite_again(text: str, cited: str, words: Mapping[tuple[str, str], Words]) ->
     return text
 
 
+def without_quotes(cited: str) -> str:
+    """Of a text as the ledger holds it, what its writer wrote."""
+    return _QUOTE.sub("", cited)
+
+
 def digests_in(texts: Iterable[str]) -> set[str]:
     return {found["digest"] for text in texts for found in _QUOTE.finditer(text)}
 

@@ -19,7 +19,7 @@ from lpm_kernel.dao.shared_facts import SharedFact, delegation_fact, facts_of
 from lpm_kernel.errors import StoreError, TwinError
 from lpm_kernel.stores.dao_ledger import events_after, events_by
 from lpm_kernel.stores.dao_members import list_members
-from lpm_kernel.stores.dao_projections import Cursor, lock_cursor, move_cursor, stage_of, try_cursor
+from lpm_kernel.stores.dao_projections import GRAPH, Cursor, lock_cursor, move_cursor, stage_of, try_cursor
 from lpm_kernel.stores.dead_letters import keep_shared_letter
 from lpm_kernel.stores.graph import SHARED
 from lpm_kernel.sync.retry import pause_s
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lpm_kernel.stores.graph import Graph
     from lpm_kernel.stores.tables import Tables
 
-TARGET = "graph"
+TARGET = GRAPH
 BATCH = 500
 FIRST_WAIT_S, LONGEST_WAIT_S = 2, 300
 """After a try that failed, twice as long after each further one, as `sync/retry.py` has it."""

@@ -89,11 +89,19 @@ class DaoReader:
             found = session.read_many(rows)
         return self._as_read(found)
 
+    def newest(
+        self, limit: int, status: Status | None = None, before: tuple[datetime, str] | None = None
+    ) -> list[ProposalState]:
+        """Those first that were drafted last; read from the ledger are these alone. `before`: when the last one of the page
+        before was drafted, and its id."""
+        with self.session() as session:
+            found = session.read_many(dao_ledger.newest_proposals(session.connection, limit, status, before))
+        return self._as_read(found[::-1])
+
     def batches(self, only: Collection[str] | None = None) -> Iterator[list[ProposalState]]:
         """All proposals, or these, a hundred at once, by id."""
         with self.session() as session:
-            rows = dao_ledger.list_proposals(session.connection)
-        rows = [row for row in rows if only is None or row.proposal_id in only]
+            rows = dao_ledger.list_proposals(session.connection, ids=only)
         for first in range(0, len(rows), BATCH):
             with self.session() as session:
                 yield session.read_many(rows[first : first + BATCH])

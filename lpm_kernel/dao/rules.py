@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from lpm_kernel.dao.event_codec import ABSENT, as_json
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.settings import DaoSettings
+
+UNNUMBERED = 1
+"""Of proposals that are older than these numbers: by whichever code there was."""
+COUNTING = 2
+"""Of this code's way to read the rules: which steps it takes when, and what it counts. Raised with each change by which some
+vote would have gone otherwise, so that a ledger of before is not taken for a broken one; a test tells when that is."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,12 @@ class Rules:
     """For which a person may take back what their twin cast; until then it does not count."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """What one of an attribute adds to a member's weight of 1; empty: one member, one vote."""
+    counting: int = field(default=COUNTING, metadata={ABSENT: UNNUMBERED})
+    """By which code's reading of all these; no setting."""
 
     @cached_property
     def version(self) -> str:
-        return sha256_hex(json.dumps(asdict(self), sort_keys=True).encode())[:12]
+        return sha256_hex(json.dumps(as_json(self), sort_keys=True).encode())[:12]
 
     @property
     def replaceable(self) -> bool:

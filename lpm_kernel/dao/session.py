@@ -278,7 +278,8 @@ class Session:
 def row_of(proposal: ProposalState, delegations: Mapping[str, Delegation], at: datetime, last_seq: int) -> ProposalRow:
     due = next_due(proposal, delegations, at)
     return ProposalRow(
-        *(proposal.proposal_id, proposal.proposer, proposal.topic, proposal.status, proposal.ends_at, due, last_seq)
+        *(proposal.proposal_id, proposal.proposer, proposal.topic, proposal.status, proposal.ends_at, due, last_seq),
+        drafted_at=proposal.drafted_at,
     )
 
 

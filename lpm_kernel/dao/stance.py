@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from lpm_kernel.dao.ballot_draft import CHOICES, Choice
 from lpm_kernel.dao.evidence import Evidence, EvidenceLine, Memory, gather_evidence, memory_of
+from lpm_kernel.dao.orders import without_orders
 from lpm_kernel.dao.reported import sentences_of
 from lpm_kernel.dao.stance_cues import Question, read_question
 from lpm_kernel.dao.stance_model import Read, Verdict, Weighed, add_up, strength_of, that_decide, weigh_line
@@ -95,8 +96,8 @@ def weigh_stance(
 
 
 def asked_of(proposal: Proposed) -> str:
-    """Title and text, as memory is asked for them."""
-    return f"{proposal.title.strip().rstrip('.')}. {proposal.text.strip()}".strip()
+    """Title and text, as memory is asked for them: without orders to whoever reads them."""
+    return f"{proposal.title.strip().rstrip('.')}. {without_orders(proposal.text).strip()}".strip()
 
 
 def weigh_evidence(
@@ -110,7 +111,7 @@ def weigh_evidence(
     adapter: AdapterFile | None = None,
 ) -> Stance:
     """The stance that follows from these lines. Raises: LlmError."""
-    question = read_question(proposal.title, proposal.text)
+    question = read_question(proposal.title, without_orders(proposal.text))
     texts = [line.text for line in found.lines]
     reads = read_lines(embedder, llm, question, asked_of(proposal), texts, tenant=tenant, adapter=adapter)
     weighed = [(line, *weigh_line(question, own)) for line, own in zip(found.lines, reads, strict=True)]

@@ -21,10 +21,20 @@ from lpm_kernel.dao.fold import ProposalState
 from lpm_kernel.dao.stance import weigh_stance
 from lpm_kernel.dao.twin_ballots import TwinBallot, Weigh, cast_twin_ballot
 from lpm_kernel.errors import TwinError
-from lpm_kernel.stores.dao_ledger import list_proposals
-from lpm_kernel.stores.dao_twin_turns import Turn, Willing, end_turn, take_turn, turns_of, willing_twins
+from lpm_kernel.stores.dao_ledger import ProposalRow, last_seq, votes_under_way
+from lpm_kernel.stores.dao_twin_turns import (
+    Turn,
+    Willing,
+    end_turn,
+    proposals_to_try_again,
+    take_turn,
+    turns_of,
+    willing_twins,
+)
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from lpm_kernel.dao.service import Dao
     from lpm_kernel.stores.llm import Llm
     from lpm_kernel.stores.open import Stores
@@ -52,6 +62,15 @@ class TwinTurns:
     taken: Mapping[tuple[str, str], TwinBallot] = field(default_factory=dict)
     failed: Mapping[tuple[str, str], str] = field(default_factory=dict)
     left: int = 0
+
+
+@dataclass(slots=True)
+class LookedThrough:
+    """Where a process that looks again and again has seen that no turn is left: with these twins, in votes as they stood by
+    this event of the ledger. Until somebody is willing otherwise only newer votes, and turns to try again, can be due."""
+
+    willing: tuple[Willing, ...] = ()
+    seq: int = 0
 
 
 def sort_out(
@@ -90,14 +109,16 @@ def let_twins_vote(
     open_for: timedelta = timedelta(0),
     ends: Callable[[], bool] = lambda: False,
     weigh: Weigh = weigh_stance,
+    looked: LookedThrough | None = None,
 ) -> TwinTurns:
     """Take up to `most` of the turns that are due. Idempotent; several at once take each turn once.
 
     `llm`: opened only where somebody's turn is. `open_for`: votes that have been open for less are left to others.
-    `ends`: asked before each turn. An error of one turn is kept, logged, and tried again later where that may help.
+    `ends`: asked before each turn. `looked`: of whoever looks again, so that each look reads what can be due since; else it
+    reads all votes under way. An error of one turn is kept, logged, and tried again later where that may help.
     Raises: StoreError where the ledger does not answer; LlmError where the model cannot be opened.
     """
-    due = _find_due(dao, most, open_for)
+    due = _find_due(dao, most, open_for, looked or LookedThrough())
     if not due:
         return TwinTurns()
     engine = llm()
@@ -119,22 +140,19 @@ def let_twins_vote(
     return TwinTurns(taken, failed, len(due) - len(taken) - len(failed))
 
 
-def _find_due(dao: Dao, most: int, open_for: timedelta) -> list[DueTurn]:
+def _find_due(dao: Dao, most: int, open_for: timedelta, looked: LookedThrough) -> list[DueTurn]:
     """As many as are wanted, or a few more. Votes are read a few at a time, those that end first before others, and none in
     which every twin has had its turn: there may be a thousand, and this looks each second."""
-    with dao.tables.operator_transaction() as connection:
-        willing = willing_twins(connection)
-        rows = list_proposals(connection, ("voting",)) if willing else []
-        turns = turns_of(connection, [row.proposal_id for row in rows]) if rows else {}
     at = dao.clock()
+    with dao.tables.operator_transaction() as connection:
+        willing = tuple(willing_twins(connection))
+        seq = last_seq(connection)  # first: what comes meanwhile is looked at again, and not lost
+        rows, turns = _that_can_be_due(connection, willing, looked, at) if willing else ([], {})
     waiting = [
-        row
-        for row in sorted(rows, key=lambda row: (row.ends_at or at, row.proposal_id))
-        if row.ends_at is not None
-        and at <= row.ends_at
-        and any(is_left(turns.get((twin.user_id, row.proposal_id)), twin.basis, at) for twin in willing)
+        row for row in rows if any(is_left(turns.get((twin.user_id, row.proposal_id)), twin.basis, at) for twin in willing)
     ]
     found: list[DueTurn] = []
+    whole = True
     for first in range(0, len(waiting), READ_AT_ONCE):
         with dao.session() as session:
             proposals = session.read_many(waiting[first : first + READ_AT_ONCE])
@@ -147,9 +165,24 @@ def _find_due(dao: Dao, most: int, open_for: timedelta) -> list[DueTurn]:
                         _end(dao, turn, "refused", "voted_or_no_voter", None)
             if proposal.starts_at is not None and proposal.starts_at + open_for <= at:
                 found += due
+            else:
+                whole = False
         if len(found) >= most:
             break
+    if not found and whole:
+        looked.willing, looked.seq = willing, seq
     return found
+
+
+def _that_can_be_due(
+    connection: Connection, willing: tuple[Willing, ...], looked: LookedThrough, at: datetime
+) -> tuple[list[ProposalRow], dict[tuple[str, str], Turn]]:
+    """Votes in which a twin may have a turn left, those that end first before others, and the turns that were had in them."""
+    if willing == looked.willing:
+        rows = votes_under_way(connection, at, looked.seq, proposals_to_try_again(connection, at))
+    else:
+        rows = votes_under_way(connection, at, 0)
+    return rows, turns_of(connection, [row.proposal_id for row in rows]) if rows else {}
 
 
 def _put_off(dao: Dao, turn: DueTurn, tries: int | None, error: Exception) -> str:

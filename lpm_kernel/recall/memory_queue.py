@@ -11,7 +11,7 @@ text of a document that could be deleted meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from lpm_kernel.errors import RetrievalError, StoreError
 from lpm_kernel.recall.plan import recall_lines
@@ -28,7 +28,7 @@ from lpm_kernel.stores.releases import live_release
 def write_memories_of(
     stores: Stores,
     user_id: str,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], datetime] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """What waits for one user's memory and is due; how many were tried. Raises: StoreError of the outbox. Idempotent."""

@@ -7,7 +7,7 @@ Does not belong here: reading objects (`read_blobs.py`), and putting any back (`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -31,6 +31,7 @@ from lpm_kernel.records import is_sha256
 
 UPLOAD = timedelta(hours=1)
 """Younger bytes without a row are perhaps of an upload that is under way: it puts them before it says so."""
+STRAY = "bytes without a document"
 KEPT = ("received", "read", "replaced")
 BUILD_ANEW, SEND_AGAIN = "`twin backfill` builds the twin anew", "send the file again"
 STAGE_FILE = re.compile(r"[a-z0-9_]+\.(json|jsonl|parquet)")
@@ -72,7 +73,7 @@ def decide_blobs(truth: Truth, found: BlobInventory, now: datetime) -> list[Find
         elif want.key in found.damaged or want.size_bytes not in (None, sizes[want.key]):
             judge(_Verdict("damaged", want.what, "lost", want.remake, by="" if want.remake else want.cure), want.key)
     for item in found.objects:
-        if item.key not in wanted and (verdict := _surplus(truth, found, item.key, now - item.changed_at < UPLOAD)):
+        if item.key not in wanted and (verdict := _surplus(truth, found, sizes, item.key, now - item.changed_at < UPLOAD)):
             judge(verdict, item.key)
     return [
         Finding(
@@ -110,12 +111,19 @@ def _wanted(truth: Truth, found: BlobInventory, sizes: dict[str, int]) -> Iterat
             yield _Wanted(learned, "lists of learned rows")
 
 
-def _surplus(truth: Truth, found: BlobInventory, key: str, young: bool) -> _Verdict | None:
+def _surplus(truth: Truth, found: BlobInventory, there: Collection[str], key: str, young: bool) -> _Verdict | None:
     """What to say of an object that no row and no manifest asks for; None where it has another good reason to be there."""
     user_id = truth.user_id
     folder, _, name = key.removeprefix(tenant_prefix(user_id)).partition("/")
     if folder in ("raw", "text", "quarantine"):
-        return _of_a_document(truth, folder, name.removesuffix(".txt") if folder == "text" else name, young)
+        sha256 = name.removesuffix(".txt") if folder == "text" else name
+        verdict = _of_a_document(truth, folder, sha256, young)
+        untold = folder == "raw" and not (text_key(user_id, sha256) in there or quarantine_key(user_id, sha256) in there)
+        if verdict is not None and verdict.what == STRAY and not young and untold and key not in found.damaged:
+            # whoever sent it was never told that it is here: a row comes before that, and a text comes after the row
+            by = "an upload that broke off; the same file sent again takes it up"
+            return _Verdict("surplus", STRAY, "broken-off write", outcome="kept", by=by)
+        return verdict
     if key in (golden_key(user_id), import_mark_key(user_id)):
         return None
     if key.startswith(staging_prefix(user_id)):
@@ -139,8 +147,8 @@ def _of_a_document(truth: Truth, folder: str, sha256: str, young: bool) -> _Verd
         # a text that was stored and not yet marked, or of a file that was refused since, or a copy of what left quarantine
         return None
     if young:
-        return _Verdict("surplus", "bytes without a document", "pending change", outcome="waits", by="the upload they are of")
-    return _Verdict("surplus", "bytes without a document", "unexplained")
+        return _Verdict("surplus", STRAY, "pending change", outcome="waits", by="the upload they are of")
+    return _Verdict("surplus", STRAY, "unexplained")
 
 
 def _of_training(truth: Truth, found: BlobInventory, folder: str, name: str) -> _Verdict | None:

@@ -22,7 +22,7 @@ def decide_graph(truth: Truth, found: GraphInventory) -> list[Finding]:
     stray = [fact.fact_id for fact in found.held if fact.documents - known]
     nameless = [fact.fact_id for fact in found.held if fact.releases - releases]
     lacking = [
-        fact.fact_id for fact in found.expected if fact.fact_id not in held and _holds_still(truth, fact, releases)
+        fact.fact_id for fact in found.expected if fact.fact_id not in held and fact_holds_still(truth, fact)
     ]  # fmt: skip
     findings: list[Finding] = []
 
@@ -37,6 +37,9 @@ def decide_graph(truth: Truth, found: GraphInventory) -> list[Finding]:
     return findings
 
 
-def _holds_still(truth: Truth, fact: HeldFact, releases: Collection[str]) -> bool:
-    there = {sha256 for sha256, document in truth.documents.items() if document.status == "read"}
-    return fact.documents <= there and fact.releases <= set(releases)
+def fact_holds_still(truth: Truth, fact: HeldFact) -> bool:
+    """Whether all that it is about is there and read."""
+    documents = [truth.documents.get(sha256) for sha256 in fact.documents]
+    return all(document is not None and document.status == "read" for document in documents) and (
+        not fact.releases or fact.releases <= {release.release_id for release in truth.releases}
+    )

@@ -24,7 +24,7 @@ def decide_memories(truth: Truth, found: MemoryInventory, today: date) -> list[F
     stray = [m.memory_id for m in found.held if m.cites and m.cites not in known]
     silent = [m.memory_id for m in found.held if m.session and m.session not in truth.sessions]
     expired = [m.memory_id for m in found.held if m.expires and m.expires < today - LONG_AGO]
-    lacking = [m.memory_id for m in found.expected if m.memory_id not in held and _holds_still(truth, m)]
+    lacking = [m.memory_id for m in found.expected if m.memory_id not in held and memory_holds_still(truth, m)]
     findings: list[Finding] = []
 
     def find(kind: Kind, what: str, cause: Cause, items: Collection[str], repair: Repair | None = None) -> None:
@@ -41,7 +41,7 @@ def decide_memories(truth: Truth, found: MemoryInventory, today: date) -> list[F
     return findings
 
 
-def _holds_still(truth: Truth, memory: HeldMemory) -> bool:
+def memory_holds_still(truth: Truth, memory: HeldMemory) -> bool:
     """Whether what it stands on is still read: of a replaced or deleted document nothing is to be remembered."""
     document = truth.documents.get(memory.cites) if memory.cites else None
     return memory.cites is None or (document is not None and document.status == "read")

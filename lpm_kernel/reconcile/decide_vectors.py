@@ -46,8 +46,9 @@ def decide_vectors(truth: Truth, found: VectorInventory) -> list[Finding]:
 
 def _generation(truth: Truth, wanted: WantedGeneration, own: Sequence[HeldEntry]) -> list[Finding]:
     if wanted.chunks is None:
-        if truth.deleted or any(r.stale for r in truth.releases if r.memory_generation == wanted.generation):
-            return []  # what was deleted is missing from it on purpose, and nobody can tell what else should be there
+        by_bytes = _by_documents(truth, wanted, own)
+        if by_bytes or truth.deleted or any(r.stale for r in truth.releases if r.memory_generation == wanted.generation):
+            return by_bytes  # what was deleted is missing from it on purpose, so its name says nothing more
         differs = _found(truth, "damaged", "a generation that differs from its name", "lost", (), wanted.generation)
         return [replace(differs, by="`twin backfill` builds the twin anew")]
     held = Counter(entry.chunk_id for entry in own)
@@ -76,6 +77,41 @@ def _generation(truth: Truth, wanted: WantedGeneration, own: Sequence[HeldEntry]
         if items:
             found.append(_found(truth, kind, what, cause, items, wanted.generation, repair))
     return found
+
+
+def _by_documents(truth: Truth, wanted: WantedGeneration, own: Sequence[HeldEntry]) -> list[Finding]:
+    """Of an older build that still serves: its chunks are pointers that together cover every byte of each document."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for entry in own:
+        ranges.setdefault(entry.document_sha256, []).append((entry.byte_start, entry.byte_end))
+    named = wanted.documents or frozenset[str]()
+    still = {sha256: truth.documents[sha256] for sha256 in named if sha256 in truth.documents}
+    lacking = [
+        sha256
+        for sha256, row in still.items()
+        if row.status in ("read", "replaced") and not _cover(ranges.get(sha256, ()), row.text_size_bytes)
+    ]
+    strange = [e.chunk_id for e in own if wanted.documents is not None and e.document_sha256 not in named]
+    wrong = [entry.chunk_id for entry in own if entry.fingerprint != wanted.fingerprint]
+    kinds: tuple[tuple[Kind, str, Cause, list[str]], ...] = (
+        ("lacking", "vectors of documents that the live release was made from", "lost", lacking),
+        ("damaged", "vectors of another model than the live release's", "lost", wrong),
+        ("surplus", "vectors that the generation does not name", "unexplained", strange),
+    )
+    return [
+        replace(_found(truth, kind, what, cause, items, wanted.generation), by="`twin backfill` builds the twin anew")
+        for kind, what, cause, items in kinds
+        if items
+    ]
+
+
+def _cover(ranges: Collection[tuple[int, int]], size_bytes: int | None) -> bool:
+    reached = 0
+    for start, end in sorted(ranges):
+        if start > reached:
+            return False
+        reached = max(reached, end)
+    return bool(ranges) and (size_bytes is None or reached >= size_bytes)
 
 
 def _should_be_there(truth: Truth, chunk: WantedChunk) -> bool:

@@ -32,6 +32,8 @@ class NamedRelease:
     communities_sha256: str | None
     memory_generation: str
     fingerprint: str
+    documents: frozenset[str] | None = None
+    """None in a manifest from before they were named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class BlobInventory:
     learned: Mapping[str, str] | None = None
     copies: frozenset[str] = frozenset()
     communities_sha256: str | None = None
+    note: bytes | None = None
+    """What the next look is to know of this one; None where nothing has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +78,17 @@ class WantedChunk:
 
 @dataclass(frozen=True, slots=True)
 class WantedGeneration:
-    """A generation that is named. `chunks` is None where no artefact lists them; then its name alone says whether it is whole,
-    being a hash of what it holds. `held_name`: that hash, of what the store holds under it. `rewritable`: the embeddings
-    artefact holds its vectors, and the texts are there."""
+    """A generation that is named. `chunks` is None where no artefact lists them; then its name says whether it is whole, being
+    a hash of what it holds, and the bytes of its documents say what is lacking. `held_name`: that hash, of what the store holds
+    under it. `rewritable`: the embeddings artefact holds its vectors, and the texts are there. `documents`: what it was made
+    from, where its release says so."""
 
     generation: str
     fingerprint: str
     held_name: str
     chunks: Mapping[str, WantedChunk] | None
     rewritable: bool
+    documents: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

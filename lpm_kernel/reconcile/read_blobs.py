@@ -21,6 +21,10 @@ from lpm_kernel.layout import asset_key, tenant_prefix
 from lpm_kernel.reconcile.inventory import BlobInventory, Truth
 from lpm_kernel.records import Chunk, is_sha256, sha256_hex
 from lpm_kernel.stores.blobs import Blobs, StoredObject, TenantBlobs
+from lpm_kernel.stores.deletions import find_deletion
+from lpm_kernel.stores.documents import lock_documents
+from lpm_kernel.stores.tables import Tables
+from lpm_kernel.stores.users import find_user
 
 ETAGS = "reconciliation_etags"
 """A file beside the artefacts: the ETag of each object when its bytes were last found right."""
@@ -54,13 +58,13 @@ def read_blobs(
     seen = {f"{own.prefix}{name}": etag for name, etag in noted.items()}
     due = _due(user_id, objects, seen, now) if suspects is None else [item for item in objects if item.key in suspects]
     damaged, right = _read(own, user_id, due, texts)
+    note = None
     if suspects is None:
         there = {item.key for item in objects}
         known = {key: etag for key, etag in {**seen, **right}.items() if key in there and key not in damaged}
-        if known != seen:
-            # without the prefix: the file may be taken to another installation, under another id
-            again = {key.removeprefix(own.prefix): etag for key, etag in sorted(known.items())}
-            own.put(asset_key(user_id, ETAGS, "json"), encode_record(again))
+        # without the prefix: the file may be taken to another installation, under another id
+        again = {key.removeprefix(own.prefix): etag for key, etag in sorted(known.items())}
+        note = encode_record(again) if known != seen else None
     return BlobInventory(
         objects,
         frozenset(damaged),
@@ -68,7 +72,20 @@ def read_blobs(
         learned,
         _whole_copies(truth, adapters, {item.key for item in objects} - damaged),
         _sha256_of(own, asset_key(user_id, "communities", "jsonl")),
+        note,
     )
+
+
+def keep_note(tables: Tables, blobs: Blobs, user_id: str, note: bytes) -> None:
+    """Which bytes were found right, for the next look; of somebody who is being deleted or has gone nothing is kept.
+
+    Why under the lock of documents: a deletion that begins after it empties the store after it.
+    """
+    with tables.transaction(user_id) as connection:
+        lock_documents(connection, user_id)
+        going = find_deletion(connection, user_id)
+        if find_user(connection, user_id) is not None and (going is None or going.done_at is not None):
+            TenantBlobs(blobs, user_id).put(asset_key(user_id, ETAGS, "json"), note)
 
 
 def _due(user_id: str, objects: Sequence[StoredObject], seen: Mapping[str, str], now: datetime) -> list[StoredObject]:

@@ -51,7 +51,8 @@ def read_vectors(stores: Stores, truth: Truth) -> VectorInventory:
                 generation,
                 fingerprint,
                 name_of_held([entry for entry in entries if generation in entry.generations], place_of_name),
-                *_chunks_of(generation, table, chunks, truth),
+                *_chunks_of(generation, table, chunks),
+                documents=truth.live.documents if truth.live and truth.live.memory_generation == generation else None,
             )
             for generation, fingerprint in wanted.items()
         ),
@@ -59,7 +60,7 @@ def read_vectors(stores: Stores, truth: Truth) -> VectorInventory:
 
 
 def _chunks_of(
-    generation: str, table: EmbeddingTable | None, chunks: Mapping[str, Chunk], truth: Truth
+    generation: str, table: EmbeddingTable | None, chunks: Mapping[str, Chunk]
 ) -> tuple[dict[str, WantedChunk] | None, bool]:
     """What a generation holds, and whether it can be written anew; nobody knows of one that is not the newest build."""
     if table is None or generation_of(table) != generation:
@@ -86,10 +87,10 @@ def read_memories(stores: Stores, truth: Truth, today: date) -> MemoryInventory:
     user_id, versioned = truth.user_id, stores.settings.stores_in.memories == "embedded"
     with stores.tables.transaction(user_id) as connection:
         version = version_of_memories(connection, user_id) if versioned else None
-    held = tuple(_held(memory) for memory in stores.memories.every(user_id))
+    held = tuple(to_held_memory(memory) for memory in stores.memories.every(user_id))
     said = expected_memories(stores.blobs, user_id)
     lasting = [memory for memory in said if memory.expiration_date is None or memory.expiration_date >= today]
-    return MemoryInventory(held, tuple(_held(memory) for memory in lasting), version, versioned)
+    return MemoryInventory(held, tuple(to_held_memory(memory) for memory in lasting), version, versioned)
 
 
 def expected_memories(blobs: Blobs, user_id: str) -> list[Memory]:
@@ -97,7 +98,7 @@ def expected_memories(blobs: Blobs, user_id: str) -> list[Memory]:
     return read_previous(blobs, user_id, "memories", "jsonl", lambda data: decode_records(data, Memory)) or []
 
 
-def _held(memory: Memory) -> HeldMemory:
+def to_held_memory(memory: Memory) -> HeldMemory:
     cites = (memory.citation or "").partition(":")[0] or None
     said_in = memory.session_id if memory.source == "chat" else None
     return HeldMemory(memory.memory_id, cites, said_in, memory.expiration_date)
@@ -107,7 +108,7 @@ def read_graph(stores: Stores, truth: Truth) -> GraphInventory:
     """Raises: StoreError."""
     held = stores.graph.list_facts(truth.user_id, {*ABOUT_DOCUMENTS, *ABOUT_RELEASES})
     expected = expected_facts(stores.blobs, truth.user_id)
-    return GraphInventory(tuple(map(_of_fact, held)), tuple(map(_of_fact, expected)))
+    return GraphInventory(tuple(map(to_held_fact, held)), tuple(map(to_held_fact, expected)))
 
 
 def expected_facts(blobs: Blobs, user_id: str) -> list[Fact]:
@@ -115,7 +116,7 @@ def expected_facts(blobs: Blobs, user_id: str) -> list[Fact]:
     return read_previous(blobs, user_id, "memory_graph", "jsonl", lambda data: decode_records(data, Fact)) or []
 
 
-def _of_fact(fact: Fact) -> HeldFact:
+def to_held_fact(fact: Fact) -> HeldFact:
     ends = (fact.subject, fact.object)
     documents = {end.name for end in ends if end.kind == "Document" and fact.relation in ABOUT_DOCUMENTS}
     releases = {end.name for end in ends if end.kind == "DigitalTwin" and fact.relation in ABOUT_RELEASES}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lpm_kernel.reconcile.findings import Finding
 from lpm_kernel.reconcile.inventory import NamedRelease, Truth
@@ -19,6 +19,9 @@ from lpm_kernel.stores.documents import deleted_documents, list_documents
 from lpm_kernel.stores.reconciliation import list_manifests, own_sessions
 from lpm_kernel.stores.tables import Tables
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 LATE = timedelta(hours=1)
 """Undone for longer, a change is no longer on its way."""
 
@@ -26,14 +29,18 @@ LATE = timedelta(hours=1)
 def read_truth(tables: Tables, user_id: str) -> Truth:
     """Raises: StoreError when the tables do not answer."""
     with tables.transaction(user_id) as connection:
-        documents = list_documents(connection, user_id)
-        return Truth(
-            user_id,
-            {document.sha256: document for document in documents},
-            deleted_documents(connection, user_id),
-            tuple(_named(*row) for row in list_manifests(connection, user_id)),
-            own_sessions(connection, user_id),
-        )
+        return truth_within(connection, user_id)
+
+
+def truth_within(connection: Connection, user_id: str) -> Truth:
+    """As it stands in this transaction of the user's."""
+    return Truth(
+        user_id,
+        {document.sha256: document for document in list_documents(connection, user_id)},
+        deleted_documents(connection, user_id),
+        tuple(_named(*row) for row in list_manifests(connection, user_id)),
+        own_sessions(connection, user_id),
+    )
 
 
 def read_undone(tables: Tables, user_id: str) -> list[Change]:
@@ -86,4 +93,5 @@ def _named(release_id: str, status: str, stale: bool, manifest: dict[str, Any]) 
         communities_sha256=manifest.get("communities_sha256"),
         memory_generation=said("memory_generation"),
         fingerprint=said("embedding_fingerprint"),
+        documents=None if manifest.get("documents") is None else frozenset(map(str, manifest["documents"])),
     )

@@ -6,7 +6,8 @@ Does not belong here: whether to repair (`decide_*.py`), and the ledger of votes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -19,14 +20,25 @@ from lpm_kernel.L0.quarantine import drop_useless_copies
 from lpm_kernel.L0.read import pdf_bounds, read_document
 from lpm_kernel.L2.adapter_files import known_sha256, local_copy
 from lpm_kernel.layout import asset_key, raw_key, text_key
-from lpm_kernel.reconcile.decide_memories import LONG_AGO
+from lpm_kernel.reconcile.decide_graph import fact_holds_still
+from lpm_kernel.reconcile.decide_memories import LONG_AGO, memory_holds_still
 from lpm_kernel.reconcile.findings import Finding, Repair
 from lpm_kernel.reconcile.inventory import Truth
 from lpm_kernel.reconcile.read_blobs import holds_chunks
-from lpm_kernel.reconcile.read_memory import expected_facts, expected_memories, newest_chunks, newest_table
+from lpm_kernel.reconcile.read_memory import (
+    expected_facts,
+    expected_memories,
+    newest_chunks,
+    newest_table,
+    to_held_fact,
+    to_held_memory,
+)
+from lpm_kernel.reconcile.read_truth import truth_within
 from lpm_kernel.records import EmbeddingTable, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
+from lpm_kernel.stores.documents import lock_documents
 from lpm_kernel.stores.graphiti_clients import fact_id
+from lpm_kernel.stores.locks import Lease
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.reconciliation import count_memories_anew
 
@@ -36,9 +48,10 @@ MEMORIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """`adapters`: the folder of local copies."""
+    """`lease`: on all there is of the user. `adapters`: the folder of local copies."""
 
     stores: Stores
+    lease: Lease
     truth: Truth
     adapters: Path
     today: date
@@ -54,6 +67,20 @@ def repair(place: Workplace, finding: Finding) -> None:
     _REPAIRS[finding.repair](place, finding)
 
 
+@contextmanager
+def _standing(place: Workplace) -> Iterator[Workplace]:
+    """With the truth as it is now, which no deletion and no upload changes until this ends.
+
+    Why: what is written from the truth of a moment ago may be of a document that was deleted since, and nothing would take it
+    out again. A deletion begins under the same lock, and empties the stores after it.
+    """
+    user_id = place.truth.user_id
+    with place.stores.tables.transaction(user_id) as connection:
+        place.lease.check(connection)
+        lock_documents(connection, user_id)
+        yield replace(place, truth=truth_within(connection, user_id))
+
+
 def _sha256s(finding: Finding) -> list[str]:
     """Of the documents that keys are of, or that are named themselves."""
     return sorted({item.rpartition("/")[2].removesuffix(".txt") for item in finding.items})
@@ -63,7 +90,9 @@ def _reread_text(place: Workplace, finding: Finding) -> None:
     user_id, limits = place.truth.user_id, place.stores.settings.limits
     chunks = newest_chunks(place.stores.blobs, user_id).values()
     for sha256 in _sha256s(finding):
-        document = place.truth.documents[sha256]
+        document = place.truth.documents.get(sha256)
+        if document is None or document.status not in ("read", "replaced"):
+            continue  # it went since
         text, _ = read_document(place.own.get(raw_key(user_id, sha256)), document.mime, pdf_bounds(limits))
         data = text.encode()
         own = [chunk for chunk in chunks if chunk.document_sha256 == sha256]
@@ -78,7 +107,9 @@ def _reread_text(place: Workplace, finding: Finding) -> None:
 def _restore_copy(place: Workplace, finding: Finding) -> None:
     for release in place.truth.releases:
         path = (
-            local_copy(place.adapters, place.truth.user_id, release.gguf_sha256) if release.gguf_key in finding.items else None
+            local_copy(place.adapters, place.truth.user_id, release.gguf_sha256)
+            if release.gguf_key in finding.items and (not release.stale or release.status == "live")
+            else None
         )
         if path is not None and known_sha256(path) == release.gguf_sha256:
             place.own.put_file(release.gguf_key, path)
@@ -87,7 +118,7 @@ def _restore_copy(place: Workplace, finding: Finding) -> None:
 def _restore_communities(place: Workplace, finding: Finding) -> None:
     data = place.own.get(asset_key(place.truth.user_id, "communities", "jsonl"))
     for release in place.truth.releases:
-        if release.communities_key in finding.items and release.communities_sha256 == sha256_hex(data):
+        if not release.stale and release.communities_key in finding.items and release.communities_sha256 == sha256_hex(data):
             place.own.put(release.communities_key, data)
 
 
@@ -122,9 +153,13 @@ def _rewrite_generation(place: Workplace, finding: Finding) -> None:
 
 def _rewrite_memories(place: Workplace, finding: Finding) -> None:
     """As they were decided on then: no gate is asked again."""
-    lost = [m for m in expected_memories(place.stores.blobs, place.truth.user_id) if m.memory_id in finding.items]
+    user_id = place.truth.user_id
+    lost = [m for m in expected_memories(place.stores.blobs, user_id) if m.memory_id in finding.items]
     for first in range(0, len(lost), MEMORIES):
-        place.stores.memories.add_batch(place.truth.user_id, lost[first : first + MEMORIES])
+        with _standing(place) as now:
+            still = [m for m in lost[first : first + MEMORIES] if memory_holds_still(now.truth, to_held_memory(m))]
+            if still:
+                place.stores.memories.add_batch(user_id, still)
 
 
 def _purge_memories(place: Workplace, finding: Finding) -> None:
@@ -137,20 +172,32 @@ def _count_memories(place: Workplace, finding: Finding) -> None:
 
 
 def _rewrite_facts(place: Workplace, finding: Finding) -> None:
-    lost = [f for f in expected_facts(place.stores.blobs, place.truth.user_id) if fact_id(f) in finding.items]
+    lost = [
+        fact
+        for fact in expected_facts(place.stores.blobs, place.truth.user_id)
+        if fact_id(fact) in finding.items and fact_holds_still(place.truth, to_held_fact(fact))
+    ]
     # the end of each is worked out again from those that follow it
     place.stores.graph.write_facts(place.truth.user_id, [replace(fact, expired_at=None) for fact in lost])
 
 
+def _while_it_stands(write: Callable[[Workplace, Finding], None]) -> Callable[[Workplace, Finding], None]:
+    def written(place: Workplace, finding: Finding) -> None:
+        with _standing(place) as now:
+            write(now, finding)
+
+    return written
+
+
 _REPAIRS: dict[Repair, Callable[[Workplace, Finding], None]] = {
-    "reread_text": _reread_text,
-    "restore_copy": _restore_copy,
-    "restore_communities": _restore_communities,
+    "reread_text": _while_it_stands(_reread_text),
+    "restore_copy": _while_it_stands(_restore_copy),
+    "restore_communities": _while_it_stands(_restore_communities),
     "drop_copies": _drop_copies,
     "go_on_deleting": _go_on_deleting,
-    "rewrite_generation": _rewrite_generation,
+    "rewrite_generation": _while_it_stands(_rewrite_generation),
     "rewrite_memories": _rewrite_memories,
     "purge_memories": _purge_memories,
     "count_memories": _count_memories,
-    "rewrite_facts": _rewrite_facts,
+    "rewrite_facts": _while_it_stands(_rewrite_facts),
 }

@@ -6,6 +6,7 @@ Does not belong here: the looks (`read_*.py`), the decisions (`decide_*.py`) and
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from lpm_kernel.reconcile.decide_memories import decide_memories
 from lpm_kernel.reconcile.decide_vectors import decide_vectors
 from lpm_kernel.reconcile.findings import SHARED, Finding, Report, Store, UserReport, seen_twice, what_is_left
 from lpm_kernel.reconcile.inventory import Truth
-from lpm_kernel.reconcile.read_blobs import read_blobs
+from lpm_kernel.reconcile.read_blobs import keep_note, read_blobs
 from lpm_kernel.reconcile.read_memory import read_graph, read_memories, read_vectors
 from lpm_kernel.reconcile.read_truth import decide_outbox, explain_by_changes, read_truth, read_undone
 from lpm_kernel.reconcile.repair import Workplace, repair
@@ -32,6 +33,7 @@ from lpm_kernel.stores.deletions import find_deletion, list_deletions
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.reconciliation import list_user_ids
 
+_LOG = logging.getLogger(__name__)
 Busy = Callable[[str], str | None]
 """Why a user is not to be looked at now, such as a run of theirs that is under way."""
 
@@ -81,7 +83,11 @@ def reconcile_user(
     busy: Busy = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> UserReport:
-    """One user. Nothing is raised of a store that fails: it is a finding, and the others are looked at."""
+    """One user. Nothing is raised, whatever fails: it is a finding, and the other stores and users are looked at.
+
+    What the first look finds is looked at again, and mended, under a lease on the user: nobody imports, promotes or deletes the
+    person between look and repair. Whoever deletes a document has no lease, so each repair asks anew whether it is there.
+    """
     began = time.monotonic()
 
     def report(findings: Sequence[Finding], counts: dict[str, int], skipped: str | None = None) -> UserReport:
@@ -91,15 +97,17 @@ def reconcile_user(
         if why := busy(user_id) or _on_the_move(stores, user_id):
             return report((), {}, why)
         first = _look(stores, user_id, adapters, clock(), None)
-        # what a listing shows once may be on its way between two stores
-        second = _look(stores, user_id, adapters, clock(), first.suspects) if first.findings else first
-        findings = seen_twice(first.findings, second.findings)
-        if not any(finding.repair for finding in findings):
-            return report(findings, second.counts)
-        if why := busy(user_id):
-            return report((), second.counts, why)
-        place = Workplace(stores, second.truth, adapters, clock().date())
-        with stores.locks.hold(user_id, wait_s=0) as lease:  # nobody deletes, takes in or promotes between look and repair
+        if not first.findings:
+            return report((), first.counts)
+        with stores.locks.hold(user_id, wait_s=0) as lease:
+            # what a listing shows once may be on its way between two stores
+            second = _look(stores, user_id, adapters, clock(), first.suspects, lease.keep)
+            findings = seen_twice(first.findings, second.findings)
+            if not any(finding.repair for finding in findings):
+                return report(findings, second.counts)
+            if why := busy(user_id) or _on_the_move(stores, user_id):
+                return report((), second.counts, why)
+            place = Workplace(stores, lease, second.truth, adapters, clock().date())
 
             def mend(finding: Finding) -> None:
                 lease.keep()
@@ -108,8 +116,9 @@ def reconcile_user(
             tried = [_try(finding, mend) for finding in findings]
         third = _look(stores, user_id, adapters, clock(), second.suspects)
         return report([_proved(finding, third.findings) for finding in tried], third.counts)
-    except TwinError as error:
-        if error.code == "lease_held":
+    except Exception as error:
+        code = error.code if isinstance(error, TwinError) else None
+        if code == "lease_held" or code == "lease_lost":
             return report((), {}, "somebody else changes every store of the user")
         return report([_away(user_id, "outbox", error)], {})
 
@@ -125,7 +134,19 @@ def _on_the_move(stores: Stores, user_id: str) -> str | None:
     return None
 
 
-def _look(stores: Stores, user_id: str, adapters: Path, now: datetime, suspects: frozenset[str] | None) -> _Look:
+def _nothing() -> None:
+    pass
+
+
+def _look(
+    stores: Stores,
+    user_id: str,
+    adapters: Path,
+    now: datetime,
+    suspects: frozenset[str] | None,
+    between: Callable[[], None] = _nothing,
+) -> _Look:
+    """`between`: is called before each store."""
     truth, undone = read_truth(stores.tables, user_id), read_undone(stores.tables, user_id)
     counts: dict[str, int] = {"documents": len(truth.documents), "releases": len(truth.releases)}
     damaged: frozenset[str] = frozenset()
@@ -134,6 +155,8 @@ def _look(stores: Stores, user_id: str, adapters: Path, now: datetime, suspects:
         nonlocal damaged
         found = read_blobs(stores.blobs, truth, adapters, now, suspects)
         counts["objects"], damaged = len(found.objects), found.damaged
+        if found.note is not None:
+            keep_note(stores.tables, stores.blobs, user_id, found.note)
         return decide_blobs(truth, found, now)
 
     def vectors() -> list[Finding]:
@@ -159,18 +182,27 @@ def _look(stores: Stores, user_id: str, adapters: Path, now: datetime, suspects:
     }
     findings: list[Finding] = []
     for store, step in steps.items():
+        between()
         try:
             findings += step()
-        except TwinError as error:
+        except Exception as error:
             findings.append(_away(user_id, store, error))
     counts["changes"] = len(undone)
     explained = explain_by_changes(findings, undone, now)
     return _Look([*explained, *decide_outbox(user_id, undone, now)], counts, damaged, truth)
 
 
-def _away(user_id: str, store: Store, error: TwinError) -> Finding:
-    by = f"the next run ({error.code})"
-    return Finding(user_id, store, "away", "store", "store away", outcome="waits", by=by)
+def _away(user_id: str, store: Store, error: Exception) -> Finding:
+    found = Finding(user_id, store, "away", "store", "store away")
+    if isinstance(error, TwinError):
+        return replace(found, outcome="waits", by=f"the next run ({error.code})")
+    return replace(found, by=_unforeseen(user_id, store, error))
+
+
+def _unforeseen(user_id: str, store: str, error: Exception) -> str:
+    """Its words may be those of a document: the report names its type alone."""
+    _LOG.error("%s of user %s could not be compared", store, user_id, exc_info=error)
+    return f"it failed with {type(error).__name__}; the log says where"
 
 
 def _try(finding: Finding, mend: Callable[[Finding], None]) -> Finding:
@@ -182,6 +214,8 @@ def _try(finding: Finding, mend: Callable[[Finding], None]) -> Finding:
         if error.retryable:
             return replace(finding, outcome="waits", by=f"the next run ({error.code})")
         return replace(finding, outcome="reported", by=f"{error.code}: {error.message}")
+    except Exception as error:
+        return replace(finding, outcome="reported", by=_unforeseen(finding.user_id, finding.store, error))
     return replace(finding, outcome="repaired")
 
 
@@ -212,27 +246,35 @@ def reconcile_shared(stores: Stores, dao: Dao, clock: Callable[[], datetime] = l
             tried = [_try(finding, lambda finding: repair_shared(dao, stores.graph, finding)) for finding in findings]
             third = look()
             findings = [_proved(finding, third) for finding in tried]
-    except TwinError as error:
+    except Exception as error:
         findings.append(_away(SHARED, "dao", error))
     try:
         first = _of_strangers(stores)
         findings += seen_twice(first, _of_strangers(stores)) if first else []
-    except TwinError as error:
+    except Exception as error:
         findings.append(_away(SHARED, "blobs", error))
     return UserReport(SHARED, tuple(findings), counts, None, round(time.monotonic() - began, 2))
 
 
 def _of_strangers(stores: Stores) -> list[Finding]:
     # keys before rows: who came meanwhile is known by their row, and bytes come before it
-    parts = [key.split("/") for key in stores.blobs.list_keys("tenant/")]
-    tenants = {each[1] for each in parts if len(each) > 2 and each[2] != "staging"}
+    folders: dict[str, set[str]] = {}
+    for parts in (key.split("/") for key in stores.blobs.list_keys("tenant/")):
+        if len(parts) > 2 and parts[2] != "staging":
+            folders.setdefault(parts[1], set()).add(parts[2])
     with stores.tables.operator_transaction() as connection:
         known, going = list_user_ids(connection), {each.user_id for each in list_deletions(connection)}
     findings: list[Finding] = []
-    found = strangers(tenants, known)
+    found = strangers(folders, known)
     if leaving := [user_id for user_id in found if user_id in going]:
         about = Finding(SHARED, "blobs", "surplus", "objects of users who were deleted", "deletion", tuple(leaving))
         findings.append(replace(about, outcome="waits", by="`deletions_sensor`"))
-    if rest := [user_id for user_id in found if user_id not in going]:
+    if begun := [user_id for user_id in found if user_id not in going and folders[user_id] == {"raw"}]:
+        # a first upload puts its bytes before it makes its user known, and nobody is told before that
+        about = Finding(
+            SHARED, "blobs", "surplus", "first uploads of users whom nobody knows", "broken-off write", tuple(begun)
+        )
+        findings.append(replace(about, outcome="kept", by="an upload that broke off; the same file sent again takes it up"))
+    if rest := [user_id for user_id in found if user_id not in going and folders[user_id] != {"raw"}]:
         findings.append(Finding(SHARED, "blobs", "surplus", "objects of users whom nobody knows", "unexplained", tuple(rest)))
     return findings

@@ -10,12 +10,13 @@ chunks, memories and facts at once, weights with the next release. What is new w
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
-from lpm_kernel.errors import TwinError, UserInputError
+from lpm_kernel.errors import StoreError, TwinError, UserInputError
 from lpm_kernel.forget import delete_document
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.records import Refusal, sha256_hex
@@ -32,6 +33,7 @@ from lpm_kernel.stores.social_documents import (
 from lpm_kernel.stores.social_messages import SaidWords, mark_made, words_of_part
 from lpm_kernel.stores.users import get_user
 
+_LOG = logging.getLogger(__name__)
 NAMES = {"telegram": "Telegram", "x": "X"}
 
 
@@ -70,6 +72,10 @@ def make_every_document(stores: Stores, adapters: Path, at: datetime) -> tuple[M
         except TwinError as error:  # somebody who is being deleted, or a store that failed for them
             failed[user_id] = error.code
             lost = lost if isinstance(error, UserInputError) else error
+        except Exception as error:  # what nobody foresaw of one keeps no other waiting either
+            failed[user_id] = type(error).__name__
+            lost = StoreError("internal", f"documents failed with {failed[user_id]}; the log says where", retryable=False)
+            _LOG.error("what user %s said could not be made documents", user_id, exc_info=error)
     if lost is not None and len(failed) == len(waiting):
         raise lost
     return counts, failed

@@ -57,15 +57,18 @@ def import_telegram(stores: Stores, user_id: str, path: Path, adapters: Path, at
     return FileImport(export.chats, counts, make_documents(stores, user_id, adapters, EVERYTHING))
 
 
-def import_x_archive(stores: Stores, user_id: str, path: Path, adapters: Path, at: datetime) -> FileImport:
+def import_x_archive(
+    stores: Stores, user_id: str, path: Path, adapters: Path, at: datetime, *, public: bool = False
+) -> FileImport:
     """Take a user's own posts from an archive of X: the zip file, its folder, or its `tweets.js`.
 
     An archive says whose account it is, and that account is the user's from then on; a bare `tweets.js` does not, and is taken
-    for that of the one account on X that the user has. Idempotent, as above. Raises: UserInputError `twin_not_found`,
+    for that of the one account on X that the user has. It does not say whether that is protected, so its documents are for the
+    person alone unless `public`. Idempotent, as above. Raises: UserInputError `twin_not_found`,
     `no_account`, `account_taken`, `file_unreadable`; IngestionError of `open_x_archive`; StoreError.
     """
     known = sorted(own_accounts(stores, user_id, "x"))
-    with open_x_archive(path, stores.settings.social.import_mb * MB) as archive:
+    with open_x_archive(path, stores.settings.social.import_mb * MB, public=public) as archive:
         account_id = archive.account_id or (known[0] if len(known) == 1 else None)
         if account_id is None:
             raise UserInputError(

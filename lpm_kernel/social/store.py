@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.social.records import Chat, Counts, Network, SocialMessage
 from lpm_kernel.stores.deletions import check_not_going
-from lpm_kernel.stores.social_accounts import act_as, add_account, list_accounts, remove_account
-from lpm_kernel.stores.social_cursors import Cursor, move_cursor, rewind_cursors
+from lpm_kernel.stores.social_accounts import act_as, add_account, check_account, list_accounts, remove_account
+from lpm_kernel.stores.social_cursors import Cursor, drop_account_cursors, move_cursor, rewind_cursors
 from lpm_kernel.stores.social_documents import mark_changed
 from lpm_kernel.stores.social_messages import (
     account_messages,
+    has_spoken,
     mark_messages_deleted,
     move_to_part,
     put_messages,
@@ -54,7 +55,8 @@ def store_page(
     """Store what users said, in any order and however often it is told, and move the cursor in the same transaction.
 
     `owners`: user by account; what anybody else says is counted by account and not stored. `cursor`: where the reader began,
-    which is to move to `position`; None where a file is read. `deleted`: ids of messages that are gone, by user.
+    which is to move to `position`; None where a file is read. `deleted`: ids of messages that are gone, by user. With either of
+    them messages are as their network has them now, so that what is another in the same second is an edit.
     Idempotent. Raises: StoreError, `cursor_moved` where another run has read on; nothing is stored then.
     """
     counts = Counts(of_others=Counter(m.account_id for m in messages if m.account_id not in owners))
@@ -72,7 +74,8 @@ def store_page(
             if _is_going(connection, user_id):
                 counts.of_others.update(message.account_id for message in by_user.get(user_id, ()))
                 continue
-            counts.add(_store_of_user(connection, user_id, chat, by_user.get(user_id, []), gone.get(user_id, ()), at))
+            own, of_now = by_user.get(user_id, []), cursor is not None or deleted is not None
+            counts.add(_store_of_user(connection, user_id, chat, own, gone.get(user_id, ()), at, of_now))
     return counts, moved
 
 
@@ -93,13 +96,20 @@ def link_account(tables: Tables, user_id: str, network: str, account_id: str, at
 def unlink_account(tables: Tables, user_id: str, network: str, account_id: str, at: datetime, *, withdraw: bool) -> int:
     """Take nothing more from an account. `withdraw`: and all it ever said goes, as if deleted there; how many messages.
 
-    Raises: what `remove_account` raises.
+    What is withdrawn is due to be made anew (`documents.py`). A withdrawal that broke off is asked for again, and so is one of
+    an account that was removed before: what it said is stored still. Raises: what `remove_account` raises.
     """
     with tables.transaction(user_id) as connection:
-        remove_account(connection, user_id, network, account_id)
+        known, account_id = check_account(network, account_id)
+        if known == "x":
+            drop_account_cursors(connection, user_id, account_id)
+        try:
+            remove_account(connection, user_id, known, account_id)
+        except UserInputError:
+            if not withdraw or not has_spoken(connection, user_id, known, account_id):
+                raise
         if not withdraw:
             return 0
-        known: Network = "x" if network == "x" else "telegram"
         found = account_messages(connection, user_id, known, account_id)
         for chat_id, ids in found.items():
             parts = set(mark_messages_deleted(connection, user_id, known, chat_id, ids, at))
@@ -123,6 +133,7 @@ def _store_of_user(
     messages: Sequence[SocialMessage],
     deleted: Collection[int],
     at: datetime,
+    of_now: bool,
 ) -> Counts:
     counts = Counts()
     newest: dict[str, datetime] = {}
@@ -140,11 +151,14 @@ def _store_of_user(
             counts.new += 1
             counts.media += message.media is not None
             written.append(message)
-        elif before.deleted or message.version <= before.version:
+        elif before.deleted or message.version < before.version:
             counts.known += 1
         elif message.content_sha256 == before.content_sha256:
             counts.known += 1
-            raise_version(connection, user_id, chat.network, chat.chat_id, message.message_id, message.version)
+            if message.version > before.version:
+                raise_version(connection, user_id, chat.network, chat.chat_id, message.message_id, message.version)
+        elif message.version == before.version and not of_now:  # of a file, which may be older than what is stored
+            counts.known += 1
         else:
             counts.edited += 1
             kept = message if before.part == message.part else _in_part(message, before.part)

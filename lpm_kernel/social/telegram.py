@@ -24,6 +24,7 @@ from lpm_kernel.stores.social_cursors import Cursor, hold_cursor, read_cursor
 from lpm_kernel.stores.social_messages import recent_ids
 from lpm_kernel.stores.tables import Tables
 
+FLOOD = "telegram_flood"
 OVERLAP = 100
 """Messages before the cursor that are read again."""
 NO_ACCESS_REST = timedelta(hours=1)
@@ -48,10 +49,17 @@ class ChatPoll:
 def look_at_groups(
     tables: Tables, open_reader: Callable[[], TelegramReader], social: SocialSettings, chats: Sequence[str], now: datetime
 ) -> list[ChatPoll]:
-    """`poll_telegram` by a reader that is opened for it. Where Telegram lets nobody in, every group rests for an hour.
+    """`poll_telegram` by a reader that is opened for it. Where Telegram lets nobody in, every group rests for an hour. During a
+    pause that it asked for nothing is asked, whoever wants to know.
 
     Raises: StoreError; SettingsError; IngestionError `telegram_unreachable` (retryable).
     """
+    with tables.operator_transaction() as connection:
+        held = [read_cursor(connection, "telegram", name) for name in chats]
+    pauses = [cursor for cursor in held if cursor.code == FLOOD and cursor.not_before is not None and cursor.not_before > now]
+    if pauses:
+        until, why = max((cursor.not_before, cursor.reason) for cursor in pauses)
+        return [ChatPoll(name, code=FLOOD, reason=why, not_before=until) for name in chats]
     try:
         reader = open_reader()
         try:
@@ -59,7 +67,7 @@ def look_at_groups(
         finally:
             reader.close()
     except (SettingsError, IngestionError) as error:
-        if isinstance(error, IngestionError) and error.code != "telegram_flood":
+        if isinstance(error, IngestionError) and error.code != FLOOD:
             raise
         until = now + (timedelta(seconds=error.retry_after_s) if error.retry_after_s else NO_ACCESS_REST)
         for name in chats:
@@ -93,7 +101,7 @@ def poll_telegram(
             look.not_before = _rest(error, now)
             with tables.operator_transaction() as connection:
                 hold_cursor(connection, cursor, look.not_before, error.code, error.message, now)
-            if error.code == "telegram_flood":
+            if error.code == FLOOD:
                 break
     return looks
 

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lpm_kernel.errors import IngestionError, SettingsError
+from lpm_kernel.errors import IngestionError, SettingsError, TwinError
 from lpm_kernel.settings import Settings
 from lpm_kernel.social.records import Chat
 from lpm_kernel.stores.addresses import connection_environment
+from lpm_kernel.stores.breaker import Breaker, Breakers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 PAGE = 100
 """Messages that Telegram gives at once, at most."""
+BREAKER = 3, 60.0
+"""Requests in a row without an answer, and seconds for which Telegram is then left alone: there may be many groups."""
 _INVITED = re.compile(r"(?:https?://)?(?:t|telegram)\.me/(?:\+|joinchat/)")
 NO_ACCESS = {
     "ChannelPrivateError", "ChannelInvalidError", "ChannelPublicGroupNaError", "ChatAdminRequiredError", "ChatForbiddenError",
@@ -62,7 +65,7 @@ def telegram_configured(settings: Settings, environ: Mapping[str, str] | None = 
     return f"not set: {', '.join(missing)}" if missing else None
 
 
-def open_telegram(settings: Settings, environ: Mapping[str, str] | None = None) -> ThonReader:
+def open_telegram(settings: Settings, environ: Mapping[str, str] | None = None, breakers: Breakers | None = None) -> ThonReader:
     """Signed in with the session of the environment. Raises: SettingsError `telegram_not_configured`, `address_invalid`, and
     what a `TelegramReader` raises."""
     if lacks := telegram_configured(settings, environ):
@@ -89,19 +92,21 @@ def open_telegram(settings: Settings, environ: Mapping[str, str] | None = None) 
         except (ValueError, struct.error) as error:
             raise SettingsError("address_invalid", "TELEGRAM_API_ID is no number, or TELEGRAM_SESSION no session") from error
 
-    return ThonReader(make, timeout_s)
+    return ThonReader(make, timeout_s, breakers.named("telegram", *BREAKER) if breakers else None)
 
 
 class ThonReader:
     """A `TelegramReader`. Telethon lives in an event loop; ours runs while a request is under way and rests between."""
 
-    def __init__(self, make_client: Callable[[], TelegramClient], timeout_s: float) -> None:
+    def __init__(self, make_client: Callable[[], TelegramClient], timeout_s: float, breaker: Breaker | None = None) -> None:
         logging.getLogger("telethon").setLevel(logging.WARNING)  # below that it logs messages
         self._timeout_s = timeout_s
+        self._breaker = breaker or Breaker(*BREAKER)
         self._loop = asyncio.Runner()
         self._peers: dict[str, Any] = {}
         try:
-            self._client = self._loop.run(self._connected(make_client))
+            with self._breaker.guarding(_resting, _no_answer):
+                self._client = self._loop.run(self._connected(make_client))
         except BaseException:
             self._loop.close()
             raise
@@ -194,8 +199,19 @@ class ThonReader:
         async def within_time() -> Any:
             return await asyncio.wait_for(ask(), self._timeout_s)
 
-        with telegram_errors(about):
+        with self._breaker.guarding(_resting, _no_answer), telegram_errors(about):
             return self._loop.run(within_time())
+
+
+def _resting() -> IngestionError:
+    return IngestionError(
+        "telegram_unreachable", "Telegram did not answer a moment ago and is left alone for a while", retryable=True
+    )
+
+
+def _no_answer(error: TwinError) -> bool:
+    """A pause that Telegram asks for is an answer, and so is a group that may not be read."""
+    return error.code in ("telegram_unreachable", "telegram_refused") and error.retryable
 
 
 @contextmanager

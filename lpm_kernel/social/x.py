@@ -22,8 +22,10 @@ from lpm_kernel.social.store import store_page
 from lpm_kernel.social.x_client import PAGE, XReader
 from lpm_kernel.social.x_wire import chat_of, post_of_api
 from lpm_kernel.stores.open import Stores
-from lpm_kernel.stores.social_cursors import Cursor, hold_cursor, read_cursor
+from lpm_kernel.stores.social_cursors import Cursor, hold_cursor, list_cursors, read_cursor
 from lpm_kernel.stores.social_messages import recent_ids
+
+LIMITED = "x_rate_limited"
 
 
 @dataclass(slots=True)
@@ -35,40 +37,52 @@ class XImport:
     counts: Counts = field(default_factory=Counts)
     made: MadeCounts = field(default_factory=MadeCounts)
     not_before: datetime | None = None
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+    """Accounts that could not be read, such as one that X has suspended, and why; the others were."""
 
 
 def import_x(stores: Stores, user_id: str, reader: XReader, adapters: Path, at: datetime) -> XImport:
     """Read what a user's accounts posted since the last time, and make documents of it.
 
-    Idempotent; goes on where it was stopped. A pause that X asked for before is kept: nothing is asked then.
+    Idempotent; goes on where it was stopped. A pause that X asked for before is kept: nothing is asked then. One account that
+    cannot be read keeps no other from it.
     Raises: UserInputError `twin_not_found`, `no_account`; IngestionError `x_no_access`, `x_refused`, `x_unreachable`,
-    `post_foreign`; SettingsError `x_not_signed_in`; StoreError.
+    `post_foreign`, where it is so of every account; SettingsError `x_not_signed_in`; StoreError.
     """
-    done = XImport()
+    done = XImport(not_before=_pause(stores, at))
+    lost: IngestionError | None = None
     accounts = sorted(own_accounts(stores, user_id, "x"))
     if not accounts:
         raise UserInputError(
             "no_account", f"user {user_id} has no account on X: name it by `twin accounts add {user_id} x NUMBER`"
         )
-    for account_id in accounts:
+    for account_id in accounts if done.not_before is None else ():
         with stores.tables.operator_transaction() as connection:
             cursor = read_cursor(connection, "x", account_id)
-        if cursor.not_before is not None and cursor.not_before > at:
-            done.not_before = max(done.not_before or at, cursor.not_before)
-            continue
-        done.accounts += 1
         try:
             _pass(stores, user_id, account_id, reader, cursor, at, done)
             _look_for_deleted(stores, user_id, account_id, reader, at, done)
+            done.accounts += 1
         except IngestionError as error:
-            if error.code != "x_rate_limited" or error.retry_after_s is None:
-                raise
+            if error.code != LIMITED or error.retry_after_s is None:
+                lost, done.failed[account_id] = error, error.message
+                continue
             done.not_before = at + timedelta(seconds=error.retry_after_s)
             with stores.tables.operator_transaction() as connection:
                 hold_cursor(connection, cursor, done.not_before, error.code, error.message, at)
             break  # the token is the same for all
     done.made = make_documents(stores, user_id, adapters, EVERYTHING)
+    if lost is not None and len(done.failed) == len(accounts):
+        raise lost
     return done
+
+
+def _pause(stores: Stores, at: datetime) -> datetime | None:
+    """Until when nothing may be asked. It is the token's, so that one account's holds for those of everybody."""
+    with stores.tables.operator_transaction() as connection:
+        held = list_cursors(connection, "x")
+    pauses = [c.not_before for c in held if c.code == LIMITED and c.not_before is not None and c.not_before > at]
+    return max(pauses, default=None)
 
 
 def _pass(stores: Stores, user_id: str, account_id: str, reader: XReader, cursor: Cursor, at: datetime, done: XImport) -> None:

@@ -18,9 +18,11 @@ from typing import Any, BinaryIO
 from lpm_kernel.errors import IngestionError, UserInputError
 from lpm_kernel.social.json_stream import JsonWalk
 from lpm_kernel.social.records import Chat, Counts, SocialMessage
+from lpm_kernel.social.x_notes import Notes
 from lpm_kernel.social.x_wire import chat_of, post_of_archive
 
 POSTS = re.compile(r"(?:.*/)?(?:data/)?tweets?(?:-part\d+)?\.js")
+NOTES = re.compile(r"(?:.*/)?(?:data/)?note-tweets?(?:-part\d+)?\.js")
 ACCOUNT = re.compile(r"(?:.*/)?(?:data/)?account\.js")
 MAX_FILES = 500
 """Of posts; X cuts them at a hundred megabytes."""
@@ -33,39 +35,49 @@ class XArchive:
     posts: Sequence[Callable[[], BinaryIO]]
     max_bytes: int
     account_id: str | None
+    notes: Sequence[Callable[[], BinaryIO]] = ()
+    """Files of long posts; a bare `tweets.js` shows how they begin."""
+    public: bool = False
+    """Whether somebody said that the account is not protected: the archive does not."""
     counts: Counts = field(default_factory=Counts)
 
     def messages(self, account_id: str) -> Iterator[tuple[Chat, SocialMessage]]:
         """Each own post, in the order of the files. Raises: IngestionError of `JsonWalk`, `export_foreign`, `post_foreign`."""
-        chat, above = chat_of(account_id), dict[int, int]()
+        chat, above = chat_of(account_id, public=self.public), dict[int, int]()
+        notes = Notes(self._items(self.notes))
         for post in self._walk():  # which post goes on which must be known before the first is stored
             if post.get("in_reply_to_user_id_str") == account_id and (link := _link_of(post)) is not None:
                 above[link[0]] = link[1]
         for post in self._walk():
             own = _number(post.get("id_str"))
             thread = _first_of(own, above) if own in above else None
-            message = post_of_archive(post, account_id, thread, self.counts)
+            message = post_of_archive(post, account_id, thread, self.counts, notes.of_post)
             if message is not None:
                 yield chat, message
 
     def _walk(self) -> Iterator[dict[str, Any]]:
-        left = self.max_bytes
-        for open_file in self.posts:
+        for item in self._items(self.posts):
+            post = item.get("tweet") if isinstance(item, dict) else None
+            if not isinstance(post, dict):
+                raise _foreign()
+            yield post
+
+    def _items(self, files: Sequence[Callable[[], BinaryIO]]) -> Iterator[Any]:
+        for open_file in files:
             with open_file() as file, _unzipping():
-                walk = JsonWalk(file, left, prefix="=")
+                walk = JsonWalk(file, self.max_bytes, prefix="=")
                 if walk.peek() != "[":
                     raise _foreign()
                 for _ in walk.elements():
-                    item = walk.value()
-                    post = item.get("tweet") if isinstance(item, dict) else None
-                    if not isinstance(post, dict):
-                        raise _foreign()
-                    yield post
+                    yield walk.value()
 
 
 @contextmanager
-def open_x_archive(path: Path, max_bytes: int) -> Iterator[XArchive]:
-    """Raises: UserInputError `file_unreadable`; IngestionError `export_foreign` where no posts are in it, `export_damaged`."""
+def open_x_archive(path: Path, max_bytes: int, *, public: bool = False) -> Iterator[XArchive]:
+    """`public`: whether the account is not protected, which the archive does not say.
+
+    Raises: UserInputError `file_unreadable`; IngestionError `export_foreign` where no posts are in it, `export_damaged`.
+    """
     with ExitStack() as opened:
         try:
             names, opener = _files(path, opened)
@@ -79,7 +91,9 @@ def open_x_archive(path: Path, max_bytes: int) -> Iterator[XArchive]:
         for name in accounts:
             with opener(name) as file, _unzipping():
                 account_id = _account_of(JsonWalk(file, max_bytes, prefix="=").value())
-        yield XArchive([lambda name=name: opener(name) for name in posts], max_bytes, account_id)
+        notes = sorted(name for name in names if NOTES.fullmatch(name))[:MAX_FILES]
+        files, long_posts = ([lambda name=name: opener(name) for name in each] for each in (posts, notes))
+        yield XArchive(files, max_bytes, account_id, long_posts, public)
 
 
 def _files(path: Path, opened: ExitStack) -> tuple[list[str], Callable[[str], BinaryIO]]:

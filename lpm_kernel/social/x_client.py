@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lpm_kernel.errors import IngestionError, SettingsError
+from lpm_kernel.errors import IngestionError, SettingsError, TwinError
 from lpm_kernel.settings import Settings
 from lpm_kernel.social.x_wire import FIELDS
 from lpm_kernel.stores.addresses import connection_environment
+from lpm_kernel.stores.breaker import Breaker, Breakers
 
 if TYPE_CHECKING:
     import tweepy
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 HOST = "https://api.twitter.com"
 """As Tweepy has it."""
 PAGE = 100
+BREAKER = 3, 60.0
+"""Requests in a row without an answer, and seconds for which X is then left alone."""
 LONGEST_PAUSE_S = 15 * 60.0
 """X counts in windows of a quarter of an hour: the pause where it names none."""
 NOT_THERE = "https://api.twitter.com/2/problems/resource-not-found"
@@ -43,15 +46,16 @@ class XReader:
     """Raises, in every method: IngestionError `x_rate_limited` (retryable, with `retry_after_s`), `x_no_access`, `x_refused`,
     `x_unreachable` (retryable); SettingsError `x_not_signed_in`."""
 
-    def __init__(self, client: tweepy.Client) -> None:
+    def __init__(self, client: tweepy.Client, breaker: Breaker | None = None) -> None:
         """`client`: one that gives answers as they are, for its own records fail on a post without a date."""
         logging.getLogger("tweepy").setLevel(logging.INFO)  # below that it logs posts
         self._client = client
+        self._breaker = breaker or Breaker(*BREAKER)
 
     def page(self, account_id: str, *, since_id: int | None, until_id: int | None, more: str | None) -> XPage:
         """Posts after `since_id` and before `until_id`, without reposts; `more` of the page before goes on from there."""
         asked = {"since_id": since_id, "until_id": until_id, "pagination_token": more}
-        with x_errors(account_id):
+        with self._asking(account_id):
             answer: Any = self._client.get_users_tweets(
                 account_id,
                 max_results=PAGE,
@@ -67,16 +71,30 @@ class XReader:
 
     def gone(self, account_id: str, message_ids: Sequence[int]) -> set[int]:
         """Those of the posts, at most PAGE, that X says are not there any more."""
-        with x_errors(account_id):
+        with self._asking(account_id):
             answer: Any = self._client.get_tweets(list(message_ids))
         missing = {str(error.get("value")) for error in _listed(answer, "errors") if error.get("type") == NOT_THERE}
         return {message_id for message_id in message_ids if str(message_id) in missing}
+
+    @contextmanager
+    def _asking(self, account_id: str) -> Iterator[None]:
+        """X's errors as ours, and none of them waited for again and again: a pause that it asks for is an answer."""
+        with self._breaker.guarding(_resting, _no_answer), x_errors(account_id):
+            yield
 
     def close(self) -> None:
         self._client.session.close()
 
 
-def open_x(settings: Settings, environ: Mapping[str, str] | None = None) -> XReader:
+def _resting() -> IngestionError:
+    return IngestionError("x_unreachable", "X did not answer a moment ago and is left alone for a while", retryable=True)
+
+
+def _no_answer(error: TwinError) -> bool:
+    return error.code in ("x_unreachable", "x_refused") and error.retryable
+
+
+def open_x(settings: Settings, environ: Mapping[str, str] | None = None, breakers: Breakers | None = None) -> XReader:
     """Raises: SettingsError `x_not_configured`."""
     found, names = connection_environment(environ), settings.stores
     token = found.get(names.x_bearer_token)
@@ -88,7 +106,7 @@ def open_x(settings: Settings, environ: Mapping[str, str] | None = None) -> XRea
     client = tweepy.Client(bearer_token=token, wait_on_rate_limit=False, return_type=as_it_is)
     adapter = _adapter(found.get(names.x_base_url), settings.social.request_timeout_s)
     client.session.mount(HOST, adapter)
-    return XReader(client)
+    return XReader(client, breakers.named("x", *BREAKER) if breakers else None)
 
 
 def _adapter(base_url: str | None, timeout_s: float) -> HTTPAdapter:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,8 +28,17 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _ARCHIVE_TIME = re.compile(r"\w{3} (\w{3}) (\d\d) (\d\d):(\d\d):(\d\d) \+0000 (\d{4})")
 
 
-def chat_of(account_id: str) -> Chat:
-    return Chat("x", account_id, "", public=True)
+@dataclass(frozen=True, slots=True)
+class LongText:
+    """`links`: as those of a post, each with `url` and `expanded_url`."""
+
+    text: str
+    links: tuple[Mapping[str, Any], ...] = ()
+
+
+def chat_of(account_id: str, *, public: bool = True) -> Chat:
+    """What X shows to a token of nobody's is public; an archive does not say whether its account is protected."""
+    return Chat("x", account_id, "", public=public)
 
 
 def post_of_api(wire: Mapping[str, Any], account_id: str, counts: Counts) -> SocialMessage | None:
@@ -55,11 +65,20 @@ def post_of_api(wire: Mapping[str, Any], account_id: str, counts: Counts) -> Soc
         words_of(text, entities.get("urls") or (), is_answer=answers is not None or "replied_to" in referred),
         thread if str(answers) == account_id and thread != own_id else None,
         "media" if (wire.get("attachments") or {}).get("media_keys") else None,
+        whole=bool(long_text),
     )
 
 
-def post_of_archive(wire: Mapping[str, Any], account_id: str, thread_id: int | None, counts: Counts) -> SocialMessage | None:
-    """`thread_id`: of a post that goes on an own one. None for a repost. Raises: IngestionError `post_foreign`."""
+def post_of_archive(
+    wire: Mapping[str, Any],
+    account_id: str,
+    thread_id: int | None,
+    counts: Counts,
+    long_text: Callable[[datetime, str], LongText | None] = lambda sent_at, text: None,
+) -> SocialMessage | None:
+    """`thread_id`: of a post that goes on an own one. `long_text`: all that a post says of which the archive shows how it
+    begins. None for a repost. Raises: IngestionError `post_foreign`.
+    """
     text = wire.get("full_text") or wire.get("text")
     if not isinstance(text, str):
         raise _foreign()
@@ -78,7 +97,11 @@ def post_of_archive(wire: Mapping[str, Any], account_id: str, thread_id: int | N
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _foreign() from None
     is_answer = bool(wire.get("in_reply_to_status_id_str") or wire.get("in_reply_to_user_id_str"))
-    return _post(account_id, own_id, ids, sent_at, words_of(text, links, is_answer=is_answer), thread_id, kind)
+    told = long_text(sent_at, text)
+    if told is not None:
+        text, links = told.text, [*told.links, *media]
+    words = words_of(text, links, is_answer=is_answer)
+    return _post(account_id, own_id, ids, sent_at, words, thread_id, kind, whole=told is not None)
 
 
 def words_of(text: str, links: Sequence[Mapping[str, Any]], *, is_answer: bool) -> str:
@@ -97,10 +120,19 @@ def words_of(text: str, links: Sequence[Mapping[str, Any]], *, is_answer: bool) 
 
 
 def _post(
-    account_id: str, own_id: int, ids: list[int], sent_at: datetime, text: str, thread_id: int | None, media: str | None
+    account_id: str,
+    own_id: int,
+    ids: list[int],
+    sent_at: datetime,
+    text: str,
+    thread_id: int | None,
+    media: str | None,
+    *,
+    whole: bool,
 ) -> SocialMessage:
-    """An edit has an id of its own on X: all versions of a post are one message, under the id of the first."""
-    version = ids.index(own_id) if own_id in ids else len(ids)
+    """An edit has an id of its own on X: all versions of a post are one message, under the id of the first. `whole`: of a long
+    post all of it, which counts as a later version than its beginning."""
+    version = 2 * (ids.index(own_id) if own_id in ids else len(ids)) + whole
     first = ids[0] if own_id in ids else own_id
     return SocialMessage("x", account_id, first, account_id, sent_at, clean_text(text), version, thread_id, media)
 

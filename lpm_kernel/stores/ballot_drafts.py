@@ -7,12 +7,13 @@ Does not belong here: reading drafts out of an answer (`dao/ballot_draft.py`).
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lpm_kernel.dao.ballot_draft import BallotDraft
 from lpm_kernel.records import ChatMessage, content_id
+from lpm_kernel.stores.documents import deleted_documents
 from lpm_kernel.stores.schema import ballot_draft
 
 if TYPE_CHECKING:
@@ -37,19 +38,30 @@ class KeptDraft:
 
 def keep_drafts(connection: Connection, message: ChatMessage, drafts: Sequence[BallotDraft]) -> list[KeptDraft]:
     """Belongs into the transaction that stores the answer. Idempotent by answer and proposal. A reason in an answer may quote
-    any line that the answer had before it."""
+    any line that the answer had before it, so that of an answer to which a document was deleted it is not kept.
+
+    In a transaction that holds `lock_documents`.
+    """
     from sqlalchemy.dialects.postgresql import insert
 
-    places = tuple(dict.fromkeys(f"{c.document_sha256}:{c.byte_start}-{c.byte_end}" for c in message.citations))
+    cited = dict.fromkeys(f"{c.document_sha256}:{c.byte_start}-{c.byte_end}" for c in message.citations)
+    gone = deleted_documents(connection, message.user_id) if drafts else frozenset[str]()
+    places = tuple(place for place in cited if place.partition(":")[0] not in gone)
+    withdrawn = len(places) < len(cited)
     kept = [
         KeptDraft(
-            content_id(message.user_id, message.message_id, draft.proposal), message.message_id, message.ts, draft, None, places
+            content_id(message.user_id, message.message_id, draft.proposal),
+            message.message_id,
+            message.ts,
+            replace(draft, reason=None) if withdrawn else draft,
+            citations=places,
+            withdrawn=withdrawn,
         )
         for draft in drafts
     ]
     for item in kept:
         values = {"proposal": item.draft.proposal, "choice": item.draft.choice, "reason": item.draft.reason}
-        values["citations"] = list(places)
+        values |= {"citations": list(places), "withdrawn": withdrawn}
         row = {"user_id": message.user_id, "draft_id": item.draft_id, "message_id": item.message_id, "created_at": message.ts}
         connection.execute(insert(ballot_draft).values(**row, **values).on_conflict_do_nothing())
     return kept

@@ -86,6 +86,13 @@ def transaction_id(connection: Connection) -> str:
     return made
 
 
+def database_time(connection: Connection) -> datetime:
+    """Of PostgreSQL, now: the one clock that all who put changes and work them off have in common."""
+    from sqlalchemy import func, select
+
+    return connection.execute(select(func.clock_timestamp())).scalar_one().astimezone(UTC)
+
+
 def put_change(
     connection: Connection,
     user_id: str,
@@ -97,7 +104,8 @@ def put_change(
     held_s: float = 0.0,
     words: str | None = None,
 ) -> Change:
-    """Belongs into the transaction that decides. `held_s`: how long it is left to whoever puts it, who makes the first try.
+    """Belongs into the transaction that decides. `at`: when it was wanted. `held_s`: how long it is left to whoever puts it,
+    who makes the first try; that and when it is due go by the clock of PostgreSQL, as its claims do.
 
     One that says the same is wanted anew, whether it waits, was done or was given up: it may be half applied to what was there
     before. Raises: StoreError where there is no such user.
@@ -109,6 +117,7 @@ def put_change(
     connection.execute(text("select pg_advisory_xact_lock(hashtext('changes:' || :user_id))"), {"user_id": user_id})
     last = select(func.coalesce(func.max(change.c.seq), 0)).where(change.c.user_id == user_id)
     change_id = id_of_change(user_id, target, kind, reference)
+    now = func.clock_timestamp(type_=change.c.due_at.type)
     values: dict[str, Any] = {
         "seq": connection.execute(last).scalar_one() + 1,
         "transaction_id": transaction_id(connection),
@@ -116,7 +125,7 @@ def put_change(
         "kind": kind,
         "reference": dict(reference),
         "attempts": 1 if held_s else 0,
-        "due_at": at + timedelta(seconds=held_s),
+        "due_at": now + timedelta(seconds=held_s) if held_s else func.least(at, now),
         "created_at": at,
         "code": None,
         "reason": None,
@@ -143,12 +152,19 @@ def words_of(connection: Connection, of: Change) -> str | None:
 
 
 def users_with_due_changes(
-    connection: Connection, now: datetime, limit: int, targets: Collection[Target] = TARGETS
+    connection: Connection,
+    now: datetime,
+    limit: int,
+    targets: Collection[Target] = TARGETS,
+    *,
+    but: Collection[str] = (),
 ) -> list[str]:
-    """As the operator: who has a change that may be tried now, those first that have waited for longest."""
+    """As the operator: who has a change that may be tried now, those first that have waited for longest. `but`: not these."""
     from sqlalchemy import func, select
 
-    waiting = (change.c.done_at.is_(None), change.c.given_up_at.is_(None), change.c.target.in_(targets))
+    waiting = [change.c.done_at.is_(None), change.c.given_up_at.is_(None), change.c.target.in_(targets)]
+    if but:
+        waiting.append(change.c.user_id.not_in(sorted(but)))
     heads = (
         select(change.c.user_id, change.c.due_at)
         .where(*waiting)

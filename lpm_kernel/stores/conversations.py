@@ -37,13 +37,13 @@ class Session:
     ended: datetime
 
 
-def append_message(connection: Connection, message: ChatMessage) -> None:
-    """Idempotent by message id."""
+def append_message(connection: Connection, message: ChatMessage) -> bool:
+    """Whether it was not there yet. Idempotent by message id; of two transactions at once the second waits for the first."""
     from dataclasses import asdict
 
     from sqlalchemy.dialects.postgresql import insert
 
-    connection.execute(
+    stored = connection.execute(
         insert(chat_message)
         .values(
             user_id=message.user_id,
@@ -59,7 +59,9 @@ def append_message(connection: Connection, message: ChatMessage) -> None:
             asker=message.asker,
         )
         .on_conflict_do_nothing()
+        .returning(chat_message.c.message_id)
     )
+    return stored.first() is not None
 
 
 def last_messages(
@@ -72,17 +74,12 @@ def last_messages(
 
 def messages_before(connection: Connection, message: ChatMessage, limit: int) -> list[ChatMessage]:
     """The newest `limit` messages of its session before this one, oldest first."""
-    from sqlalchemy import select
-
     own = (
         chat_message.c.user_id == message.user_id,
         chat_message.c.session_id == message.session_id,
         _of(message.asker),
     )
-    place = select(chat_message.c.position).where(
-        chat_message.c.user_id == message.user_id, chat_message.c.message_id == message.message_id
-    )
-    return _newest(connection, limit, *own, chat_message.c.position < place.scalar_subquery())
+    return _newest(connection, limit, *own, chat_message.c.position < _place_of(message))
 
 
 def find_message(connection: Connection, user_id: str, message_id: str) -> ChatMessage | None:
@@ -143,6 +140,14 @@ def delete_asked(connection: Connection, asker: str) -> int:
     return connection.execute(delete(chat_message).where(chat_message.c.asker == asker)).rowcount
 
 
+def delete_said(connection: Connection, user_id: str, asker: str, transaction_id: str) -> int:
+    """What one request of an asker has left, their question and its answer; how many messages went. Idempotent."""
+    from sqlalchemy import delete
+
+    own = (chat_message.c.user_id == user_id, _of(asker), chat_message.c.transaction_id == transaction_id)
+    return connection.execute(delete(chat_message).where(*own)).rowcount
+
+
 def count_messages(connection: Connection, user_id: str) -> tuple[int, int]:
     """How many sessions of the person's own there are, and messages in them."""
     from sqlalchemy import distinct, func, select
@@ -190,13 +195,20 @@ def list_talks(connection: Connection, user_id: str) -> list[Talk]:
     return [Talk(row.session_id, row.release_id, row.began) for row in rows]
 
 
-def count_questions(connection: Connection, user_id: str, session_id: str, *, asker: str | None = None) -> int:
-    """How often the person, or this asker, has spoken in a session."""
+def number_of_question(connection: Connection, message: ChatMessage) -> int:
+    """Its place among what the person, or this asker, has said in its session, from 1; the same however much has come since."""
     from sqlalchemy import func, select
 
-    session = (chat_message.c.user_id == user_id, chat_message.c.session_id == session_id)
-    own = (*session, chat_message.c.sender == "user", _of(asker))
+    session = (chat_message.c.user_id == message.user_id, chat_message.c.session_id == message.session_id)
+    own = (*session, chat_message.c.sender == "user", _of(message.asker), chat_message.c.position <= _place_of(message))
     return connection.execute(select(func.count()).select_from(chat_message).where(*own)).scalar_one()
+
+
+def _place_of(message: ChatMessage) -> Any:
+    from sqlalchemy import select
+
+    own = (chat_message.c.user_id == message.user_id, chat_message.c.message_id == message.message_id)
+    return select(chat_message.c.position).where(*own).scalar_subquery()
 
 
 def _of(asker: str | None) -> ColumnElement[bool]:

@@ -10,7 +10,7 @@ somebody append without the lock, and a change of what is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,7 @@ class ProposalRow:
     ends_at: datetime | None
     next_due_at: datetime | None
     last_seq: int
+    drafted_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class StoredEvent:
 
 
 def lock_ledger(connection: Connection) -> None:
-    """Until the end of the transaction nobody else appends. Raises: StoreError `tables_unavailable` after `WAIT_S`."""
+    """Until the end of the transaction nobody else appends. Raises: StoreError `tables_locked` after `WAIT_S`."""
     from sqlalchemy import text
 
     limits = "set_config('lock_timeout', :wait, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
@@ -233,13 +234,56 @@ def is_proposal(connection: Connection, proposal_id: str) -> bool:
     return connection.execute(select(1).where(dao_proposal.c.proposal_id == proposal_id)).first() is not None
 
 
-def list_proposals(connection: Connection, statuses: Sequence[Status] | None = None) -> list[ProposalRow]:
+def list_proposals(
+    connection: Connection, statuses: Sequence[Status] | None = None, ids: Collection[str] | None = None
+) -> list[ProposalRow]:
+    """By id: all, those that stand so, or these."""
     from sqlalchemy import select
 
     query = select(dao_proposal)
     if statuses is not None:
         query = query.where(dao_proposal.c.status.in_(statuses))
+    if ids is not None:
+        query = query.where(dao_proposal.c.proposal_id.in_(list(ids)))
     return [_proposal(row) for row in connection.execute(query.order_by(dao_proposal.c.proposal_id))]
+
+
+def newest_proposals(
+    connection: Connection, limit: int, status: Status | None = None, before: tuple[datetime, str] | None = None
+) -> list[ProposalRow]:
+    """Those first that were drafted last. `before`: when the last one of the page before was drafted, and its id."""
+    from sqlalchemy import select, tuple_
+
+    age = dao_proposal.c.drafted_at, dao_proposal.c.proposal_id
+    query = select(dao_proposal).order_by(*(each.desc() for each in age)).limit(limit)
+    if status is not None:
+        query = query.where(dao_proposal.c.status == status)
+    if before is not None:
+        query = query.where(tuple_(*age) < before)
+    return [_proposal(row) for row in connection.execute(query)]
+
+
+def votes_under_way(connection: Connection, at: datetime, after: int, besides: Collection[str] = ()) -> list[ProposalRow]:
+    """Those in which somebody may vote still, and of these those of which the ledger says something after that number, or that
+    are named `besides`; the one that ends first is first."""
+    from sqlalchemy import select, text
+
+    # the same words as in the index: a bound value would not match it
+    query = select(dao_proposal).where(text("status = 'voting'"), dao_proposal.c.ends_at >= at)
+    found = query.where(dao_proposal.c.last_seq > after)
+    rows = {row.proposal_id: row for row in connection.execute(found)}
+    if besides:
+        named = query.where(dao_proposal.c.proposal_id.in_(list(besides)))
+        rows |= {row.proposal_id: row for row in connection.execute(named)}
+    return [_proposal(row) for row in sorted(rows.values(), key=lambda row: (row.ends_at, row.proposal_id))]
+
+
+def count_proposals(connection: Connection) -> dict[str, int]:
+    """How many there are, by how they stand."""
+    from sqlalchemy import func, select
+
+    query = select(dao_proposal.c.status, func.count().label("proposals")).group_by(dao_proposal.c.status)
+    return {row.status: row.proposals for row in connection.execute(query)}
 
 
 def due_proposals(connection: Connection, at: datetime) -> list[str]:
@@ -283,6 +327,19 @@ def every_resolution(connection: Connection) -> list[tuple[int, Resolution]]:
     return [_resolution(row) for row in connection.execute(select(dao_resolution).order_by(dao_resolution.c.seq))]
 
 
+def resolutions_beside(connection: Connection, known: Mapping[str, datetime]) -> tuple[set[str], list[Resolution]]:
+    """Of those known, by proposal and when they were resolved, the proposals that still stand so; and every other resolution,
+    in the ledger's order."""
+    from sqlalchemy import select
+
+    table = dao_resolution.c
+    there = connection.execute(select(table.seq, table.proposal_id, table.resolved_at)).all()
+    same = {row.proposal_id for row in there if known.get(row.proposal_id) == row.resolved_at}
+    others = [row.seq for row in there if row.proposal_id not in same]
+    query = select(dao_resolution).where(table.seq.in_(others)).order_by(table.seq)
+    return same, [_resolution(row)[1] for row in connection.execute(query)] if others else []
+
+
 def _resolution(row: Row[Any]) -> tuple[int, Resolution]:
     values = {name: getattr(row, name) for name in ("proposal_id", "outcome", "reason", "closed_by", "rules_version")}
     return row.seq, Resolution(**values, tally=Tally(**row.tally), resolved_at=row.resolved_at.astimezone(UTC))
@@ -290,7 +347,7 @@ def _resolution(row: Row[Any]) -> tuple[int, Resolution]:
 
 def _proposal(row: Row[Any]) -> ProposalRow:
     values = dict(row._mapping)
-    for name in ("ends_at", "next_due_at"):
+    for name in ("ends_at", "next_due_at", "drafted_at"):
         values[name] = values[name].astimezone(UTC) if values[name] else None
     return ProposalRow(**values)
 

@@ -68,5 +68,6 @@ dao_twin_turn = Table(
     Column("outcome", Text),
     Column("why", Text),
     Column("at", DateTime(timezone=True), nullable=False),
+    Index("dao_twin_turn_again", "again_at", postgresql_where=text("again_at IS NOT NULL")),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )

@@ -18,7 +18,7 @@ from lpm_kernel.artefacts import decode_record, encode_record
 from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanFailure, PlanState, PlanStatus
 from lpm_kernel.errors import VoteError
 from lpm_kernel.stores.dao_plan_schema import dao_plan, dao_plan_event, dao_plan_line
-from lpm_kernel.stores.documents import deleted_documents, private_documents
+from lpm_kernel.stores.documents import deleted_documents, lock_documents, private_documents
 from lpm_kernel.stores.tables import Tables
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ class PgPlans:
         ]
         if rows:
             with self._tables.transaction(member) as connection:
+                lock_documents(connection, member)  # a deletion that is under way finds these lines, or they find it
                 withheld = deleted_documents(connection, member) | private_documents(connection, member)
                 if shown := [row for row in rows if row["document_sha256"] not in withheld]:
                     connection.execute(insert(dao_plan_line).values(shown).on_conflict_do_nothing())

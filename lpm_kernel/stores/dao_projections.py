@@ -16,6 +16,9 @@ from lpm_kernel.stores.schema import dao_event, dao_projection
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
+GRAPH = "graph"
+"""The target that every home has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -73,12 +76,13 @@ def move_cursor(connection: Connection, cursor: Cursor) -> None:
 
 
 def list_ledger_lags(connection: Connection) -> list[tuple[str, int, datetime | None]]:
-    """Of each target how many events it has not heard of, and when the oldest of these happened."""
+    """Of each target how many events it has not heard of, and when the oldest of these happened. The graph is always one:
+    before it was told of anything it has no row, and is behind by all there is."""
     from sqlalchemy import func, select
 
-    known = list_cursors(connection)
+    known = {cursor.target: cursor for cursor in (Cursor(GRAPH), *list_cursors(connection))}
     lags: list[tuple[str, int, datetime | None]] = []
-    for cursor in known or [Cursor("graph")]:  # a target that was never told of anything has no row yet
+    for cursor in known.values():
         behind = select(func.count(), func.min(dao_event.c.at)).where(dao_event.c.seq > cursor.last_seq)
         undone, oldest_at = connection.execute(behind).one()
         lags.append((cursor.target, undone, oldest_at))

@@ -64,6 +64,14 @@ def turns_of(connection: Connection, proposal_ids: Collection[str]) -> dict[tupl
     return {(row.user_id, row.proposal_id): Turn(row.basis, row.again_at) for row in rows}
 
 
+def proposals_to_try_again(connection: Connection, at: datetime) -> set[str]:
+    """In which some turn waits for another try whose time has come; of everybody in the operator's transaction."""
+    from sqlalchemy import select
+
+    waits = dao_twin_turn.c.again_at.is_not(None), dao_twin_turn.c.again_at <= at
+    return set(connection.execute(select(dao_twin_turn.c.proposal_id).where(*waits)).scalars())
+
+
 def take_turn(connection: Connection, user_id: str, proposal_id: str, basis: str, at: datetime, until: datetime) -> int | None:
     """Which try this is; None: somebody else has this turn, or it is done. In the user's transaction."""
     from sqlalchemy import and_, case, or_

@@ -213,6 +213,7 @@ def set_private(connection: Connection, user_id: str, sha256: str, private: bool
 
     from lpm_kernel.stores.dao_plans import forget_plan_lines  # it asks here what may be quoted
 
+    lock_documents(connection, user_id)
     own = (document.c.user_id == user_id, document.c.status != "deleted")
     named = select(document).where(*own, document.c.sha256 == sha256)
     row = connection.execute(named).one_or_none() if is_text(sha256) else None

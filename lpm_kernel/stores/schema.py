@@ -328,8 +328,11 @@ dao_proposal = Table(
     Column("ends_at", DateTime(timezone=True)),
     Column("next_due_at", DateTime(timezone=True)),
     Column("last_seq", BigInteger, nullable=False),
+    Column("drafted_at", DateTime(timezone=True), nullable=False),
     Index("dao_proposal_due", "next_due_at", postgresql_where=text("next_due_at IS NOT NULL")),
     Index("dao_proposal_by_status", "status"),
+    Index("dao_proposal_by_age", "drafted_at", "proposal_id"),
+    Index("dao_proposal_under_way", "last_seq", postgresql_where=text("status = 'voting'")),
 )
 
 dao_projection = Table(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.social.records import Network
-from lpm_kernel.stores.social_schema import social_cursor
+from lpm_kernel.stores.social_schema import social_account, social_cursor
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -72,6 +72,18 @@ def rewind_cursors(connection: Connection, network: Network, at: datetime, chat:
 
     these = [social_cursor.c.network == network, *([] if chat is None else [social_cursor.c.chat == chat])]
     connection.execute(update(social_cursor).where(*these).values(position={}, changed_at=at))
+
+
+def drop_account_cursors(connection: Connection, user_id: str, account_id: str | None = None) -> int:
+    """In a transaction of the user's own, while the account is theirs: how far it was read on X, of one account or of all; how
+    many there were. Of groups nothing goes: they are nobody's."""
+    from sqlalchemy import delete, select
+
+    mine = [social_account.c.network == "x", social_account.c.user_id == user_id]
+    if account_id is not None:
+        mine.append(social_account.c.account_id == account_id)
+    these = (social_cursor.c.network == "x", social_cursor.c.chat.in_(select(social_account.c.account_id).where(*mine)))
+    return connection.execute(delete(social_cursor).where(*these)).rowcount
 
 
 def list_cursors(connection: Connection, network: Network) -> list[Cursor]:

@@ -72,6 +72,7 @@ def mark_changed(
         "due": True,
         "withdraw": social_document.c.withdraw | row.excluded.withdraw,
         "change_id": row.excluded.change_id,
+        "transaction_id": row.excluded.transaction_id,
         "newest_at": func.greatest(social_document.c.newest_at, row.excluded.newest_at),
     }
     connection.execute(row.on_conflict_do_update(index_elements=["user_id", "network", "chat_id", "part"], set_=changed), rows)

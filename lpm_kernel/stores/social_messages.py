@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 
+REWRITTEN = ("version", "text", "content_sha256", "media", "part", "stored_at", "transaction_id")
+"""Of a message that was edited."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
     """What is known of a message. Of a deleted one its id and that it was there."""
@@ -88,7 +92,7 @@ def put_messages(connection: Connection, user_id: str, messages: Sequence[Social
         for message in messages
     ]
     row = insert(social_message)
-    kept = {name: row.excluded[name] for name in ("version", "text", "content_sha256", "media", "part", "stored_at")}
+    kept = {name: row.excluded[name] for name in REWRITTEN}
     connection.execute(
         row.on_conflict_do_update(index_elements=["user_id", "network", "chat_id", "message_id"], set_=kept), rows
     )
@@ -188,6 +192,15 @@ def account_messages(connection: Connection, user_id: str, network: Network, acc
     for row in connection.execute(query.order_by(table.chat_id, table.message_id)):
         found.setdefault(row.chat_id, []).append(row.message_id)
     return found
+
+
+def has_spoken(connection: Connection, user_id: str, network: Network, account_id: str) -> bool:
+    """Whether anything an account said is stored, be it that it was there."""
+    from sqlalchemy import select
+
+    table = social_message.c
+    of_account = (table.user_id == user_id, table.network == network, table.account_id == account_id)
+    return connection.execute(select(table.message_id).where(*of_account).limit(1)).first() is not None
 
 
 def count_messages(connection: Connection, user_id: str) -> dict[tuple[str, str], int]:

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 
 
 _AS_USER = "select set_config('app.user_id', :user_id, true)"
+_NOT_LONG = ", set_config('lock_timeout', :lock_ms, true)"
 _IN_REQUEST = ", set_config('app.request_id', :request_id, true), set_config('application_name', 'twin ' || :request_id, true)"
 MORE = 4
 """Connections beyond the pool's size, which are closed again after use."""
 BREAKER = 3, 1.0
 """Connections in a row that could not be made or broke, and seconds for which the server is then left alone. Few: it is back a
 second after it was killed."""
+LOCK_S = 10.0
+"""How long a statement may wait for each lock where people wait: less than it is given to be answered at all, after which the
+server is taken for one that is gone (`bounded_connection.py`)."""
+LOCKED = "55P03", "40P01"
+"""SQLSTATE: a lock was not to be had in time, or two waited for each other. The server is well, and says so."""
 POOL_TIMEOUT_S = 5
 """How long a caller waits for one of the connections."""
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
@@ -75,19 +81,16 @@ class Tables:
         """One transaction as one user: row-level security shows this user's rows and refuses to write any other's.
 
         Inside a request it may be only of those it was let in for; rows, and PostgreSQL's own log and views, name the request.
-        Raises: UserInputError `user_id_invalid`; AccessError `not_yours`; StoreError `tables_unavailable` (retryable) or
-        `tables_refused`.
+        Raises: UserInputError `user_id_invalid`; AccessError `not_yours`; StoreError `tables_unavailable` or `tables_locked`
+        (retryable), or `tables_refused`.
         """
         from sqlalchemy import text
 
         check_user_id(user_id)
         check_may_open(user_id)
-        asked_by = request_id() or self._run_id
+        more, values = self._bounds()
         with database_errors(), self._begun() as connection:
-            if asked_by:
-                connection.execute(text(_AS_USER + _IN_REQUEST), {"user_id": user_id, "request_id": asked_by})
-            else:
-                connection.execute(text(_AS_USER), {"user_id": user_id})
+            connection.execute(text(_AS_USER + more), {"user_id": user_id, **values})
             yield connection
 
     @contextmanager
@@ -97,9 +100,22 @@ class Tables:
 
         with database_errors(), self._begun() as connection:
             connection.execute(text("set local role twin_operator"))
-            if asked_by := request_id() or self._run_id:
-                connection.execute(text("select" + _IN_REQUEST.removeprefix(",")), {"request_id": asked_by})
+            more, values = self._bounds()
+            if more:
+                connection.execute(text("select" + more.removeprefix(",")), values)
             yield connection
+
+    def _bounds(self) -> tuple[str, dict[str, str]]:
+        """What is said of a transaction beside whose it is: how long it waits for a lock, where people wait, and who asked.
+
+        Why in each transaction: a pool between us and the server would not pass it on, or would keep it for others.
+        """
+        more, values = "", dict[str, str]()
+        if self._breaker is not None:
+            more, values["lock_ms"] = _NOT_LONG, str(round(1000 * LOCK_S))
+        if asked_by := request_id() or self._run_id:
+            more, values["request_id"] = more + _IN_REQUEST, asked_by
+        return more, values
 
     def open_ahead(self, count: int) -> None:
         """Open so many connections now, rather than when a crowd asks. Raises: StoreError `tables_unavailable` (retryable)."""
@@ -145,6 +161,8 @@ def database_errors() -> Iterator[None]:
     except NoConnectionLeft as error:
         raise StoreError("tables_unavailable", f"all connections were in use for {POOL_TIMEOUT_S} s") from error
     except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) in LOCKED:
+            raise StoreError("tables_locked", f"somebody else changes the same rows: {_reason(error)}; ask again") from error
         raise StoreError("tables_unavailable", f"PostgreSQL did not answer: {_reason(error)}") from error
     except DBAPIError as error:
         if error.connection_invalidated:  # some drivers tell a connection that was cut as an error of its use

@@ -24,15 +24,30 @@ Finish = Callable[["Connection"], None]
 Applier = Callable[["Stores", Change], Finish]
 
 
+NAMED: dict[str, dict[str, type]] = {
+    REMEMBER: {"message_id": str, "turn": int},
+    "correct_memory": {"memory_id": str, "by": str},
+    "forget_memory": {"memory_id": str},
+    "delete_documents": {"sha256s": list},
+    "remove_stale": {"sha256s": list},
+}
+"""What the reference of each kind must say."""
+
+
 def nothing_more(_: Connection) -> None:
     pass
 
 
 def applier_of(change: Change) -> Applier:
-    """Raises: StoreError `change_unknown` for a kind that this version does not know."""
+    """Raises: StoreError `change_unknown` for a kind that this version does not know; `change_invalid` for one that does not
+    say what it is about, which no later try would mend either.
+    """
     applier = _appliers().get(change.step)
     if applier is None:
         raise StoreError("change_unknown", f"a change {change.step} is of another version", retryable=False)
+    lacking = [name for name, kind in NAMED.get(change.kind, {}).items() if not isinstance(change.reference.get(name), kind)]
+    if lacking:
+        raise StoreError("change_invalid", f"a change {change.step} does not say its {', '.join(lacking)}", retryable=False)
     return applier
 
 

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import repeat
+from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.request_context import RequestContext, within_request
@@ -26,6 +28,7 @@ from lpm_kernel.stores.changes import (
     Change,
     Target,
     claim_change,
+    database_time,
     drop_done_changes,
     finish_change,
     give_up_change,
@@ -37,12 +40,19 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.sync.appliers import Applier, applier_of
 from lpm_kernel.sync.retry import LEASE_S, LOST, failure_of, is_given_up, pause_after
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 USERS_AT_ONCE = 100
+A_TURN = 10
+"""Changes of one person and target before it is the next one's turn."""
+Clock = Callable[[], datetime]
+"""In place of PostgreSQL's, by which everything else is due: those of machines differ, and may jump."""
 _LOG = logging.getLogger(__name__)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _moment(connection: Connection, clock: Clock | None) -> datetime:
+    return database_time(connection) if clock is None else clock()
 
 
 def _go_on() -> bool:
@@ -51,54 +61,63 @@ def _go_on() -> bool:
 
 def work_due_changes(
     stores: Stores,
-    clock: Callable[[], datetime] = _now,
+    clock: Clock | None = None,
     stopped: Callable[[], bool] = _go_on,
     targets: Collection[Target] = TARGETS,
 ) -> int:
     """Everybody's changes that are due, of these targets, each queue in order, until none is left; how many were tried.
 
+    In rounds, of each person A_TURN of a target at most: who has ten thousand waiting lets everybody else go on.
     Raises: StoreError when the outbox itself cannot be read. Idempotent.
     """
-    tried = 0
+    tried, before, served = 0, 0, set[str]()
     while not stopped():
         with stores.tables.operator_transaction() as connection:
-            users = users_with_due_changes(connection, clock(), USERS_AT_ONCE, targets)
-        before = tried
+            users = users_with_due_changes(connection, _moment(connection, clock), USERS_AT_ONCE, targets, but=served)
         for user_id in users:
             if stopped():
                 break
-            tried += work_changes_of(stores, user_id, clock, stopped, targets)
-        if tried == before:  # none is due, or others hold what is
-            break
+            served.add(user_id)
+            tried += work_changes_of(stores, user_id, clock, stopped, targets, A_TURN)
+        if not users:  # the round is over
+            if tried == before:  # none is due, or others hold what is
+                break
+            before = tried
+            served.clear()
     return tried
 
 
 def work_changes_of(
     stores: Stores,
     user_id: str,
-    clock: Callable[[], datetime] = _now,
+    clock: Clock | None = None,
     stopped: Callable[[], bool] = _go_on,
     targets: Collection[Target] = TARGETS,
+    at_most: int | None = None,
 ) -> int:
-    """One user's changes that are due; how many were tried. Raises: StoreError of the outbox. Idempotent."""
+    """One user's changes that are due, `at_most` of each target; how many were tried.
+
+    Raises: StoreError of the outbox. Idempotent.
+    """
     tried = 0
     for target in targets:
-        while not stopped():
+        for _ in repeat(None) if at_most is None else range(at_most):
+            if stopped():
+                break
             with stores.tables.transaction(user_id) as connection:
-                change = claim_change(connection, user_id, target, clock(), LEASE_S)
+                change = claim_change(connection, user_id, target, _moment(connection, clock), LEASE_S)
             if change is None:
                 break
             tried += 1
             try_change(stores, change, clock)
     if tried:
         with stores.tables.transaction(user_id) as connection:
-            drop_done_changes(connection, user_id, clock() - timedelta(days=stores.settings.changes.kept_days))
+            kept = timedelta(days=stores.settings.changes.kept_days)
+            drop_done_changes(connection, user_id, _moment(connection, clock) - kept)
     return tried
 
 
-def try_change(
-    stores: Stores, change: Change, clock: Callable[[], datetime] = _now, apply: Applier | None = None
-) -> Exception | None:
+def try_change(stores: Stores, change: Change, clock: Clock | None = None, apply: Applier | None = None) -> Exception | None:
     """Bring a claimed change to its target and say on its row what came of it; the error, where it failed. `apply`: in place of
     the applier of its kind, by whoever wants to know more of what it did.
 
@@ -111,11 +130,12 @@ def try_change(
             finish = (apply or applier_of(change))(stores, change)
             with stores.tables.transaction(change.user_id) as connection:
                 finish(connection)
-                if finish_change(connection, change, clock()):
-                    resolve_letter_of_change(connection, change.user_id, change.change_id, clock())
+                now = _moment(connection, clock)
+                if finish_change(connection, change, now):
+                    resolve_letter_of_change(connection, change.user_id, change.change_id, now)
             return None
         except Exception as error:
-            _say_why(stores, change, error, clock())
+            _say_why(stores, change, error, clock)
             return error
 
 
@@ -126,9 +146,10 @@ def _check_attempts(change: Change, allowed: int) -> None:
         raise StoreError(*told, retryable=False)
 
 
-def _say_why(stores: Stores, change: Change, error: Exception, now: datetime) -> None:
+def _say_why(stores: Stores, change: Change, error: Exception, clock: Clock | None) -> None:
     failure = failure_of(error)
     with stores.tables.transaction(change.user_id) as connection:
+        now = _moment(connection, clock)
         if isinstance(error, UserInputError):  # what was asked cannot be: whoever asked has heard it, and nobody can mend it
             finish_change(connection, change, now, failure.code)
         elif is_given_up(failure, change.attempts, stores.settings.changes):

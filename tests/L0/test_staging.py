@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FuturesTimeout
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 
-from lpm_kernel.errors import StoreError, TwinError, UserInputError
-from lpm_kernel.L0 import intake
+from lpm_kernel.errors import AccessError, StoreError, TwinError, UserInputError
+from lpm_kernel.L0 import intake, staging
 from lpm_kernel.L0.staging import (
     MAX_OPEN,
     OPEN_TIMES,
@@ -57,6 +61,60 @@ def test_a_file_that_was_never_sent_is_told_so_and_may_still_be_sent(stores: Sto
     assert caught.value.code == "upload_missing"
     send(promised, WORDS)
     assert take_in_upload(stores, user_id, promised.upload_id).status == "stored"
+
+
+class HeldUp(TenantBlobs):
+    """Whoever downloads a file waits there: `came` says so, until `go_on`."""
+
+    came, go_on = threading.Event(), threading.Event()
+
+    def get_file(self, key: str, path: Path) -> None:
+        super().get_file(key, path)
+        self.came.set()
+        assert self.go_on.wait(60)
+
+
+def test_two_that_finish_one_upload_at_once_hear_the_same(
+    stores: Stores, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower one was told that nothing had been sent, or that it was a duplicate, though the file had been taken in."""
+    promised = promise_upload(stores, user_id, "notes.md", len(WORDS))
+    send(promised, WORDS)
+    HeldUp.came.clear()
+    HeldUp.go_on.clear()
+    monkeypatch.setattr(staging, "TenantBlobs", HeldUp)
+    monkeypatch.setattr(staging, "WAIT_S", 60.0)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(take_in_upload, stores, user_id, promised.upload_id)
+        try:
+            assert HeldUp.came.wait(60)
+            second = pool.submit(take_in_upload, stores, user_id, promised.upload_id)
+            with pytest.raises(FuturesTimeout):
+                second.result(0.3)
+        finally:
+            HeldUp.go_on.set()
+        assert first.result() == second.result()
+    assert first.result().status == "stored"
+
+
+def test_what_is_sent_again_with_a_form_whose_upload_was_taken_in_does_not_stay(stores: Stores, user_id: str) -> None:
+    """It lay there for a day, as often as somebody liked: no store takes a form back."""
+    promised = promise_upload(stores, user_id, "notes.md", len(WORDS))
+    key = staging_key(user_id, promised.upload_id)
+    send(promised, WORDS)
+    result = take_in_upload(stores, user_id, promised.upload_id)
+    for clear in (
+        lambda: take_in_upload(stores, user_id, promised.upload_id),
+        lambda: promise_upload(stores, user_id, "more.md", 5),
+        lambda: sweep_staging(stores, user_id),
+    ):
+        assert send(promised, WORDS[::-1]) < 300, "S3 has begun to take forms back, and the rest is needless"
+        assert stores.blobs.exists(key)
+        clear()
+        assert not stores.blobs.exists(key)
+    assert take_in_upload(stores, user_id, promised.upload_id) == result
+    with stores.tables.transaction(user_id) as connection:
+        assert [row.sha256 for row in list_documents(connection, user_id)] == [sha256_hex(WORDS)]
 
 
 def test_other_bytes_than_were_promised_are_removed(stores: Stores, user_id: str) -> None:
@@ -163,14 +221,17 @@ def test_uploads_that_nobody_came_back_for_are_removed_and_others_stay(stores: S
 def test_no_more_uploads_are_open_than_are_allowed(stores: Stores, user_id: str) -> None:
     for number in range(MAX_OPEN):
         promise_upload(stores, user_id, f"{number}.md", 5)
-    with pytest.raises(UserInputError) as caught:
+    with pytest.raises(AccessError) as caught:
         promise_upload(stores, user_id, "more.md", 5)
     assert caught.value.code == "uploads_open"
+    hours = stores.settings.serving.staging_hours
+    assert caught.value.retry_after_s is not None
+    assert 3600 * (hours - 1) < caught.value.retry_after_s <= 3600 * hours, "when the oldest is given up"
     sweep_staging(stores, user_id, datetime.now(UTC) + timedelta(hours=25))
     largest = stores.settings.serving.presigned_mb * 1_000_000
     for number in range(OPEN_TIMES):
         promise_upload(stores, user_id, f"{number}.md", largest)
-    with pytest.raises(UserInputError) as caught:
+    with pytest.raises(AccessError) as caught:
         promise_upload(stores, user_id, "more.md", 5)
     assert caught.value.code == "uploads_open", "no room is left"
     sweep_staging(stores, user_id, datetime.now(UTC) + timedelta(hours=25))

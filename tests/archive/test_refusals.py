@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from lpm_kernel.archive import table_child
 from lpm_kernel.archive.check import MAX_LINE_BYTES, MAX_RECORD_BYTES, open_archive
 from lpm_kernel.archive.restore import import_user
+from lpm_kernel.archive.tables import check_table
 from lpm_kernel.archive.write import open_export
-from lpm_kernel.errors import UserInputError
+from lpm_kernel.errors import EngineError, UserInputError
 from lpm_kernel.layout import tenant_prefix
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.conversations import append_message
@@ -347,6 +349,22 @@ def test_a_table_that_becomes_far_more_than_it_is_is_decoded_by_nobody(
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert refusal(stores, user_id, archive) == code
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held < 100_000, "kB, in this process"
+
+
+@pytest.mark.parametrize("start", ["sys.modules['pyarrow'] = None", "__import__('os').kill(__import__('os').getpid(), 9)"])
+def test_a_reader_that_cannot_begin_is_not_told_as_a_fault_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    """Where pyarrow was missing, or a process could not be had, a sound archive was refused for good as a bomb."""
+    sound = tmp_path / "sound.parquet"
+    sound.write_bytes(parquet({"chunk_id": ["a"]}))
+    check_table(sound)
+    child = tmp_path / "table_child.py"
+    child.write_text(Path(str(table_child.__file__)).read_text().replace("import sys\n", f"import sys\n{start}\n", 1))
+    monkeypatch.setattr(table_child, "__file__", str(child))
+    with pytest.raises(EngineError) as caught:
+        check_table(sound)
+    assert (caught.value.code, caught.value.retryable) == ("table_reader_not_started", True)
 
 
 def test_plans_of_an_older_archive_are_not_taken_in(stores: Stores, user_id: str, parts: Parts) -> None:

@@ -84,7 +84,15 @@ def two_users(database: Database) -> Iterator[tuple[str, str]]:
             append_message(connection, make_message(user_id, 1, sender="twin"))
             keep_feedback(connection, user_id, "m1", truth=1, created_at=NOON)
             hold_fence(connection, user_id)
-            put_change(connection, user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words="My cat is red.")
+            put_change(
+                connection,
+                user_id,
+                "memories",
+                "correct_memory",
+                {"memory_id": "m", "words_sha256": "0", "by": "user"},
+                at=NOON,
+                words="My cat is red.",
+            )
             keep_drafts(connection, make_message(user_id, 1), [BallotDraft("P-1", "for", None)])
             promote_release(connection, make_release(user_id))
             put_dead_letter(connection, make_letter(user_id))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import Connection, create_engine, event, make_url, text
 
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.records import User
@@ -83,6 +83,22 @@ class Ledger:
 
     def empty(self) -> None:
         self.tampers(f"truncate {EMPTIED} cascade")
+
+
+@contextmanager
+def rows_read(ledger: Ledger) -> Iterator[list[int]]:
+    """How many rows each query brought."""
+    counts: list[int] = []
+
+    def heard(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip().lower().startswith("select"):
+            counts.append(max(0, cursor.rowcount))
+
+    event.listen(ledger.tables.engine, "after_cursor_execute", heard)
+    try:
+        yield counts
+    finally:
+        event.remove(ledger.tables.engine, "after_cursor_execute", heard)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from lpm_kernel.dao import audit as module
 from lpm_kernel.dao.audit import audit
 from lpm_kernel.dao.events import ProposalResolved, decode, encode, hash_of, kind_of
 from lpm_kernel.dao.records import Resolution, Scope
+from lpm_kernel.dao.rules import COUNTING, UNNUMBERED
 from lpm_kernel.dao.service import CLOCK, Dao
 from lpm_kernel.dao.tally import verdict
 from lpm_kernel.stores.dao_ledger import Entry
@@ -264,3 +266,47 @@ def test_a_close_by_the_deadline_before_it_is_found(dao: Dao, ledger: Ledger) ->
         session.settle(name, at)
     broken = audit(dao).broken
     assert f"proposal {name}: event {event.seq} closes by the deadline, before it at {ends_at}" in broken
+
+
+def decided_by_code_of_before(ledger: Ledger, dao: Dao, title: str, outcome: str) -> None:
+    """As if this proposal were older than the numbers of rules, and its code had come to this outcome."""
+    version = replace(dao.proposal(ids(dao)[title]).rules, counting=UNNUMBERED).version
+
+    def unnumbered(payload: dict[str, object]) -> None:
+        payload["rules"] = {name: value for name, value in payload["rules"].items() if name != "counting"}  # type: ignore[attr-defined]
+
+    def ends_so(payload: dict[str, object]) -> None:
+        payload["resolution"] = {**payload["resolution"], "outcome": outcome, "rules_version": version}  # type: ignore[dict-item]
+
+    name = ids(dao)[title]
+    forge(ledger, seq_of(dao, "proposal_drafted", title), unnumbered)
+    forge(ledger, seq_of(dao, "proposal_resolved", title), ends_so)
+    row = "update dao_resolution set outcome = :outcome, rules_version = :version where proposal_id = :id"
+    ledger.tampers(row, outcome=outcome, version=version, id=name)
+    ledger.tampers("update dao_proposal set status = :outcome where proposal_id = :id", outcome=outcome, id=name)
+
+
+def test_what_other_code_decided_otherwise_is_named_and_is_no_broken_ledger(dao: Dao, ledger: Ledger) -> None:
+    """A change of how votes are counted, and every ledger of before was told to be broken."""
+    decided_by_code_of_before(ledger, dao, "Lamps", "passed")
+    report = audit(ledger.dao())
+    assert (report.broken, report.ok) == ((), True)
+    assert report.other_rules
+    assert all(line.startswith(f"decided by older rules ({UNNUMBERED}, here {COUNTING}): ") for line in report.other_rules)
+    assert any(ids(dao)["Lamps"] in line and "says passed" in line for line in report.other_rules), report.other_rules
+
+
+def test_what_other_code_decided_alike_is_whole(dao: Dao, ledger: Ledger) -> None:
+    decided_by_code_of_before(ledger, dao, "Lamps", "failed")
+    report = audit(ledger.dao())
+    assert (report.broken, report.other_rules) == ((), ())
+
+
+def test_a_ledger_of_other_code_that_was_changed_is_broken_all_the_same(dao: Dao, ledger: Ledger) -> None:
+    decided_by_code_of_before(ledger, dao, "Lamps", "passed")
+    ledger.tampers("update dao_resolution set reason = 'threshold_met' where proposal_id = :id", id=ids(dao)["Lamps"])
+    seq = seq_of(dao, "ballot_cast", "Lamps")
+    ledger.tampers("update dao_event set at = at + interval '1 second' where seq = :seq", seq=seq)
+    broken = audit(ledger.dao()).broken
+    assert any("the row of its resolution" in line for line in broken)
+    assert any(f"event {seq}: its hash is of other content" in line for line in broken)

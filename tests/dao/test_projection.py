@@ -17,7 +17,7 @@ from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.recall.shared_facts import search_shared_facts
 from lpm_kernel.records import Fact
 from lpm_kernel.stores.addresses import GraphAddress
-from lpm_kernel.stores.dao_projections import Cursor, list_cursors
+from lpm_kernel.stores.dao_projections import Cursor, list_cursors, list_ledger_lags, lock_cursor, move_cursor
 from lpm_kernel.stores.deletions import begin_deletion
 from lpm_kernel.stores.graph import SHARED, Graph, GraphitiGraph
 from lpm_kernel.stores.users import remove_user
@@ -266,3 +266,17 @@ def test_a_graph_that_was_emptied_is_told_everything_again(dao: Dao, graph: Grap
     assert sorted(lines(graph)) == told
     assert tell_again(dao, graph) == len(dao.events_after(0))
     assert sorted(lines(graph)) == told, "and told twice nothing changes"
+
+
+def test_a_graph_that_was_never_told_is_behind_by_all_there_is_whoever_else_was_told(
+    dao: Dao, clock: Clock, ledger: Ledger
+) -> None:
+    """A service that is told of votes had a row, and the graph had none: nothing said that it was behind."""
+    dao.propose("ada", "Benches", "The park needs its benches back.")
+    events = dao.events_after(0)
+    with ledger.tables.operator_transaction() as connection:
+        move_cursor(connection, replace(lock_cursor(connection, "notices"), last_seq=events[-1].seq))
+        assert list_ledger_lags(connection) == [("graph", len(events), events[0].at), ("notices", 0, None)]
+    project_due(dao, MemoryGraph(EMBEDDER))
+    with ledger.tables.operator_transaction() as connection:
+        assert list_ledger_lags(connection) == [("graph", 0, None), ("notices", 0, None)]

@@ -16,7 +16,7 @@ from lpm_kernel.request_context import RequestContext, within_request
 from lpm_kernel.stores.deletions import begin_deletion
 from lpm_kernel.stores.users import add_user
 from tests.dao.five import FIVE, benches, code_of, kinds
-from tests.dao.ledgers import NOON, Clock, Ledger
+from tests.dao.ledgers import NOON, Clock, Ledger, rows_read
 
 
 @pytest.fixture
@@ -344,3 +344,22 @@ def test_who_came_first_and_is_served_later_counts_those_who_were_served_before(
     last = dao.vote("dan", name, "for")
     assert last.resolution is not None
     assert (last.resolution.tally.for_, last.resolution.resolved_at) == (4, NOON + timedelta(seconds=3))
+
+
+def test_a_page_of_proposals_reads_that_page_alone(dao: Dao, clock: Clock, ledger: Ledger) -> None:
+    """All that there had ever been were read for each page."""
+    made = []
+    for number in range(7):
+        clock.moves(minutes=number % 2)  # some are drafted at the same moment
+        made.append(dao.propose("ada", f"Number {number}", "So be it.", open=number != 3))
+    newest = sorted(made, key=lambda each: (each.drafted_at, each.proposal_id), reverse=True)
+    fresh, place, pages = ledger.dao(clock), None, []
+    with rows_read(ledger) as rows:
+        first = fresh.newest(3)
+    assert sum(rows) <= 3 + 3 * 3, "a row of each, and three events"
+    while page := fresh.newest(3, before=place):
+        pages.append(page)
+        place = page[-1].drafted_at, page[-1].proposal_id
+    assert pages[0] == first
+    assert [each.proposal_id for page in pages for each in page] == [each.proposal_id for each in newest]
+    assert [each.proposal_id for each in fresh.newest(9, "draft")] == [made[3].proposal_id]

@@ -9,17 +9,19 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import text
 
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.dao.stance import Stance
-from lpm_kernel.dao.twin_turns import AGAIN, LEASE, TwinTurns, let_twins_vote
+from lpm_kernel.dao.twin_turns import AGAIN, LEASE, LookedThrough, TwinTurns, let_twins_vote
 from lpm_kernel.errors import LlmError, UserInputError
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.ballot_drafts import list_drafts
 from lpm_kernel.stores.dao_consent import Consent, set_consent
+from lpm_kernel.stores.dao_ledger import list_proposals
 from lpm_kernel.stores.dao_twin_turns import take_turn
 from lpm_kernel.stores.releases import promote_release
-from tests.dao.ledgers import NOON, Clock, Ledger
+from tests.dao.ledgers import NOON, Clock, Ledger, rows_read
 from tests.dao.test_twin_ballots import stance
 from tests.fakes import FakeLlm
 from tests.samples import make_release
@@ -218,3 +220,72 @@ def test_a_turn_belongs_to_one_until_its_lease_ends(town: Town) -> None:
             ("a", NOON, 1), ("a", NOON, None), ("b", NOON, None), ("a", NOON + LEASE, 2), ("b", NOON + 3 * LEASE, 1),
         ):  # fmt: skip
             assert take_turn(connection, "ben", "p-1", basis, at, at + LEASE) == expected, basis
+
+
+def test_of_a_thousand_votes_a_look_reads_those_in_which_a_turn_can_be_due(town: Town, ledger: Ledger) -> None:
+    """Each second all votes under way were read, and every turn that had ever been had in them."""
+    town.allow("ben", "cleo", "dan")
+    benches = town.propose()
+    looked = LookedThrough()
+    assert len(town.look(looked=looked).taken) == 3
+    with ledger.tables.operator_transaction() as connection:
+        (row,) = list_proposals(connection)
+    with ledger.as_owner() as connection:
+        connection.execute(text("alter table dao_proposal no force row level security"))
+        connection.execute(text("alter table dao_twin_turn no force row level security"))
+        connection.execute(
+            text(
+                "insert into dao_proposal "
+                "select 'p-' || n, proposer, topic, status, ends_at, next_due_at, last_seq, drafted_at "
+                "from dao_proposal, generate_series(1, 999) n"
+            )
+        )
+        connection.execute(
+            text(
+                "insert into dao_twin_turn select t.user_id, p.proposal_id, t.basis, 1, null, 'cast', '', t.at "
+                "from dao_twin_turn t, dao_proposal p where p.proposal_id like 'p-%' and p.proposal_id <> t.proposal_id "
+                "on conflict do nothing"
+            )
+        )
+        connection.execute(text("alter table dao_proposal force row level security"))
+        connection.execute(text("alter table dao_twin_turn force row level security"))
+    with rows_read(ledger) as first:
+        assert town.look(looked=looked) == TwinTurns()
+    assert sum(first) > 3000, "all of them, once in the life of the process"
+    with rows_read(ledger) as again:
+        assert town.look(looked=looked) == TwinTurns()
+    assert sum(again) <= 6, "who is willing, and how far the ledger is"
+    town.clock.moves(minutes=1)
+    lamps = town.propose("Lamps")
+    with rows_read(ledger) as newer:
+        assert {proposal for _, proposal in town.look(looked=looked).taken} == {lamps}
+    assert sum(newer) < 100
+    assert town.look(looked=looked) == TwinTurns()
+    town.serve("ben", name="r2")
+    town.allow("eve")
+    assert ("eve", benches) in town.look(most=9999, looked=looked).taken, (
+        "of whoever is willing now all votes are looked through"
+    )
+    assert row.drafted_at == NOON
+
+
+def test_who_looks_again_and_again_misses_no_turn_that_is_to_be_tried_again(town: Town) -> None:
+    town.allow("ben")
+    benches = town.propose()
+    looked = LookedThrough()
+    town.fails = {"ben": OSError("told to")}
+    assert town.look(looked=looked).failed.keys() == {("ben", benches)}
+    for _ in range(2):
+        assert town.look(looked=looked) == TwinTurns()
+    town.fails = {}
+    town.clock.moves(seconds=AGAIN.total_seconds())
+    assert town.look(looked=looked).taken.keys() == {("ben", benches)}
+
+
+def test_votes_that_were_left_to_others_are_not_forgotten(town: Town) -> None:
+    town.allow("ben")
+    town.propose()
+    looked = LookedThrough()
+    assert town.look(open_for=timedelta(minutes=10), looked=looked) == TwinTurns()
+    town.clock.moves(minutes=10)
+    assert len(town.look(open_for=timedelta(minutes=10), looked=looked).taken) == 1

@@ -113,10 +113,54 @@ def test_each_raw_file_is_right_lacking_left_over_or_unexplained_and_only_leftov
     findings = decide_blobs(says, BlobInventory(objects(*(keys[letter] for letter in there))), NOON + timedelta(days=1))
     assert found(findings, "lacking") == {keys[letter] for letter in named - there}
     assert {i for f in findings if f.repair == "go_on_deleting" for i in f.items} == {keys[x] for x in there & gone}
-    assert {i for f in findings if f.explained_by == "unexplained" for i in f.items} == {
-        keys[letter] for letter in there - named - gone
-    }
-    assert all(f.repair is None for f in findings if f.explained_by == "unexplained")
+    strays = [each for each in findings if each.explained_by == "broken-off write"]
+    assert found(strays, "surplus") == {keys[letter] for letter in there - named - gone}
+    assert all((each.repair, each.outcome) == (None, "kept") for each in strays)
+
+
+def test_bytes_that_nobody_was_told_of_are_kept_and_named_and_a_text_that_lost_its_row_is_for_a_person() -> None:
+    """An upload that broke off made every hourly run fail for good, since nothing removes what nobody asked to delete."""
+    raw, stored, late = raw_key(U, A), text_key(U, A), NOON + timedelta(days=1)
+    (stray,) = decide_blobs(truth(), BlobInventory(objects(raw)), late)
+    assert (stray.items, stray.outcome, out_of_step([stray])) == ((raw,), "kept", None)
+    (lost,) = decide_blobs(truth(), BlobInventory(objects(raw, stored)), late)
+    assert (lost.items, lost.outcome, lost.repair) == ((raw, stored), "reported", None)
+    (wrong,) = decide_blobs(truth(), BlobInventory(objects(raw), damaged=frozenset({raw})), late)
+    assert wrong.outcome == "reported", "bytes that are not what their key says are no upload's"
+
+
+def of_document(document: str, *ranges: tuple[int, int], fingerprint: str = "f") -> list[HeldEntry]:
+    made = (entry(f"{document[:4]}-{start}", document, fingerprint=fingerprint) for start, _ in ranges)
+    return [replace(each, byte_start=start, byte_end=end) for each, (start, end) in zip(made, ranges, strict=True)]
+
+
+def test_of_an_older_build_that_serves_each_document_must_be_covered_to_its_last_byte() -> None:
+    """It was compared by its name alone, and by nothing once anything had been deleted."""
+    older = WantedGeneration("g", "f", "another", None, False, frozenset({A, B}))
+    release = replace(RELEASE, documents=frozenset({A, B}))
+
+    def look(*entries: HeldEntry, deleted: Iterable[str] = ()) -> list[tuple[str, str, tuple[str, ...]]]:
+        says = truth(A, B, releases=(release,), deleted=deleted)
+        says = replace(says, documents={s: replace(row, text_size_bytes=8) for s, row in says.documents.items()})
+        findings = decide_vectors(says, VectorInventory(entries, (older,)))
+        assert all(each.repair is None and "backfill" in each.by for each in findings)
+        return [(each.kind, each.what, each.items) for each in findings]
+
+    whole, lacks = of_document(A, (0, 4), (4, 8)), "vectors of documents that the live release was made from"
+    assert look(*whole, *of_document(B, (0, 8)), deleted=[C]) == [], "C's absence is meant, and the rest is whole"
+    for broken in ((), ((0, 4),), ((4, 8),), ((0, 3), (4, 8))):
+        assert look(*whole, *of_document(B, *broken), deleted=[C]) == [("lacking", lacks, (B,))]
+    (other,) = look(*whole, *of_document(B, (0, 8), fingerprint="another model"))
+    assert (other[0], other[2]) == ("damaged", (f"{B[:4]}-0",))
+    (differs,) = look(*whole, *of_document(B, (0, 8)))
+    assert differs[1] == "a generation that differs from its name"
+
+
+def test_a_generation_of_a_release_holds_nothing_of_documents_that_it_does_not_name() -> None:
+    older = WantedGeneration("g", "f", "another", None, False, frozenset({A}))
+    says = truth(A, B, releases=(replace(RELEASE, documents=frozenset({A})),))
+    findings = decide_vectors(says, VectorInventory((*of_document(A, (0, 9)), *of_document(B, (0, 9))), (older,)))
+    assert [(each.kind, each.explained_by, each.items) for each in findings] == [("surplus", "unexplained", (f"{B[:4]}-0",))]
 
 
 def test_the_name_of_a_generation_is_found_again_from_what_the_store_holds() -> None:

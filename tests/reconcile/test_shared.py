@@ -104,7 +104,14 @@ def test_a_resolution_that_is_gone_is_reported(town: Town) -> None:
 
 
 def test_objects_of_somebody_whom_nobody_knows_are_reported_and_stay(town: Town) -> None:
-    for key in ("tenant/ada/raw/x", "tenant/stranger/raw/x", "tenant/asker/staging/x"):
+    for key in ("tenant/ada/raw/x", "tenant/stranger/raw/x", "tenant/stranger/text/x.txt", "tenant/asker/staging/x"):
         town.blobs.put(key, b"?")
     assert town.findings() == [("blobs", "surplus", "objects of users whom nobody knows", "reported")]
+    assert town.blobs.exists("tenant/stranger/raw/x")
+
+
+def test_a_first_upload_that_broke_off_is_named_and_fails_no_run(town: Town) -> None:
+    """Its bytes come before the row of its user, so that every hourly run failed from then on."""
+    town.blobs.put("tenant/stranger/raw/x", b"?")
+    assert town.findings() == [("blobs", "surplus", "first uploads of users whom nobody knows", "kept")]
     assert town.blobs.exists("tenant/stranger/raw/x")

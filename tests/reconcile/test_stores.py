@@ -18,7 +18,7 @@ from lpm_kernel.reconcile.run import reconcile_user
 from lpm_kernel.records import Fact, GraphEntity, sha256_hex
 from lpm_kernel.stores.documents import mark_deleted
 from lpm_kernel.stores.open import Stores
-from tests.forgetful_twin import BOAT, CAT
+from tests.forgetful_twin import BOAT, CAT, FAILED
 from tests.gguf_adapters import adapter_bytes
 from tests.reconcile.whole_twin import WholeTwin
 from tests.samples import NOON, make_memory_of
@@ -99,14 +99,12 @@ def test_an_object_that_nothing_names_is_reported_and_stays(twin: WholeTwin) -> 
     assert twin.own.get(strange) == b"?"
 
 
-def test_bytes_without_a_row_are_an_upload_for_an_hour_and_then_for_a_person(twin: WholeTwin) -> None:
+def test_bytes_without_a_row_are_an_upload_for_an_hour_and_then_one_that_broke_off(twin: WholeTwin) -> None:
     """An upload puts its bytes before its row; one that was killed between the two left them for good."""
     key = raw_key(twin.user_id, sha256_hex(b"bytes of an upload"))
     twin.own.put(key, b"bytes of an upload")
     assert twin.findings() == [("blobs", "surplus", "bytes without a document", "waits")]
-    assert twin.findings(datetime.now(UTC) + timedelta(hours=2)) == [
-        ("blobs", "surplus", "bytes without a document", "reported")
-    ]
+    assert twin.findings(datetime.now(UTC) + timedelta(hours=2)) == [("blobs", "surplus", "bytes without a document", "kept")]
     assert twin.own.exists(key)
 
 
@@ -275,3 +273,17 @@ def test_a_user_whom_somebody_else_changes_is_left_alone_and_that_is_said(twin: 
         report = twin.reconcile()
     assert (report.findings, report.skipped) == ((), "somebody else changes every store of the user")
     assert twin.findings() == [("vectors", "lacking", "vectors of a generation", "repaired")]
+
+
+def test_a_missing_vector_of_an_older_build_that_serves_is_found(twin: WholeTwin) -> None:
+    """With another build behind it, it was compared by its name alone, and with a deletion on record by nothing at all."""
+    twin.send("late.md", "The late note says that the kettle broke.")
+    twin.build(FAILED)
+    assert nothing_is_found(twin)
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        mark_deleted(connection, twin.user_id, ["a" * 64], pending=False)
+        live = "select manifest->>'memory_generation' from release where status = 'live'"
+        gone = f"update chunk_vector set generations = array_remove(generations, ({live})) where filename = 'cats.md'"
+        connection.execute(text(gone))
+    (finding,) = twin.reconcile().findings
+    assert (finding.store, finding.kind, finding.items, finding.outcome) == ("vectors", "lacking", (CAT_SHA,), "reported")

@@ -17,6 +17,7 @@ from telethon.sessions import StringSession
 from telethon.tl import functions, types
 
 from lpm_kernel.social.telegram_client import ThonReader
+from lpm_kernel.stores.breaker import Breaker
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
@@ -137,5 +138,5 @@ class ReplayedClient(TelegramClient):
         return answer
 
 
-def reader_of(group: Group, *, signed_in: bool = True) -> ThonReader:
-    return ThonReader(lambda: ReplayedClient(group, signed_in=signed_in), 5.0)
+def reader_of(group: Group, *, signed_in: bool = True, breaker: Breaker | None = None) -> ThonReader:
+    return ThonReader(lambda: ReplayedClient(group, signed_in=signed_in), 5.0, breaker)

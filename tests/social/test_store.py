@@ -7,18 +7,18 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.records import User
-from lpm_kernel.social.records import Chat
+from lpm_kernel.social.records import Chat, Network
 from lpm_kernel.social.store import link_account, owners_of, store_page, unlink_account
 from lpm_kernel.stores.deletions import begin_deletion
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.social_accounts import list_accounts, remove_account
 from lpm_kernel.stores.social_cursors import Cursor, hold_cursor, list_cursors, read_cursor
 from lpm_kernel.stores.social_messages import recent_ids, words_of_part
-from lpm_kernel.stores.social_schema import social_message
+from lpm_kernel.stores.social_schema import social_cursor, social_message
 from lpm_kernel.stores.users import add_user
 from tests.social.said import CHAT, NOON, Speaker, said
 
@@ -199,6 +199,62 @@ def test_an_account_that_is_removed_leaves_what_it_said_unless_that_is_withdrawn
     link_account(ada.stores.tables, ada.user_id, "telegram", ada.account_id, NOON)
     assert unlink_account(ada.stores.tables, ada.user_id, "telegram", ada.account_id, NOON, withdraw=True) == 2
     assert words(ada, chat) == []
+
+
+@pytest.mark.parametrize("removed_before", [True, False])
+def test_a_withdrawal_that_broke_off_is_asked_for_again(ada: Speaker, chat: Chat, removed_before: bool) -> None:
+    """The account was gone with the first call, so that the second one knew of no account, and nothing ended what was begun."""
+
+    def withdraw() -> int:
+        return unlink_account(ada.stores.tables, ada.user_id, "telegram", ada.account_id, NOON, withdraw=True)
+
+    ada.says(*ada.words([(1, "Mine.")], chat=chat), chat=chat)
+    ada.make()
+    if removed_before:
+        unlink_account(ada.stores.tables, ada.user_id, "telegram", ada.account_id, NOON, withdraw=False)
+    assert withdraw() == 1
+    assert withdraw() == 0
+    assert ada.make().withdrawn == 1
+    assert ada.documents() == {}
+    with pytest.raises(UserInputError) as caught:
+        unlink_account(ada.stores.tables, ada.user_id, "telegram", "99" + ada.account_id, NOON, withdraw=True)
+    assert caught.value.code == "account_unknown"
+
+
+def test_how_far_an_account_on_x_was_read_goes_with_it_and_of_others_stays(
+    stores: Stores, new_user: Callable[[], str], chat: Chat
+) -> None:
+    """The row names the account, hangs on no user, and outlived both."""
+    ada, ben = Speaker(stores, new_user(), "x"), Speaker(stores, new_user(), "x")
+    group = Cursor("telegram", chat.chat_id)
+    store_page(stores.tables, chat, [], {}, NOON, cursor=group, position={"id": 3})
+    for speaker in (ada, ben):
+        own = Chat("x", speaker.account_id, "", public=True)
+        store_page(stores.tables, own, [], {}, NOON, cursor=Cursor("x", speaker.account_id), position={"since": 1})
+
+    def known(network: Network) -> set[str]:
+        with stores.tables.operator_transaction() as connection:
+            return {cursor.chat for cursor in list_cursors(connection, network)}
+
+    assert {ada.account_id, ben.account_id} <= known("x")
+    unlink_account(stores.tables, ada.user_id, "x", ada.account_id, NOON, withdraw=False)
+    assert {ada.account_id, ben.account_id} & known("x") == {ben.account_id}
+    assert chat.chat_id in known("telegram")
+    with stores.tables.transaction(ben.user_id) as connection:
+        of_a_group = delete(social_cursor).where(social_cursor.c.chat == chat.chat_id)
+        assert connection.execute(of_a_group).rowcount == 0, "nobody removes how far a group was read"
+
+
+def test_two_edits_of_one_second_are_two_and_a_file_of_that_second_takes_neither_back(ada: Speaker, chat: Chat) -> None:
+    """Telegram tells the second of an edit and no more: what was edited again within it stayed as it was."""
+    ada.says(*ada.words([(1, "I like ray.")], chat=chat, version=5), chat=chat)
+    again = ada.words([(1, "I like rye.")], chat=chat, version=5)
+    assert ada.says(*again, chat=chat).edited == 0, "a file may be older than what is stored"
+    assert words(ada, chat) == ["I like ray."]
+    assert ada.says(*again, chat=chat, deleted={}).edited == 1
+    assert words(ada, chat) == ["I like rye."]
+    assert ada.says(*ada.words([(1, "I like ray.")], chat=chat, version=4), chat=chat, deleted={}).edited == 0
+    assert ada.says(*again, chat=chat, deleted={}).known == 1
 
 
 def test_a_cursor_that_is_held_keeps_its_position_and_says_why(ada: Speaker, chat: Chat) -> None:

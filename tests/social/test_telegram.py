@@ -15,7 +15,8 @@ from telethon.tl import functions, types
 from lpm_kernel.errors import SettingsError
 from lpm_kernel.settings import SocialSettings
 from lpm_kernel.social.telegram import ChatPoll, poll_telegram
-from lpm_kernel.social.telegram_client import open_telegram, telegram_configured
+from lpm_kernel.social.telegram_client import BREAKER, open_telegram, telegram_configured
+from lpm_kernel.stores.breaker import Breaker
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.social_cursors import Cursor, read_cursor
 from tests.social.said import Speaker
@@ -314,3 +315,27 @@ def test_one_that_answers_late_is_a_failure_of_this_look(
         (poll,) = poll_telegram(ada.stores.tables, reader, social, [str(group.name)], NOW)
     assert (poll.code, poll.not_before) == ("telegram_unreachable", None)
     assert replace(cursor_of(ada, group.name), reason=None).code == "telegram_unreachable"
+
+
+def test_where_telegram_does_not_answer_no_group_waits_for_it_any_more(
+    ada: Speaker, group: Group, social: SocialSettings
+) -> None:
+    """With fifty groups a look waited fifty times for a network that was gone. A pause that Telegram asks for is an answer."""
+    breaker = Breaker(*BREAKER, name="telegram")
+    names = [str(group.name)] * (BREAKER[0] + 5)
+
+    def look_until(fails: Callable[[Any], Exception]) -> tuple[list[str | None], int]:
+        asked: list[Any] = []
+        group.fails = [lambda request: (asked.append(request), fails(request))[1]]
+        with closing(reader_of(group, breaker=breaker)) as reader:
+            polls = poll_telegram(ada.stores.tables, reader, social, names, NOW)
+        return [poll.code for poll in polls], len(asked)
+
+    codes, _ = look_until(lambda request: errors.FloodWaitError(request, capture=60))
+    assert codes == ["telegram_flood"]
+    look_until(lambda request: errors.ChannelPrivateError(request))
+    assert breaker.circuit().state == "closed"
+    codes, asked = look_until(lambda _: ConnectionResetError("gone"))
+    assert codes == ["telegram_unreachable"] * len(names)
+    assert asked == BREAKER[0]
+    assert (breaker.circuit().state, breaker.circuit().trips) == ("open", 1)

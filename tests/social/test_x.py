@@ -11,9 +11,11 @@ import pytest
 
 from lpm_kernel.errors import IngestionError, SettingsError, UserInputError
 from lpm_kernel.social.records import Counts
+from lpm_kernel.social.store import link_account
 from lpm_kernel.social.x import XImport, import_x
-from lpm_kernel.social.x_client import XReader, open_x
+from lpm_kernel.social.x_client import BREAKER, XReader, open_x
 from lpm_kernel.social.x_wire import post_of_api
+from lpm_kernel.stores.breaker import Breakers, Circuit
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.social_cursors import read_cursor
 from tests.social.said import Speaker
@@ -96,7 +98,7 @@ def test_a_page_of_reposts_alone_is_not_the_end(server: XServer, ada: Speaker, r
 
 
 def test_a_pause_that_x_asks_for_is_kept_and_nothing_is_lost_or_read_twice(
-    ada: Speaker, server: XServer, read: Callable[..., XImport]
+    ada: Speaker, server: XServer, read: Callable[..., XImport], new_user: Callable[[], str]
 ) -> None:
     me = ada.account_id
     server.page_size = 2
@@ -109,6 +111,11 @@ def test_a_pause_that_x_asks_for_is_kept_and_nothing_is_lost_or_read_twice(
     server.limit_after = None
     assert read(NOW + timedelta(minutes=14)).not_before == stopped.not_before
     assert len(server.asked) == asked, "X is not asked before"
+    other = Speaker(ada.stores, new_user(), "x")
+    with closing(open_x(ada.stores.settings, {"X_BEARER_TOKEN": TOKEN, "X_BASE_URL": server.url})) as reader:
+        waits = import_x(ada.stores, other.user_id, reader, other.adapters, NOW + timedelta(minutes=14))
+    assert (waits.not_before, waits.accounts) == (stopped.not_before, 0)
+    assert len(server.asked) == asked, "the pause is the token's: it holds for everybody's accounts"
     put(server, post(9, "Said meanwhile.", me))
     done = read(NOW + timedelta(minutes=16))
     assert (done.counts.new, done.not_before) == (4, None)
@@ -194,3 +201,45 @@ def test_without_a_token_or_an_account_the_cure_is_told(stores: Stores, reader: 
     with pytest.raises(UserInputError) as unmapped:
         import_x(stores, user_id, reader, Path("/nonexistent"), NOW)
     assert unmapped.value.code == "no_account"
+
+
+def test_one_account_that_x_has_suspended_keeps_no_other_from_being_read(
+    ada: Speaker, server: XServer, read: Callable[..., XImport]
+) -> None:
+    """The first one that X refused ended the run, and those behind it were never read."""
+    suspended = f"1{ada.account_id}"
+    link_account(ada.stores.tables, ada.user_id, "x", suspended, NOW)
+    put(server, post(1, "I like rye.", ada.account_id))
+    server.refuses = {suspended: (403, {"title": "Forbidden"})}
+    done = read()
+    assert (done.counts.new, done.accounts, set(done.failed)) == (1, 1, {suspended})
+    assert "no posts" in done.failed[suspended]
+    server.refuses[ada.account_id] = (403, {"title": "Forbidden"})
+    with pytest.raises(IngestionError) as caught:
+        read()
+    assert caught.value.code == "x_no_access"
+
+
+def test_x_that_does_not_answer_is_left_alone_and_a_pause_that_it_asks_for_is_an_answer(
+    ada: Speaker, server: XServer, stores: Stores
+) -> None:
+    breakers = Breakers()
+    keys = {"X_BEARER_TOKEN": TOKEN, "X_BASE_URL": server.url}
+
+    def ask(times: int) -> None:
+        with closing(open_x(stores.settings, keys, breakers)) as reader:
+            for _ in range(times):
+                with pytest.raises(IngestionError):
+                    reader.page(ada.account_id, since_id=None, until_id=None, more=None)
+
+    server.limit_after = 0
+    ask(BREAKER[0])
+    server.limit_after, server.fails = None, (403, {"title": "Forbidden"})
+    ask(BREAKER[0])
+    assert breakers.circuits()["x"] == Circuit("closed", 0)
+    server.fails = (503, {"title": "Unavailable"})
+    ask(BREAKER[0])
+    assert breakers.circuits()["x"] == Circuit("open", 1)
+    asked = len(server.asked)
+    ask(2)
+    assert len(server.asked) == asked, "nobody waits for it now"

@@ -12,6 +12,7 @@ import pytest
 
 from lpm_kernel.errors import IngestionError, TwinError, UserInputError
 from lpm_kernel.social.file_import import FileImport, import_x_archive
+from lpm_kernel.stores.documents import private_documents
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.social_accounts import list_accounts
 from tests.social.said import NOON, Speaker
@@ -94,6 +95,75 @@ def test_a_folder_and_its_zip_are_the_same_archive(ada: Speaker, tmp_path: Path)
             archive.write(file, file.relative_to(folder))
     again = take(ada, zipped)
     assert (again.counts.stored, again.counts.known, again.made.made) == (0, 6, 0)
+
+
+def private_count(ada: Speaker) -> int:
+    with ada.stores.tables.transaction(ada.user_id) as connection:
+        return len(private_documents(connection, ada.user_id))
+
+
+def test_posts_of_an_archive_are_for_the_person_alone_until_they_say_that_the_account_is_not_protected(
+    ada: Speaker, tmp_path: Path
+) -> None:
+    """What a protected account had said to its followers was shared with whoever asked the twin."""
+    path = lay_out(tmp_path, ada.account_id, [tweet(1, "For my followers.")])
+    take(ada, path)
+    assert (private_count(ada), len(ada.documents())) == (1, 1)
+    later = lay_out(tmp_path / "later", ada.account_id, [tweet(30, "For all.", created_at="Thu Mar 05 12:00:00 +0000 2026")])
+    import_x_archive(ada.stores, ada.user_id, later, ada.adapters, NOON, public=True)
+    assert (private_count(ada), len(ada.documents())) == (1, 2)
+
+
+LONG = "The mill turns slowly in the morning, and nobody in the village would say that it turns for them, &amp; yet it does. "
+
+
+def note(number: str, text: str, at: str, **core: Any) -> dict[str, Any]:
+    """As an archive holds it, under a number of its own."""
+    told = {"text": text, "urls": [], "mentions": [], "hashtags": [], **core}
+    life = {"value": "1", "name": "Active", "originalName": "Active", "annotations": {}}
+    return {"noteTweet": {"noteTweetId": number, "createdAt": at, "updatedAt": at, "lifecycle": life, "core": told}}
+
+
+def add_notes(path: Path, *notes: Any) -> Path:
+    (path / "data" / "note-tweet.js").write_text(script("note_tweet", list(notes)))
+    return path
+
+
+def test_of_a_long_post_all_of_it_is_taken_and_not_how_it_begins(ada: Speaker, tmp_path: Path) -> None:
+    whole = f"{LONG}{LONG}See https://t.co/a, and good night."
+    shown, link = f"{(LONG + LONG)[:210]}… https://t.co/xyz", {"shortUrl": "https://t.co/a", "expandedUrl": "https://e.org/"}
+    posts = [tweet(1, shown), tweet(2, "A short one.")]
+    path = lay_out(tmp_path, ada.account_id, posts)
+    assert take(ada, path).counts.new == 2
+    (cut_off,) = ada.documents().values()
+    assert cut_off.endswith("https://t.co/xyz\n\nA short one.\n")
+    add_notes(
+        path, note("900", whole, "2026-03-04T13:00:01.000Z", urls=[link]), note("901", "Other.", "2026-03-04T14:00:00.000Z")
+    )
+    assert take(ada, path).counts.edited == 1
+    (text,) = ada.documents().values()
+    assert text.count("would say") == 2
+    assert "& yet it does. See https://e.org/, and good night.\n\nA short one.\n" in text
+    (path / "data" / "note-tweet.js").unlink()
+    assert take(ada, path).counts.stored == 0, "an archive without them takes nothing back"
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        pytest.param([note("9", LONG + LONG + "It ends.", "2026-03-04T13:00:09.000Z")], id="of another moment"),
+        pytest.param([note("9", "Once " + LONG + LONG, "2026-03-04T13:00:00.000Z")], id="of other words"),
+        pytest.param([note("9", LONG + LONG + end, "2026-03-04T13:00:00.000Z") for end in ("a", "b")], id="two"),
+        pytest.param([{"noteTweet": {"core": 5}}, {"noteTweet": 1}, 7, note("9", LONG * 2, "then")], id="another form"),
+    ],
+)
+def test_where_it_is_not_clear_whose_a_long_text_is_the_post_stays_as_it_is_shown(
+    ada: Speaker, tmp_path: Path, notes: list[Any]
+) -> None:
+    path = add_notes(lay_out(tmp_path, ada.account_id, [tweet(1, f"{(LONG + LONG)[:210]}…")]), *notes)
+    assert take(ada, path).counts.new == 1
+    (text,) = ada.documents().values()
+    assert text.endswith("…\n")
 
 
 def test_an_archive_says_whose_account_it_is(stores: Stores, new_user: Callable[[], str], ada: Speaker, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ class XServer(JsonServer):
         self.page_size = 100
         self.limit_after: int | None = None
         self.fails: tuple[int, Any] | None = None
+        self.refuses: dict[str, tuple[int, Any]] = {}
+        """What is answered about the posts of these accounts."""
         self.empty_first = False
         """Whether the first page has no post and says that there are more, as where all of it were reposts."""
 
@@ -66,6 +68,8 @@ class XServer(JsonServer):
             return 200, self._looked_up([int(each) for each in query["ids"].split(",")])
         assert parts.path.startswith("/2/users/")
         assert query["exclude"] == "retweets"
+        if (refusal := self.refuses.get(parts.path.split("/")[3])) is not None:
+            return refusal
         return 200, self._page(parts.path.split("/")[3], query)
 
     def _page(self, author: str, query: dict[str, str]) -> dict[str, Any]:

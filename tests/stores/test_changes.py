@@ -129,7 +129,15 @@ def test_one_that_is_wanted_anew_while_it_is_being_done_is_done_once_more(stores
 
 def test_words_lie_beside_it_until_it_is_done(stores: Stores, user_id: str) -> None:
     with stores.tables.transaction(user_id) as connection:
-        made = put_change(connection, user_id, "memories", "correct_memory", {"memory_id": "m"}, at=NOON, words="It is red.")
+        made = put_change(
+            connection,
+            user_id,
+            "memories",
+            "correct_memory",
+            {"memory_id": "m", "words_sha256": "0", "by": "user"},
+            at=NOON,
+            words="It is red.",
+        )
         assert words_of(connection, made) == "It is red."
         assert "red" not in str(list_undone(connection, user_id))
         finish_change(connection, made, NOON)

@@ -187,7 +187,7 @@ def test_who_waits_too_long_for_the_lock_is_told_to_try_again(ledger: Ledger, mo
         lock_ledger(connection)
         with pytest.raises(StoreError) as caught:
             written(ledger, OPENED)
-    assert (caught.value.code, caught.value.retryable) == ("tables_unavailable", True)
+    assert (caught.value.code, caught.value.retryable) == ("tables_locked", True)
 
 
 def test_a_second_resolution_is_refused_and_its_event_with_it(ledger: Ledger) -> None:
@@ -220,7 +220,7 @@ def test_members_read_the_ledger_and_without_a_user_nobody_does(ledger: Ledger) 
 def test_rows_of_proposals_are_found_when_they_are_due(ledger: Ledger) -> None:
     def row(name: str, hours: float | None, **changed: Any) -> ProposalRow:
         due = None if hours is None else NOON.replace(hour=int(hours))
-        return ProposalRow(name, "ada", changed.get("topic", "parks"), changed.get("status", "voting"), NOON, due, 1)
+        return ProposalRow(name, "ada", changed.get("topic", "parks"), changed.get("status", "voting"), NOON, due, 1, NOON)
 
     rows = [row("a", 3), row("b", 1), row("c", None, status="passed"), row("d", 2, topic="roads")]
     with ledger.tables.operator_transaction() as connection:

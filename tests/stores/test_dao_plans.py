@@ -27,9 +27,12 @@ from lpm_kernel.dao.planner.records import (
 from lpm_kernel.dao.records import Tally
 from lpm_kernel.errors import StoreError, VoteError
 from lpm_kernel.stores.dao_plans import PgPlans, Plans, forget_plan_lines
+from lpm_kernel.stores.documents import put_document, set_private
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.users import remove_user
 from tests.dao.planner.fakes import GOAL, NOON, MemoryPlans, make_line
+from tests.deletions import during_deletion
+from tests.samples import make_document
 
 STARTED = PlanEvent(1, NOON, "started", {"proposal_id": None})
 
@@ -157,6 +160,28 @@ def test_words_leave_a_plan_with_their_document_and_with_their_person(stores: St
         remove_user(connection, asker)
     with stores.tables.transaction(one) as connection:
         assert connection.execute(text("select count(*) from dao_plan_line")).scalar_one() == 0
+
+
+@pytest.mark.parametrize("way", ["deletes", "keeps to themself"])
+def test_a_line_of_a_document_that_goes_at_that_moment_is_not_kept(
+    stores: Stores, new_user: Callable[[], str], way: str
+) -> None:
+    """It was read while the deletion was not over, and stored after it, for good."""
+    plans = PgPlans(stores.tables)
+    asker, member = new_user(), new_user()
+    plan = plans.begin(make_plan(asker), STARTED)
+    line, sha256 = make_line(member, "A line."), make_line(member, "A line.").citation.document_sha256
+    with stores.tables.transaction(member) as connection:
+        put_document(connection, replace(make_document(member), sha256=sha256, status="read"))
+
+    def keep() -> None:
+        plans.keep_lines(asker, plan.plan_id, member, [line])
+
+    if way == "deletes":
+        during_deletion(stores.tables, member, [sha256], keep, lambda own: forget_plan_lines(own, member, [sha256]))
+    else:
+        during_deletion(stores.tables, member, [], keep, lambda own: set_private(own, member, sha256, True))
+    assert plans.lines(asker, plan.plan_id) == {}
 
 
 def test_a_plan_is_one_workers_until_it_leaves_it_or_is_gone(plans: Plans, user_id: str) -> None:

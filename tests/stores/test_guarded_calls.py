@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from lpm_kernel.errors import StoreError, TwinError
-from lpm_kernel.records import Message
+from lpm_kernel.records import Message, User
 from lpm_kernel.settings import RetrySettings, Settings
 from lpm_kernel.stores.addresses import GraphAddress, OpenAiAddress, WeaviateAddress
 from lpm_kernel.stores.blobs import open_s3
@@ -25,6 +25,7 @@ from lpm_kernel.stores.open import Stores, open_stores
 from lpm_kernel.stores.openai_client import open_openai
 from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
 from lpm_kernel.stores.tables import Tables
+from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.weaviate_client import WeaviateConnection
 from lpm_kernel.stores.webhook import Webhook
 from lpm_kernel.stores.writer import writer_at
@@ -179,6 +180,56 @@ def test_what_the_tables_refuse_is_an_answer_and_a_connection_that_breaks_is_a_f
         with pytest.raises(StoreError) as caught:
             cut_off(tables)
         assert (caught.value.code, breaker.circuit().state) == ("tables_unavailable", "open")
+
+
+@pytest.fixture
+def locked(engine_home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Tables, Breaker]]:
+    """Tables that people wait for: they give up a lock long before a server."""
+    monkeypatch.setattr("lpm_kernel.stores.tables.LOCK_S", 0.2)
+    breaker = Breaker(1, 600.0)
+    with closing(Tables(engine_home.environment[engine_home.settings.stores.database_url], breaker=breaker)) as tables:
+        yield tables, breaker
+
+
+@pytest.mark.parametrize("operator", [False, True])
+def test_a_lock_that_another_holds_is_no_failure_of_the_server(
+    stores: Stores, new_user: Callable[[], str], locked: tuple[Tables, Breaker], operator: bool
+) -> None:
+    """A statement that waited for a row was cut like one to a server that is gone; three of them, and everybody else was told
+    that PostgreSQL does not answer."""
+    tables, breaker = locked
+    user_id = new_user()
+    lock = text("select pg_advisory_xact_lock(hashtext('held:' || :user_id))")
+    with stores.tables.transaction(user_id) as holder:
+        holder.execute(lock, {"user_id": user_id})
+        begun = tables.operator_transaction() if operator else tables.transaction(user_id)
+        with pytest.raises(StoreError) as caught, begun as waiting:
+            waiting.execute(lock, {"user_id": user_id})
+    assert (caught.value.code, caught.value.retryable, breaker.circuit().state) == ("tables_locked", True, "closed")
+    with tables.transaction(user_id) as connection:
+        connection.execute(lock, {"user_id": user_id})
+
+
+def test_a_row_that_another_changes_is_waited_for_no_longer_and_then_to_be_had(
+    stores: Stores, new_user: Callable[[], str], locked: tuple[Tables, Breaker]
+) -> None:
+    tables, breaker = locked
+    user_id = new_user()
+    with stores.tables.transaction(user_id) as holder:
+        add_user(holder, User(user_id, "Ada"))
+    row = text("select 1 from app_user where user_id = :user_id for update")
+    with stores.tables.transaction(user_id) as holder:
+        holder.execute(row, {"user_id": user_id})
+        with pytest.raises(StoreError, match="tables_locked"), tables.transaction(user_id) as waiting:
+            waiting.execute(row, {"user_id": user_id})
+    with tables.transaction(user_id) as connection:
+        assert connection.execute(row, {"user_id": user_id}).scalar_one() == 1
+    assert breaker.circuit().state == "closed"
+
+
+def test_a_stage_waits_for_a_lock_as_long_as_it_takes(stores: Stores, new_user: Callable[[], str]) -> None:
+    with stores.tables.transaction(new_user()) as connection:
+        assert connection.execute(text("show lock_timeout")).scalar_one() == "0"
 
 
 def test_an_api_has_a_circuit_for_each_store_and_a_stage_waits_for_tables_and_blobs(engine_home: EngineHome) -> None:

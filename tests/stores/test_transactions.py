@@ -12,6 +12,7 @@ from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.tables import Tables
 from tests.embedded.fixtures import EngineHome
 from tests.samples import NOON, make_document, make_message
+from tests.social.said import say_something
 
 
 def written_by(connection: Connection, table: str) -> str | None:
@@ -26,6 +27,15 @@ def test_what_a_request_writes_names_it_and_what_came_of_it_later_too(stores: St
         assert [written_by(connection, table) for table in ("document", "change")] == ["asked-17"] * 2
         append_message(connection, make_message(user_id, 1))
         assert written_by(connection, "chat_message") is None, "what nobody asked for names nobody"
+
+
+def test_what_was_said_on_telegram_and_x_names_the_run_that_stored_it_last(stores: Stores, user_id: str) -> None:
+    for run, words in (("run-1", "It is red."), ("run-2", "It is blue.")):
+        with within_request(RequestContext(run, frozenset({user_id}))), stores.tables.transaction(user_id) as connection:
+            say_something(connection, user_id, words)
+        with stores.tables.transaction(user_id) as connection:
+            assert [written_by(connection, table) for table in ("social_message", "social_document")] == [run] * 2
+            assert written_by(connection, "social_account") == "run-1"
 
 
 def test_a_run_is_named_where_no_request_is_under_way(stores: Stores, engine_home: EngineHome, user_id: str) -> None:

@@ -93,6 +93,66 @@ def test_what_fails_holds_up_its_own_queue_and_no_other(stores: Stores, user_id:
     assert [(target, number) for target, number, _ in targets.heard[2:]] == [("graph", 1), ("graph", 2)]
 
 
+def test_a_long_queue_of_one_lets_everybody_else_go_on_and_stays_in_order(
+    stores: Stores, new_user: Callable[[], str], targets: Targets
+) -> None:
+    """One person's queue was worked off to its end before the next one's was begun."""
+    much, little = new_user(), new_user()
+    for number in range(3 * worker.A_TURN):
+        put(stores, much, number, "graph")
+    put(stores, little, 1000, "graph")
+    work_due_changes(stores, at(LATER), targets=("graph",))
+    heard = [number for _, number, _ in targets.heard]
+    assert heard.index(1000) <= worker.A_TURN
+    assert [number for number in heard if number != 1000] == list(range(3 * worker.A_TURN))
+
+
+def test_more_people_than_one_question_asks_for_have_their_turn_in_every_round(
+    stores: Stores, new_user: Callable[[], str], targets: Targets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "USERS_AT_ONCE", 1)
+    monkeypatch.setattr(worker, "A_TURN", 1)
+    users = [new_user() for _ in range(3)]
+    for number in range(6):
+        put(stores, users[number // 2], number, "graph")
+    work_due_changes(stores, at(LATER), targets=("graph",))
+    assert [number for _, number, _ in targets.heard] == [0, 2, 4, 1, 3, 5]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=3), timedelta(hours=-3)])
+def test_a_machine_whose_clock_is_wrong_puts_changes_that_are_due_and_leaves_the_first_try_to_itself(
+    stores: Stores, user_id: str, targets: Targets, ahead: timedelta
+) -> None:
+    """What is due was judged by the clock of whoever put it against that of whoever looked."""
+    says = datetime.now(UTC) + ahead
+    with stores.tables.transaction(user_id) as connection:
+        put_change(connection, user_id, "graph", "told", {"number": 1}, at=says)
+        put_change(connection, user_id, "vectors", "told", {"number": 2}, at=says, held_s=LEASE_S)
+    assert work_changes_of(stores, user_id) == 1
+    assert [number for _, number, _ in targets.heard] == [1]
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "reference", "lacks"),
+    [
+        ("memories", "correct_memory", {"memory_id": "0" * 32}, "by"),
+        ("memories", "forget_memory", {"memory_id": 5}, "memory_id"),
+        ("memories", "remember_message", {}, "message_id, turn"),
+        ("vectors", "delete_documents", {"sha256s": "a"}, "sha256s"),
+    ],
+)
+def test_a_change_that_does_not_say_what_it_is_about_is_given_up_by_name_at_once(
+    stores: Stores, user_id: str, target: Target, kind: str, reference: dict[str, Any], lacks: str
+) -> None:
+    """It failed with a KeyError, was tried twenty times, and its letter said `internal`."""
+    with stores.tables.transaction(user_id) as connection:
+        put_change(connection, user_id, target, kind, reference, at=NOON)
+    assert work_changes_of(stores, user_id, at(LATER)) == 1
+    [letter] = letters(stores, user_id)
+    assert (letter.code, letter.attempts) == ("change_invalid", 1)
+    assert letter.message.endswith(lacks)
+
+
 def test_one_user_whose_store_fails_holds_up_nobody_else(stores: Stores, new_user: Callable[[], str], targets: Targets) -> None:
     one, two = new_user(), new_user()
     put(stores, one, 1, "graph")

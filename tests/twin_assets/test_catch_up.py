@@ -85,12 +85,15 @@ class State:
     def __init__(self) -> None:
         self.unbuilt: UnbuiltContent | None = UnbuiltContent("c1", waiting=False)
         self.away = False
+        self.unreadable: set[str] = set()
         self.stores = SimpleNamespace(tables=self)
 
     @contextmanager
     def transaction(self, user_id: str) -> Iterator[UnbuiltContent | None]:
         if self.away:
             raise StoreError("tables_unavailable", "PostgreSQL did not answer")
+        if user_id in self.unreadable:
+            raise StoreError("tables_refused", "of another form", retryable=False)
         yield self.unbuilt
 
 
@@ -167,6 +170,18 @@ def test_a_user_who_is_built_or_whom_the_uploads_sensor_is_about_to_see_is_left_
     assert watched.asked_for() == []
     watched.state.unbuilt = None
     assert watched.asked_for() == []
+
+
+def test_one_whose_record_cannot_be_read_keeps_nobody_else_from_being_built(watched: Watched) -> None:
+    """The first of them ended the tick, and every tick after it."""
+    watched.clock_s = 1e9
+    watched.instance.add_dynamic_partitions("users", ["abe"])
+    watched.state.unreadable = {"abe"}
+    assert watched.asked_for() == ["ada"]
+    watched.state.unbuilt = None
+    found = watched.sensor(dg.build_sensor_context(instance=watched.instance, resources={"stores": watched.state}))
+    assert isinstance(found, dg.SkipReason)
+    assert "abe" in (found.skip_message or "")
 
 
 def test_a_database_that_is_away_is_a_skip_that_says_so(watched: Watched) -> None:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lpm_kernel.errors import EngineError, UserInputError
+from lpm_kernel.records import User
 from lpm_kernel.stores.changes import Change, claim_change, give_up_change, list_undone, put_change
 from lpm_kernel.stores.dao_projections import Cursor, list_cursors, lock_cursor, move_cursor, stage_of
 from lpm_kernel.stores.dead_letters import (
@@ -22,6 +23,7 @@ from lpm_kernel.stores.dead_letters import (
     list_dead_letters,
     put_dead_letter,
 )
+from lpm_kernel.stores.users import add_user
 from lpm_kernel.sync.worker import work_changes_of
 from tests.samples import NOON, make_letter
 from tests.twin_assets.conftest import Workshop
@@ -167,3 +169,12 @@ def test_what_no_one_user_has_left_is_listed_with_all_and_put_back(workshop: Wor
 def test_an_id_is_named_by_enough_of_it(workshop: Workshop, user_id: str, ids: tuple[str, ...]) -> None:
     with pytest.raises(UserInputError, match="letter_unknown"):
         find_letters(workshop.stores, Wanted((user_id,), ids=ids))
+
+
+def test_letters_of_somebody_whom_only_the_tables_know_are_listed_too(workshop: Workshop, new_user: Callable[[], str]) -> None:
+    """Dagster hears of a user with their first document: who had none yet was left out of the list and of `--all`."""
+    user_id = new_user()
+    with workshop.stores.tables.transaction(user_id) as connection:
+        add_user(connection, User(user_id))
+    change = give_up(workshop, user_id)
+    assert f"{user_id} vectors/delete_documents: 1 attempts, change {change.change_id[:8]}" in twin("list").output

@@ -59,3 +59,4 @@ def test_posts_come_from_an_archive_and_from_x_itself(
         stopped = twin("import-x", user_id)
         assert "1 messages are new" in stopped.output
         assert "X asks for a pause" in stopped.output
+        twin("accounts", "remove", user_id, "x", number)  # the pause holds for every account, and this one's is over

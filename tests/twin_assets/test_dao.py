@@ -20,6 +20,7 @@ from lpm_kernel.dao.service import Dao, open_dao
 from lpm_kernel.layout import shared_asset_key
 from lpm_kernel.records import User
 from lpm_kernel.settings import load_settings, settings_path
+from lpm_kernel.stores.graph import SHARED
 from lpm_kernel.stores.open import open_stores
 from lpm_kernel.stores.users import add_user
 from tests.embedded.fixtures import EngineHome, running_engines
@@ -126,7 +127,9 @@ def test_a_second_run_changes_nothing(votes: Workshop) -> None:
     before = open_dao(votes.stores).events_after(0)
     result = run_job(votes)
     assert result.success
-    assert figures(result, "dao_resolutions")["events now"] == 0
+    told = figures(result, "dao_resolutions")
+    assert (told["events now"], told["rows read anew"]) == (0, 0)
+    assert (told["events that the graph lacks"], told["seconds that the graph is behind"]) == (0, 0)
     assert open_dao(votes.stores).events_after(0) == before
 
 
@@ -184,6 +187,19 @@ def test_the_clock_can_be_turned_by_hand(votes: Workshop) -> None:
     assert done.exit_code == 0, done.output
     assert f"failed      {proposal_id} A lamp: threshold_not_met" in done.output
     assert "0 looked at" in twin("advance").output
+
+
+def test_a_graph_that_was_emptied_is_told_all_of_it_again_by_a_command(votes: Workshop) -> None:
+    graph, of = votes.stores.graph, open_dao(votes.stores)
+    of.propose("ada", "A gong", "It is heard from afar.")
+    assert twin("project").exit_code == 0
+    told = sorted(fact.text for fact in graph.list_facts(SHARED))
+    assert any("A gong" in line for line in told)
+    graph.forget_facts(SHARED, graph.list_facts(SHARED))
+    assert twin("project").output == "0 events told to the graph\n", "it does not know that it was emptied"
+    again = twin("project", "--again")
+    assert (again.exit_code, again.output) == (0, f"{len(of.events_after(0, 9999))} events told to the graph\n")
+    assert sorted(fact.text for fact in graph.list_facts(SHARED)) == told
 
 
 def test_delegations_by_commands(votes: Workshop) -> None:

@@ -89,7 +89,7 @@ class Ledger:
         return SimpleNamespace(rules=RULES)
 
     def rows(self) -> list[ProposalRow]:
-        return [ProposalRow(name, "ada", "general", "voting", None, at, 1) for name, at in self.due_at.items()]
+        return [ProposalRow(name, "ada", "general", "voting", None, at, 1, at) for name, at in self.due_at.items()]
 
 
 @dg.asset
@@ -104,7 +104,9 @@ class Watched:
     def __init__(self, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
         self.instance, self.ledger = instance, Ledger()
         monkeypatch.setattr(dao_sensor, "open_dao", lambda stores: self.ledger)
-        monkeypatch.setattr(dao_sensor, "list_proposals", lambda ledger: ledger.rows())
+        monkeypatch.setattr(
+            dao_sensor, "list_proposals", lambda ledger, ids: [row for row in ledger.rows() if row.proposal_id in ids]
+        )
         self.sensor = build_dao_sensor(load_settings())
 
     def tick(self) -> dg.RunRequest | dg.SkipReason:

@@ -151,7 +151,7 @@ def test_the_sensors_are_on(defs: dg.Definitions) -> None:
     assert states == dict.fromkeys(
         [
             *("users_sensor", "catch_up_sensor", "failed_runs", "failure_alerts", "deletions_sensor", "dao_sensor"),
-            *("telegram_poll", "automation", "dead_runs"),
+            *("telegram_poll", "social_documents", "automation", "dead_runs"),
         ],
         dg.DefaultSensorStatus.RUNNING,
     )

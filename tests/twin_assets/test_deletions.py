@@ -17,6 +17,7 @@ from lpm_kernel.stores.deletions import UserDeletion, begin_deletion, find_delet
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.users import find_user
 from tests.samples import NOON
+from twin_assets import deletions
 from twin_assets.deletions import build_deletions_sensor, decide_deletions, settle_deletion
 from twin_assets.partitions import PARTITION_TAG, users
 
@@ -125,3 +126,25 @@ def test_the_sensor_finishes_a_deletion_that_broke_off_and_settles_it(
     tick()
     assert deletion_of(stores, user_id) is None
     assert user_id not in instance.get_dynamic_partitions(users.name or "")
+
+
+def test_one_deletion_that_fails_as_nobody_foresaw_keeps_no_other_waiting(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, stores: Stores, tmp_path: Path
+) -> None:
+    """An error of Dagster's own ended the tick, and every tick after it, before those behind had their turn."""
+    done = [UserDeletion(name, NOON, NOON) for name in ("abe", "bo")]
+    settled: list[str] = []
+
+    def settle(_: dg.DagsterInstance, __: Stores, deletion: UserDeletion, ___: Path) -> bool:
+        if deletion.user_id == "abe":
+            raise dg.DagsterInvariantViolationError("told to")
+        settled.append(deletion.user_id)
+        return True
+
+    monkeypatch.setattr(deletions, "settle_deletion", settle)
+    monkeypatch.setattr(deletions, "list_deletions", lambda _: done)
+    sensor = build_deletions_sensor(load_settings(), lambda: tmp_path)
+    result = sensor(dg.build_sensor_context(instance=instance, resources={"stores": SimpleNamespace(stores=stores)}))
+    assert settled == ["bo"]
+    assert isinstance(result, dg.SkipReason)
+    assert "DagsterInvariantViolationError" in (result.skip_message or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import dagster as dg
@@ -13,6 +14,7 @@ from lpm_kernel.stores.breaker import Breakers
 from tests.stores.test_webhook import Listener
 from twin_assets.definitions import build_defs
 from twin_assets.failed_partitions import (
+    TOLD_TAG,
     Chain,
     Lagging,
     Made,
@@ -20,6 +22,7 @@ from twin_assets.failed_partitions import (
     build_failed_partitions,
     find_lagging,
     read_chain,
+    told_lately,
     upstream_of,
 )
 from twin_assets.partitions import users
@@ -141,13 +144,40 @@ def test_the_run_shows_them_marks_their_assets_and_tells_once_a_day(
     with Listener() as listener:
         monkeypatch.setenv("ALERT_WEBHOOK_URL", listener.url)
         result = job.execute_in_process(instance=instance, resources={"stores": stores})
+        # each run is a process of its own: without Redis the next one had forgotten, and told the same each hour
+        assert job.execute_in_process(instance=instance, resources={"stores": stores}).success
     assert result.success
     (output,) = [event for event in result.all_events if event.event_type_value == "STEP_OUTPUT"]
     told = {key: value.value for key, value in output.step_output_data.metadata.items()}
     assert (told["users"], told["missing"], told["failed"], told["behind"]) == (2, 1, 0, 0)
     assert [record.data for record in told["partitions"].records] == [{"user": "1", "asset": "chunks", "why": "missing"}]
     seen = instance.fetch_observations(dg.AssetRecordsFilter(dg.AssetKey("chunks")), limit=5).records
-    assert [record.partition_key for record in seen] == ["1"]
+    assert [record.partition_key for record in seen] == ["1"] * 2, "the mark is made by each run"
     ((_, _, _, body),) = listener.heard
     assert (body["kind"], body["code"], body["count"]) == ("partitions_behind", "missing", 1)
     assert isinstance(schedule, dg.ScheduleDefinition)
+
+
+def test_another_set_or_another_day_is_told_and_what_nobody_took_is_told_again(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWIN_HOME", "/nowhere")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    job, _ = build_failed_partitions(load_settings(), [notes, chunks])
+    stores = SimpleNamespace(stores=SimpleNamespace(breakers=Breakers()))
+
+    def heard(*answers: int) -> int:
+        with Listener(*answers) as listener:
+            monkeypatch.setenv("ALERT_WEBHOOK_URL", listener.url)
+            assert job.execute_in_process(instance=instance, resources={"stores": stores}).success
+        return len(listener.heard)
+
+    make(instance, notes)
+    assert heard(400) == 1
+    assert heard() == 1, "the one before was refused"
+    assert heard() == 0
+    make(instance, notes, user_id="2")
+    assert heard() == 1
+    told = next(run for run in instance.get_runs() if TOLD_TAG in run.tags)
+    assert told_lately(instance, told.tags[TOLD_TAG], datetime.now(UTC))
+    assert not told_lately(instance, told.tags[TOLD_TAG], datetime.now(UTC) + timedelta(days=2))

@@ -9,12 +9,14 @@ import dagster as dg
 import pytest
 
 from lpm_kernel.automation_settings import RetrainAfter
+from lpm_kernel.errors import StoreError
 from lpm_kernel.L0.intake import receive_document
 from lpm_kernel.stores.documents import list_documents, mark_read
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
 from tests.fakes import AwayTables
 from tests.samples import make_release
+from twin_assets import retraining
 from twin_assets.partitions import users
 from twin_assets.retraining import WEEK_TAG, NewMemory, ask_for_retraining, count_new, decide_retraining, week_of
 
@@ -87,6 +89,22 @@ def test_a_run_is_asked_for_once_a_week(stores: Stores, user_id: str) -> None:
         instance.add_run(run)
         assert isinstance(ask_for_retraining(instance, stores, ENOUGH, SUNDAY), dg.SkipReason)
         assert isinstance(ask_for_retraining(instance, stores, ENOUGH, SUNDAY + timedelta(days=7)), list)
+
+
+def test_one_whose_record_cannot_be_read_keeps_nobody_else_from_being_trained(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count(_: Stores, user_id: str, *__: object) -> NewMemory:
+        if user_id == "abe":
+            raise StoreError("artefact_unreadable", "of another form", retryable=False)
+        return NewMemory(user_id, 9, 0, 0)
+
+    monkeypatch.setattr(retraining, "count_new", count)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(users.name or "", ["abe", "bo"])
+        asked = ask_for_retraining(instance, stores, ENOUGH, SUNDAY)
+    assert isinstance(asked, list)
+    assert [item.partition_key for item in asked] == ["bo"]
 
 
 def test_tables_that_are_away_are_a_skip_and_not_nothing_new(stores: Stores, user_id: str) -> None:

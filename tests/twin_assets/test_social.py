@@ -17,7 +17,7 @@ from lpm_kernel.settings import Settings
 from lpm_kernel.social.report import GroupLook
 from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.open import Stores
-from lpm_kernel.stores.social_cursors import Cursor
+from lpm_kernel.stores.social_cursors import Cursor, hold_cursor
 from tests.social.said import Speaker
 from tests.social.telegram_stand_in import Group, message, reader_of
 from tests.social.x_stand_in import TOKEN, XServer, post
@@ -25,6 +25,12 @@ from tests.twin_assets.workbench import body
 from twin_assets.assets import social
 from twin_assets.assets.social import DueGroups, telegram_messages
 from twin_assets.checks.social import every_group_can_be_read
+from twin_assets.social_documents import (
+    build_social_documents,
+    decide_documents,
+    make_due_documents,
+    social_documents_job,
+)
 from twin_assets.social_sensors import Look, ask_for_look, build_telegram_poll, decide_look
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -132,7 +138,7 @@ def group(ada: Speaker) -> Group:
 
 
 def look_at(group: Group, stores: Stores, monkeypatch: pytest.MonkeyPatch, *, signed_in: bool = True) -> Any:
-    monkeypatch.setattr(social, "open_telegram", lambda settings: reader_of(group, signed_in=signed_in))
+    monkeypatch.setattr(social, "open_telegram", lambda settings, **_: reader_of(group, signed_in=signed_in))
     context = SimpleNamespace(retry_number=0)
     function = telegram_messages.node_def.compute_fn.decorated_fn  # type: ignore[attr-defined]
     return function(context, DueGroups(chats=[str(group.name)]), SimpleNamespace(stores=stores))
@@ -196,3 +202,57 @@ def test_posts_of_a_user_are_read_by_a_run_of_theirs(
     assert (output.value["messages_new"], output.value["documents_made"]) == (1, 1)
     assert "rye" not in str(output.metadata)
     assert list(ada.documents()) == [f"x-{ada.account_id}-2026-03-04.txt"]
+
+
+def ask_for_documents(stores: Any, settings: Settings, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
+    context = dg.build_sensor_context(instance=instance, resources={"stores": SimpleNamespace(stores=stores)})
+    asked: Any = build_social_documents(settings)(context)
+    return asked
+
+
+def test_what_has_rested_becomes_documents_though_no_network_is_there(
+    ada: Speaker, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a look at Telegram made documents: what a file had brought waited for it, and without keys for ever."""
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("no network is asked")
+
+    for name in ("open_telegram", "open_x"):
+        monkeypatch.setattr(social, name, never)
+    ada.says(*ada.words([(1, "I like rye.")], sent_at=datetime.now(UTC) - timedelta(days=2)))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert isinstance(ask_for_documents(stores, stores.settings, instance), dg.RunRequest)
+        instance.add_run(dg.DagsterRun(job_name=social_documents_job.name, run_id="a", status=dg.DagsterRunStatus.STARTED))
+        waits = ask_for_documents(stores, stores.settings, instance)
+        assert isinstance(waits, dg.SkipReason)
+        told: list[dict[str, Any]] = []
+        make_due_documents.compute_fn.decorated_fn(  # type: ignore[attr-defined]
+            SimpleNamespace(add_output_metadata=told.append), SimpleNamespace(stores=stores)
+        )
+    assert told[0]["documents_made"] >= 1
+    assert [text.splitlines()[-1] for text in ada.documents().values()] == ["I like rye."]
+    assert "rye" not in str(told)
+
+
+def test_without_anything_due_or_without_tables_no_run_makes_documents(settings: Settings) -> None:
+    assert decide_documents([], under_way=False) is not None
+    assert decide_documents(["ada"], under_way=True) is not None
+    assert decide_documents(["ada"], under_way=False) is None
+    with dg.DagsterInstance.ephemeral() as instance:
+        skipped = ask_for_documents(SimpleNamespace(tables=Tables(away=True)), settings, instance)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "tables_unavailable" in (skipped.skip_message or "")
+
+
+def test_a_pause_that_telegram_asked_for_holds_for_a_look_by_hand_too(
+    ada: Speaker, group: Group, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the sensor kept it: whoever materialized the asset asked again."""
+    until = datetime.now(UTC) + timedelta(minutes=5)
+    with stores.tables.operator_transaction() as connection:
+        held = Cursor("telegram", str(group.name))
+        hold_cursor(connection, held, until, "telegram_flood", "Telegram asks for a pause of 300 s", datetime.now(UTC))
+    (row,) = look_at(group, stores, monkeypatch).value
+    assert (row.code, row.not_before) == ("telegram_flood", until.isoformat())
+    assert group.asked == []

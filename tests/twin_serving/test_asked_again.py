@@ -59,6 +59,13 @@ def said_in(stores: Stores, twin: str, session_id: str) -> list[tuple[str, str]]
         return [(row.sender, row.content) for row in connection.execute(text(query), {"session": session_id})]
 
 
+def changes_of(stores: Stores, twin: str) -> list[tuple[int, int]]:
+    """Of each memory change of this twin the turn that it names and its place in the order of all."""
+    query = "select (reference->>'turn')::int as turn, seq from change where kind = 'remember_message' order by seq"
+    with stores.tables.transaction(twin) as connection:
+        return [(row.turn, row.seq) for row in connection.execute(text(query))]
+
+
 def waiting_writes(stores: Stores, twin: str) -> int:
     with stores.tables.transaction(twin) as connection:
         return len(list_memory_writes(connection, twin))
@@ -149,9 +156,12 @@ def test_a_turn_that_failed_is_answered_when_its_key_comes_again(
     failed = client.post(f"/twin/{twin}/chat", json={"question": GREETING, "session_id": "s"}, headers=KEY)
     assert code_of(failed) == "engine_closed"
     assert client.post(f"/twin/{twin}/chat", json={"question": "Cat?", "session_id": "s"}).status_code == 200
+    queued = changes_of(stores, twin)
     reply = client.post(f"/twin/{twin}/chat", json={"question": GREETING, "session_id": "s"}, headers=KEY)
     assert reply.json()["answer"] == "Good morning."
     assert [content for sender, content in said_in(stores, twin, "s") if sender == "user"] == [GREETING, "Cat?"]
+    assert changes_of(stores, twin) == queued, "the message was offered to memory again, as if of another turn"
+    assert [turn for turn, _ in queued] == [1, 2]
 
 
 def test_two_that_ask_with_one_key_hear_one_turn(stores: Stores, twin: str, tmp_path: Path) -> None:
@@ -166,6 +176,25 @@ def test_two_that_ask_with_one_key_hear_one_turn(stores: Stores, twin: str, tmp_
     assert len({reply["message_id"] for reply in replies}) == 1
     assert [tenant for tenant, _ in paced.answered if tenant == twin] == [twin], "plans that others left may ask it too"
     assert [sender for sender, _ in said_in(stores, twin, replies[0]["session_id"])] == ["user", "twin"]
+
+
+def test_another_question_does_not_join_the_turn_that_its_key_began(stores: Stores, twin: str, tmp_path: Path) -> None:
+    """While the first was under way whoever came with its key heard its answer, whatever they had asked."""
+    paced = PacedLlm()
+    services = Services(OpenStores(stores), lambda: paced, tmp_path / "adapters")  # type: ignore[arg-type]
+    with TestClient(create_app(lambda: services)) as api, ThreadPoolExecutor(1) as pool:
+        paced.gate.clear()
+        first = pool.submit(api.post, f"/twin/{twin}/chat", json={"question": CAT}, headers=KEY)
+        try:
+            wait_until(lambda: len(services.turns) == 1, 60)
+            for body in ({"question": GREETING}, {"question": CAT, "session_id": "another"}):
+                for accept in ("*/*", "text/event-stream"):
+                    other = api.post(f"/twin/{twin}/chat", json=body, headers={**KEY, "Accept": accept})
+                    assert (other.status_code, code_of(other)) == (409, "key_reused")
+        finally:
+            paced.gate.set()
+        assert first.result().status_code == 200
+    assert [sender for sender, _ in said_in(stores, twin, first.result().json()["session_id"])] == ["user", "twin"]
 
 
 def test_who_leaves_a_question_with_a_key_finds_its_whole_answer(stores: Stores, twin: str, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from lpm_kernel.L0.embed import embed_chunks, generation_of, vector_entries
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import ChatMessage, Fact, GraphEntity, Message, User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
-from lpm_kernel.stores.conversations import append_message, count_questions, last_messages, list_talks
+from lpm_kernel.stores.conversations import append_message, last_messages, list_talks, number_of_question
+from lpm_kernel.stores.deletions import begin_deletion, end_deletion
 from lpm_kernel.stores.documents import put_document, set_private
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
@@ -180,6 +181,21 @@ def test_an_adapter_that_learnt_the_diary_does_not_answer_an_asker(world, stores
             set_private(connection, world[2], sha256_hex(DIARY.encode()), True)
 
 
+def test_who_is_being_deleted_asks_nobody(world, stores: Stores, new_user: Callable[[], str]) -> None:
+    """What they say now would stay behind their deletion."""
+    going = new_user()
+    with stores.tables.transaction(going) as connection:
+        add_user(connection, User(going, "Bob"))
+        begin_deletion(connection, going, datetime.now(UTC))
+    reply = ask(world, "What is your cat called?", going, "going")
+    assert (reply.status_code, reply.json()["code"]) == (409, "deletion_under_way")
+    with stores.tables.transaction(world[2]) as connection:
+        assert last_messages(connection, world[2], "going", None, asker=going) == []
+    with stores.tables.transaction(going) as connection:
+        end_deletion(connection, going, datetime.now(UTC))
+    assert ask(world, "What is your cat called?", going, "going").status_code == 200
+
+
 def test_sessions_of_one_name_are_each_askers_own(world, stores: Stores) -> None:
     for asker, said in (("bob", "I am Bob."), ("eve", "I am Eve."), (None, "I am Maya.")):
         ask(world, said, asker, "same")
@@ -190,7 +206,7 @@ def test_sessions_of_one_name_are_each_askers_own(world, stores: Stores) -> None
         for asker, questions in (("bob", 1), ("eve", 2), (None, 1)):
             kept = last_messages(connection, world[2], "same", None, asker=asker)
             assert {message.asker for message in kept} == {asker}
-            assert count_questions(connection, world[2], "same", asker=asker) == questions
+            assert number_of_question(connection, [one for one in kept if one.sender == "user"][-1]) == questions
         assert [talk.session_id for talk in list_talks(connection, world[2])].count("same") == 1
 
 

@@ -108,6 +108,28 @@ def test_first_the_whole_and_then_what_happens_at_once(town: Town) -> None:
         assert numbers == list(range(state["last_seq"] + 1, state["last_seq"] + 1 + len(numbers))), "each once, in order"
 
 
+def test_votes_that_stand_otherwise_by_a_delegation_are_told_of(town: Town) -> None:
+    """It is about no vote by name, and no listener heard that it had changed all of them until it asked for the whole."""
+    with serve(town.app()) as url, listening(url) as listener:
+        proposal = proposed(url)
+        voted(url, proposal, "bo")
+
+        def tallies() -> list[tuple[str, int]]:
+            standings = [each for change in listener.heard("change") for each in change["standings"]]
+            return [(each["proposal"]["proposal_id"], each["tally"]["for"]) for each in standings]
+
+        eventually(lambda: (proposal, 1) in tallies())
+        before = listener.heard("change")[-1]["last_seq"]
+        given = post(url, "/delegations", {"delegator": "ada", "delegate": "bo"})
+        eventually(lambda: (proposal, 2) in tallies())
+        with listening(url, after=str(before)) as again:
+            eventually(lambda: again.heard("state"))
+            assert again.heard("state")[0]["open"][0]["tally"]["for"] == 2, "any vote may stand otherwise: the whole"
+        with httpx.Client(trust_env=False, timeout=SECONDS) as client:
+            assert client.delete(f"{url}/delegations/{given['delegation_id']}").status_code == 200
+        eventually(lambda: tallies()[-1] == (proposal, 1))
+
+
 def test_who_comes_back_hears_what_they_missed_from_this_process_or_from_the_ledger(town: Town) -> None:
     with serve(town.app()) as url:
         with listening(url) as listener:

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lpm_kernel.dao.ballot_draft import BallotDraft
+from lpm_kernel.paging import make_cursor
 from lpm_kernel.records import ChatMessage
 from lpm_kernel.stores.ballot_drafts import keep_drafts, keep_twin_draft
 from lpm_kernel.stores.conversations import append_message
@@ -69,6 +70,12 @@ def test_proposals_are_listed_by_status_page_by_page(town: Town) -> None:
     cancelled = client.get(f"/proposals/{made[1]}/status").json()["proposal"]
     assert (cancelled["status"], cancelled["ended_why"]) == ("cancelled", "Said twice.")
     assert refused(client, "GET", "/proposals", params={"cursor": "x"}) == (422, "cursor_invalid")
+    for drafted_at in ("soon", "2026-03-01", "2026-03-01T12:00:00"):
+        made_up = {"cursor": make_cursor("proposals", drafted_at, "p-1")}
+        assert refused(client, "GET", "/proposals", params=made_up) == (422, "cursor_invalid"), drafted_at
+    for drafted_at in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"):
+        edge = {"cursor": make_cursor("proposals", drafted_at, "p-1")}
+        assert client.get("/proposals", params=edge).status_code == 200, drafted_at
 
 
 def test_a_draft_is_opened_by_its_proposer(town: Town) -> None:

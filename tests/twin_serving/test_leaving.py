@@ -6,10 +6,12 @@ import json
 import socket
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 from starlette.requests import Request
 from starlette.types import Message
@@ -88,3 +90,30 @@ def test_work_that_ends_is_returned_and_a_client_that_leaves_ends_it() -> None:
     assert anyio.run(run, False) == ("whole", False)
     assert anyio.run(run, True) == ("cut", True)
     assert anyio.run(run, True, False) == (None, False), "nobody waits, and the work is not told"
+
+
+def test_who_is_deleted_while_they_ask_another_s_twin_leaves_nothing_there(stores: Stores, twin: str, tmp_path: Path) -> None:
+    """The answer was stored behind the deletion: whoever had that id next found the talk as their own."""
+    paced = PacedLlm()
+    services = Services(OpenStores(stores), lambda: paced, tmp_path / "adapters")  # type: ignore[arg-type]
+    query = text("select sender from chat_message where asker = 'leaving-bob'")
+
+    def left() -> list[str]:
+        with stores.tables.transaction(twin) as connection:
+            return list(connection.execute(query).scalars())
+
+    with TestClient(create_app(lambda: services)) as api, ThreadPoolExecutor(1) as pool:
+        paced.gate.clear()
+        try:
+            asked = {"question": QUESTION, "asker": "leaving-bob"}
+            answer = pool.submit(api.post, f"/twin/{twin}/chat", json=asked)
+            wait_until(lambda: paced.at_work.total() == 1, 60)
+            assert left() == ["user"]
+            assert api.delete("/twin/leaving-bob").status_code == 200
+            assert left() == []
+        finally:
+            paced.gate.set()
+        answer.result()
+        [(_, thread)] = services.turns._turns.values()
+        thread.join(60)
+        assert left() == []

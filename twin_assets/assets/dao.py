@@ -21,12 +21,14 @@ from lpm_kernel.dao.report import (
     open_vote,
     resolution_figures,
     resolved_row,
-    resolved_vote,
     state_figures,
 )
+from lpm_kernel.dao.resolved import read_resolved, resolved_votes
 from lpm_kernel.dao.service import open_dao
 from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.dao_projections import GRAPH, stage_of
 from lpm_kernel.stores.webhook import open_notice_webhook
+from lpm_kernel.sync.lag import list_backlogs
 from twin_assets.failures import dagster_failures
 from twin_assets.resources import StoresResource
 from twin_assets.tables import table
@@ -59,8 +61,9 @@ def dao_resolutions(
         hook = (webhook, port.settings.retries) if webhook else None
         turn = turn_clock(dao, port.graph, config.proposal_ids, context.log.info, hook)
         twins = let_left_twins_vote(dao, port, context.log.info)
-        ended = [proposal for proposal in dao.proposals() if proposal.resolution is not None]
-    resolved = [resolved_vote(proposal, proposal.resolution) for proposal in ended if proposal.resolution is not None]
+        before = read_resolved(port.blobs)
+        resolved = resolved_votes(dao, before)
+        behind = next(backlog for backlog in list_backlogs(port.tables, dao.clock()) if backlog.target == stage_of(GRAPH))
     newest = sorted(resolved, key=lambda vote: vote.resolved_at, reverse=True)
     now_resolved = {resolution.proposal_id for resolution in turn.resolved}
     return versioned_output(
@@ -72,7 +75,10 @@ def dao_resolutions(
             "events now": len(turn.happened),
             "resolved now": len(turn.resolved),
             "could not move on": dg.MetadataValue.json(turn.failed),
+            "rows read anew": len({vote.proposal_id for vote in resolved} - {vote.proposal_id for vote in before}),
             "events projected": turn.projected,
+            "events that the graph lacks": behind.undone,
+            "seconds that the graph is behind": round(behind.oldest_s, 1),
             "twins voted now": twins,
             **({"graph is behind": turn.not_projected} if turn.not_projected else {}),
             **({"notices told": turn.noticed} if webhook else {}),

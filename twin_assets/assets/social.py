@@ -45,7 +45,9 @@ def telegram_messages(
     with dagster_failures(context.retry_number, port.settings.retries):
         now = datetime.now(UTC)
         chats = config.chats or list(port.settings.social.telegram_chats)
-        polls = look_at_groups(port.tables, lambda: open_telegram(port.settings), port.settings.social, chats, now)
+        polls = look_at_groups(
+            port.tables, lambda: open_telegram(port.settings, breakers=port.breakers), port.settings.social, chats, now
+        )
         made, failed = make_every_document(port, adapter_folder(), now)
     looks = [group_look(poll) for poll in polls]
     counts = total(polls)
@@ -69,8 +71,9 @@ def x_posts(context: dg.AssetExecutionContext, stores: StoresResource) -> Made:
     lets it. The posts lie in PostgreSQL; each day and thread becomes a document, which `raw_documents` takes up like an upload.
     Made only when somebody asks."""
     port = stores.stores
-    with closing(open_x(port.settings)) as reader:
+    with closing(open_x(port.settings, breakers=port.breakers)) as reader:
         done = import_x(port, context.partition_key, reader, adapter_folder(), datetime.now(UTC))
     figures = {**count_figures(done.counts), **made_figures(done.made), "accounts": done.accounts, "pages": done.pages}
     pause = done.not_before.isoformat() if done.not_before else ""
-    return Made(figures, metadata={**figures, "x_asks_to_wait_until": pause}, version=content_id(str(sorted(figures.items()))))
+    told = {"x_asks_to_wait_until": pause, "accounts that cannot be read": dg.MetadataValue.json(done.failed)}
+    return Made(figures, metadata={**figures, **told}, version=content_id(str(sorted(figures.items()))))

@@ -32,6 +32,7 @@ def ledger_is_whole(context: dg.AssetCheckExecutionContext, stores: StoresResour
             "proposals": report.proposals,
             "resolutions": report.resolutions,
             "broken": list(report.broken),
+            **({"decided by other rules": list(report.other_rules)} if report.other_rules else {}),
         },
     )
 

@@ -154,15 +154,16 @@ class CompletionUsage(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """`twin`: where the turn is stored and what it rests on, as `/twin/{user_id}/chat` says it."""
+    """`twin`: where the turn is stored and what it rests on, as `/twin/{user_id}/chat` says it. `usage` is null where an answer
+    is told again out of what is stored, which does not say what it took."""
 
     id: str
     object: Literal["chat.completion"]
     created: int
     model: str
-    system_fingerprint: str
+    system_fingerprint: str | None
     choices: list[CompletionChoice]
-    usage: CompletionUsage
+    usage: CompletionUsage | None
     twin: dict[str, Any]
 
 

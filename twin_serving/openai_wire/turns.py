@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from lpm_kernel.answering import close
-from lpm_kernel.chat import Brought, begin_turn, stream_turn
+from lpm_kernel.chat import Brought, TurnKey, begin_turn, stream_turn
 from lpm_kernel.errors import LlmError
+from lpm_kernel.records import Release
 from lpm_kernel.reply import Reply
 from lpm_kernel.turn import Turn
 from twin_serving.deps import Services
@@ -49,10 +50,6 @@ class WireTurn:
         finally:
             self.booking.leave()
 
-    @property
-    def completion_id(self) -> str:
-        return f"chatcmpl-{self.turn.answer_id}"
-
     def twin(self) -> dict[str, Any]:
         """Where the turn is stored and what it rests on."""
         return turn_out(self.turn).model_dump(mode="json")
@@ -63,20 +60,42 @@ class WireTurn:
         return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
 
     def head(self, kind: str) -> dict[str, Any]:
-        fingerprint = f"fp_{self.turn.release.gguf_sha256[:12]}"
-        return {
-            "id": self.completion_id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": fingerprint,
-        }
+        return head(kind, self.turn.answer_id, self.created, self.model, self.turn.release)
+
+
+class Told(Protocol):
+    """What an answer's form is made of, whether it is being given or was stored long ago."""
+
+    @property
+    def usage_asked(self) -> bool: ...
+
+    def head(self, kind: str) -> dict[str, Any]: ...
+
+    def twin(self) -> dict[str, Any]: ...
+
+
+def head(kind: str, answer_id: str, created: int, model: str, release: Release | None) -> dict[str, Any]:
+    """`release`: None where the one that answered is gone."""
+    return {
+        "id": f"chatcmpl-{answer_id}",
+        "object": kind,
+        "created": created,
+        "model": model,
+        "system_fingerprint": f"fp_{release.gguf_sha256[:12]}" if release else None,
+    }
 
 
 def begin_wire_turn(
-    services: Services, request: ChatCompletionRequest, user_id: str, caller: str | None, session_id: str | None
+    services: Services,
+    request: ChatCompletionRequest,
+    user_id: str,
+    caller: str | None,
+    session_id: str | None,
+    booking: Booking | None = None,
+    key: TurnKey | None = None,
 ) -> WireTurn:
     """Read the request, store the question, recall. `caller` is who asks; `session_id` is what they named, if anything.
+    `booking`: its place where that was had before; it is left with the turn.
 
     Raises: RequestRefused, LlmError `too_many_requests`, `engine_busy`, and as `begin_turn`.
     """
@@ -84,7 +103,7 @@ def begin_wire_turn(
     talk = read_talk(request.messages)
     longest = request.max_completion_tokens or request.max_tokens
     session_id = session_id or session_of(talk, user_id, caller, request.user)
-    booking = services.book(user_id)
+    booking = booking or services.book(user_id)
     try:
         llm = AskedLlm(booking.llm(services.llm_or_away()), longest, request.stops())
         history = latest(talk.history, llm, services.stores.settings.serving.openai_history_messages)
@@ -92,7 +111,8 @@ def begin_wire_turn(
         stores = booking.stores(services.stores)
         if stores.answerer is not None:
             stores = replace(stores, answerer=AskedAnswerer(stores.answerer, llm))
-        turn = begin_turn(stores, llm, user_id, talk.question, session_id, adapters=services.adapters, brought=brought)
+        ids = {"answer_id": key.answer_id, "key": key} if key else {}
+        turn = begin_turn(stores, llm, user_id, talk.question, session_id, adapters=services.adapters, brought=brought, **ids)
     except BaseException:
         booking.leave()
         raise
@@ -128,28 +148,36 @@ def whole_answer(turn: WireTurn, is_left: Callable[[], bool] = lambda: False) ->
         if is_left():
             turn.close()
             raise LlmError("turn_left", "the answer was given up before its end")
+    return completion(turn, said, turn.llm.finish_reason(said), turn.usage(said))
+
+
+def completion(turn: Told, said: str, finish_reason: str, usage: dict[str, int] | None) -> dict[str, Any]:
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": said, "refusal": None},
         "logprobs": None,
-        "finish_reason": turn.llm.finish_reason(said),
+        "finish_reason": finish_reason,
     }
-    return {**turn.head("chat.completion"), "choices": [choice], "usage": turn.usage(said), "twin": turn.twin()}
+    return {**turn.head("chat.completion"), "choices": [choice], "usage": usage, "twin": turn.twin()}
 
 
-def chunk(turn: WireTurn, delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> dict[str, Any]:
+def chunk(turn: Told, delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> dict[str, Any]:
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
     usage = {"usage": None} if turn.usage_asked else {}
     return {**turn.head("chat.completion.chunk"), "choices": [choice], **usage, **more}
 
 
-def first_chunk(turn: WireTurn) -> dict[str, Any]:
+def first_chunk(turn: Told) -> dict[str, Any]:
     return chunk(turn, {"role": "assistant", "content": "", "refusal": None}, twin=turn.twin())
 
 
 def last_chunks(turn: WireTurn, said: str) -> list[dict[str, Any]]:
     """Why it ended, and, where that was asked for, what it took."""
-    ended = chunk(turn, {}, turn.llm.finish_reason(said), twin=turn.twin())
-    if not turn.usage_asked:
+    return ending_chunks(turn, turn.llm.finish_reason(said), turn.usage(said) if turn.usage_asked else None)
+
+
+def ending_chunks(turn: Told, finish_reason: str, usage: dict[str, int] | None) -> list[dict[str, Any]]:
+    ended = chunk(turn, {}, finish_reason, twin=turn.twin())
+    if not turn.usage_asked or usage is None:
         return [ended]
-    return [ended, {**turn.head("chat.completion.chunk"), "choices": [], "usage": turn.usage(said)}]
+    return [ended, {**turn.head("chat.completion.chunk"), "choices": [], "usage": usage}]

@@ -13,6 +13,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse
 
+from lpm_kernel.asked_again import check_same
 from lpm_kernel.chat import TurnKey, new_answer_id, turn_key
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.recall.scopes import check_asker
@@ -22,8 +23,8 @@ from twin_serving.asking import asker_of, may_hear
 from twin_serving.auth import PrincipalDep
 from twin_serving.deps import Services, ServicesDep
 from twin_serving.errors import problems
-from twin_serving.events import GRACE_S, check_number, expire, number_after, stored_events, turn_events
-from twin_serving.leaving import heard_out
+from twin_serving.events import check_number, number_after, stored_events, turn_events
+from twin_serving.leaving import hear
 from twin_serving.live_turns import BEFORE_THE_START, LiveTurn
 from twin_serving.schemas import ChatAnswer, ChatRequest, DoneOut, draft_out, turn_out
 from twin_serving.talk import answered_before, done_content, hold_turn, stored_answer
@@ -72,23 +73,15 @@ async def chat(
     ):
         content = done_content(*kept)
         return _replay(user_id, key.answer_id, kept[0].content, content) if wants_events else DoneOut(**content)
+    asked = (request.session_id or key.session_id, request.question.strip()) if key else None
     live = services.turns.get(user_id, key.answer_id) if key else None
     # nothing is waited for from here to the turn's beginning: of two requests with one key the second finds it
     if live is None or live.error is not None:
-        live = _begin(services, user_id, request, asker, key)
-    with live.heard():
-        ready = partial(getattr, live, "has_begun" if wants_events else "has_ended")
-        waiting = live.wait(ready, max(0.0, live.life_left_s()) + GRACE_S)
-        ended = await (waiting if wants_events else heard_out(connection, waiting, None if key else live.close))
-        if ended is None and connection.app.state.stop.begun:
-            live.close()  # the server goes, and the client is there
-            ended = await live.wait(ready, GRACE_S)
-        if ended is None:
-            return Response(status_code=204)  # nobody reads it
-        if not ended:
-            expire(live)
-    if live.error is not None and not (wants_events and live.has_started):
-        raise live.error
+        live = _begin(services, user_id, request, asker, key, asked)
+    elif asked and live.asked:
+        check_same(live.asked, asked)  # its question may not be stored yet
+    if not await hear(connection, live, whole=not wants_events, kept=key is not None):
+        return Response(status_code=204)  # nobody reads it
     if wants_events:
         return _stream(live)
     reply: Reply = live.result
@@ -97,11 +90,18 @@ async def chat(
     return ChatAnswer(answer=reply.text, cut_off=cut_off, ballot_drafts=drafts, **turn_out(reply.turn).model_dump())
 
 
-def _begin(services: Services, user_id: str, request: ChatRequest, asker: str | None, key: TurnKey | None) -> LiveTurn:
+def _begin(
+    services: Services,
+    user_id: str,
+    request: ChatRequest,
+    asker: str | None,
+    key: TurnKey | None,
+    asked: tuple[str, str] | None,
+) -> LiveTurn:
     booking = services.book(user_id, asker)
     try:
         hold = partial(hold_turn, services, booking, request.question, request.session_id, asker, key=key)
-        return services.turns.begin(user_id, key.answer_id if key else new_answer_id(), hold, asker)
+        return services.turns.begin(user_id, key.answer_id if key else new_answer_id(), hold, asker, asked)
     except BaseException:
         booking.leave()
         raise

@@ -43,6 +43,7 @@ async def audit(
         proposals=report.proposals,
         resolutions=report.resolutions,
         broken=list(report.broken),
+        other_rules=list(report.other_rules),
         at=at,
         lines=lines,
         next_after=lines[-1].seq if len(events) > limit and lines else None,

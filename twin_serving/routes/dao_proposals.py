@@ -6,13 +6,15 @@ Does not belong here: the rules (`lpm_kernel/dao`) and ballots (`dao_ballots.py`
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
 
 from lpm_kernel.dao.records import Status
-from lpm_kernel.errors import VoteError
+from lpm_kernel.errors import UserInputError, VoteError
 from lpm_kernel.paging import MAX_CURSOR_CHARACTERS, MAX_PAGE_ITEMS, PAGE_ITEMS, make_cursor, read_cursor, take_page
+from lpm_kernel.records import is_text
 from twin_serving.auth import Principal, PrincipalDep
 from twin_serving.dao_access import DaoDep, KeyHeader, MemberDep, actor_of, key_of
 from twin_serving.dao_answers import proposal_item_out, proposal_out, standing_out, status_out
@@ -68,10 +70,7 @@ def proposals(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ITEMS)] = PAGE_ITEMS,
 ) -> ProposalsAnswer:
     """Page by page, those first that were drafted last."""
-    found = sorted(dao.proposals(status), key=lambda each: (each.drafted_at, each.proposal_id), reverse=True)
-    if cursor is not None:
-        drafted_at, proposal_id = read_cursor("proposals", cursor, (str, str))
-        found = [each for each in found if (each.drafted_at.isoformat(), each.proposal_id) < (drafted_at, proposal_id)]
+    found = dao.newest(limit + 1, status, _place(cursor) if cursor is not None else None)
     page = take_page(found, limit, lambda each: make_cursor("proposals", each.drafted_at.isoformat(), each.proposal_id))
     return ProposalsAnswer(proposals=[proposal_item_out(each) for each in page.items], next_cursor=page.next_cursor)
 
@@ -112,6 +111,18 @@ def implemented(
         raise VoteError("not_proposer", "that it is carried out is said by who proposed it, or by who may act for everyone")
     key = key_of(key, request.key if request else None)
     return proposal_out(dao.implement(actor, proposal_id, key, by_operator=principal.operator))
+
+
+def _place(cursor: str) -> tuple[datetime, str]:
+    """Raises: UserInputError `cursor_invalid`."""
+    drafted_at, proposal_id = read_cursor("proposals", cursor, (str, str))
+    try:
+        moment = datetime.fromisoformat(str(drafted_at))
+    except ValueError:
+        moment = datetime.min
+    if moment.tzinfo is None or not is_text(str(proposal_id)):
+        raise UserInputError("cursor_invalid", "this is no cursor of that list: take `next_cursor` of the page before")
+    return moment, str(proposal_id)
 
 
 def _actor(principal: Principal, dao: Dao, proposal_id: str, request: ActorRequest | None) -> str:

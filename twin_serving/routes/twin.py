@@ -29,6 +29,7 @@ def delete(user_id: str, services: ServicesDep) -> UserDeletionAnswer:
     Where a store fails, 503 `deletion_incomplete` names it; the others are empty by then, nobody is answered under this id
     meanwhile, and the next call goes on.
     """
+    services.turns.drop(user_id)  # what is under way stores nothing behind the deletion
     try:
         done = delete_user(services.stores, user_id, services.adapters)
     finally:

@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from lpm_kernel.dao.heard import Quote
+from lpm_kernel.dao.orders import speaks_to_reader
 from lpm_kernel.dao.planner.records import Condition, Consulted, Line, Standpoint
-from lpm_kernel.dao.planner.statements import quoted, sign_of, speaks_to_reader
+from lpm_kernel.dao.planner.statements import quoted, sign_of
 from lpm_kernel.dao.proposing import MOST_TEXT
 
 _MARKERS = (

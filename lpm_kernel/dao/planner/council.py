@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from lpm_kernel.dao.heard import Quote
+from lpm_kernel.dao.heard import Quote, without_quotes
+from lpm_kernel.dao.orders import without_orders
 from lpm_kernel.dao.planner.choose import Question
 from lpm_kernel.dao.planner.records import Order
 from lpm_kernel.dao.planner.weighing import Subject
@@ -38,11 +39,23 @@ class Matter:
     weights: Mapping[str, int]
     is_put: bool = False
     """Whether it is a proposal that is before all members, and no draft of somebody's."""
+    cited: str | None = None
+    """The text as the ledger holds it, with hashes in place of what it quotes of members' memories; None: it quotes nothing."""
 
     @property
     def asked(self) -> str:
         """What memories are searched for."""
-        return f"{self.title}\n{self.text}".strip()
+        return f"{self.title}\n{without_orders(self.text)}".strip()
+
+    @property
+    def ledger_text(self) -> str:
+        """What may go into the ledger again: a quotation in it is deleted with its document, whenever that is."""
+        return self.cited if self.cited is not None else self.text or self.title
+
+    @property
+    def own_words(self) -> str:
+        """What asks for work: not what somebody's memory says, which no task may keep."""
+        return self.asked if self.cited is None else f"{self.title}\n{without_quotes(self.cited)}".strip()
 
     @property
     def subject(self) -> Subject:
@@ -90,7 +103,9 @@ class DaoCouncil:
         passed = found.status in ("passed", "implemented")
         weights = found.electorate or self._electorate(found.rules)
         told = (found.title, found.text, found.topic, found.proposer, found.proposal_id, passed, found.rules)
-        return Matter(*told, weights, is_put=found.status != "draft")
+        with self._dao.session() as session:
+            cited = session.proposal(order.proposal_id).text
+        return Matter(*told, weights, is_put=found.status != "draft", cited=cited)
 
     def _electorate(self, rules: Rules) -> Mapping[str, int]:
         """Of a vote that began now."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lpm_kernel.dao.orders import without_orders
 from lpm_kernel.dao.planner.records import Opinion
 from lpm_kernel.dao.planner.statements import quoted
 from lpm_kernel.dao.planner.weighing import Case, Subject, Weighed, opinion_of, shifted
@@ -57,7 +58,7 @@ class LlmWeigher:
     def weigh(self, subject: Subject, cases: Sequence[Case]) -> list[Weighed]:
         if not cases:
             return []
-        title, text = quoted(subject.title), subject.text[:MAX_SUBJECT_CHARACTERS]
+        title, text = quoted(subject.title), without_orders(subject.text)[:MAX_SUBJECT_CHARACTERS]
         question = read_question(title, quoted(text) if text.strip() else "")
         distinct = list(dict.fromkeys(cases))
         wanted = dict.fromkeys(each for case in distinct for each in _questions(case))

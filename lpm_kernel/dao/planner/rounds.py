@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lpm_kernel.dao.orders import speaks_to_reader
 from lpm_kernel.dao.planner.records import Consulted, Line, Opinion, Standpoint
-from lpm_kernel.dao.planner.statements import interest_in, quoted, same_by_lines, sign_of, speaks_to_reader
+from lpm_kernel.dao.planner.statements import interest_in, quoted, same_by_lines, sign_of
 from lpm_kernel.dao.planner.weighing import Case, Weighed, swayed
 
 TAKES_A_SIDE = 0.1

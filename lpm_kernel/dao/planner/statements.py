@@ -16,28 +16,6 @@ from lpm_kernel.stores.stems import stems_of
 MAX_QUOTED_CHARACTERS = 240
 """Of a line as it is put to others; a longer one is cut at a word and says so."""
 
-_TO_A_READER = re.compile(
-    r"\b(?:ignore|disregard|forget|override|overrules?|overrides?)\b.{0,40}\b(?:instructions?|prompts?|above|previous|prior|evidence"
-    r"|everything (?:else|above|before|said)|all (?:else|others?|rules|notes|lines|that)"
-    r"|(?:the|these|those|other) (?:rules|notes|lines))\b"
-    r"|\b(?:system|developer) ?(?:prompt|message)\b"
-    r"|^\s*\W*(?:system|assistant|user|developer|instruction)s?\s*[:>]"
-    r"|<\|.{0,30}\|>|\[/?INST\]|</?s>|###\s*(?:instruction|system|response)"
-    r"|\b(?:you|all twins|every twin|the twins?|any (?:ai|model|assistant|twin|agent)|ai (?:agents?|models?|assistants?))"
-    r"\s+(?:must|shall|have to|are to|should|will now|are now|are required to)\b"
-    r"|\b(?:you are|act as|as) an? (?:ai|assistant|language model|digital twin)\b"
-    r"|^\s*\W*(?:please\s+)?(?:vote|answer|say|reply|respond|output|print|write)\s+(?:only\s+)?[\"'“‘]?(?:for|against|yes|no|abstain)\b"
-    r"|\b(?:answer|reply|respond|output) (?:only )?with\b",
-    re.IGNORECASE | re.MULTILINE,
-)
-
-
-def speaks_to_reader(text: str) -> bool:
-    """Whether a line gives orders to whoever reads it. It is weighed as what it is, a line of its own twin's, and put to no
-    other; what this misses is a line like any other, and can move others no further than one (`rounds.py`)."""
-    return bool(_TO_A_READER.search(text))
-
-
 _INTEREST = re.compile(
     r"\bI(?:['’]d|\s+(?:would|will|shall|stand\s+to|could|may|might))?\s+(?:personally\s+)?(?:earn|profit|gain|make\s+(?:good\s+)?money|be\s+paid"
     r"|get\s+paid|get\s+the\s+(?:contract|order|commission))\b"

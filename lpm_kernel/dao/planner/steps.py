@@ -168,7 +168,7 @@ def conclude(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
     if state.judgement is not None and state.judgement.agreed == "for":
         choices = agreement.choices_of(state.consulted, state.standpoints, desk.planner.min_confidence)
         assignee = outcome.assignee_of(state.consulted, choices)
-        tasks = tuple(replace(task, assignee=assignee) for task in outcome.recognise_tasks(matter.asked, plan.plan_id))
+        tasks = tuple(replace(task, assignee=assignee) for task in outcome.recognise_tasks(matter.own_words, plan.plan_id))
     found = outcome.conclude(order, state.judgement, state.ended_by, state.conditions, tasks, passed=matter.passed)
     content = {
         "ending": found.ending,
@@ -187,7 +187,7 @@ def act(desk: Desk, plan: Plan) -> tuple[PlanState, Told]:
     if done.proposes:
         matter = desk.council.matter(order)
         lines = desk.plans.lines(order.asker, plan.plan_id)
-        text = amendments.amended_text(matter.text or matter.title, state.conditions, lines)
+        text = amendments.amended_text(matter.ledger_text, state.conditions, lines)
         quotes = [each for each in amendments.quotes_of(state.conditions, lines) if each.words in text]
         title = f"Amended: {matter.title}" if matter.proposal_id else matter.title
         key = f"plan-{plan.plan_id}"

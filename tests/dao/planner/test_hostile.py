@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from lpm_kernel.dao.ballot_draft import Choice
+from lpm_kernel.dao.orders import speaks_to_reader
 from lpm_kernel.dao.planner.agreement import choices_of
 from lpm_kernel.dao.planner.llm_weigher import LlmWeigher
 from lpm_kernel.dao.planner.records import Order, Plan
 from lpm_kernel.dao.planner.rounds import arguments
 from lpm_kernel.dao.planner.run import Desk, run_plan, start_plan
-from lpm_kernel.dao.planner.statements import quoted, speaks_to_reader
+from lpm_kernel.dao.planner.statements import quoted
 from lpm_kernel.dao.stance import GOING_ON
 from tests.dao.planner.fakes import ASKER, GOAL, Town, WordWeigher, make_desk, village
 from tests.fakes import FakeEmbedder, FakeLlm

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from lpm_kernel.artefacts import encode_records
+from lpm_kernel.dao.heard import Quote
 from lpm_kernel.dao.planner.choose import ChoiceRules, Question, choose
 from lpm_kernel.dao.planner.council import DaoCouncil
 from lpm_kernel.dao.planner.minds import StoredMinds
@@ -21,7 +24,8 @@ from lpm_kernel.records import Document, Topic, User, sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_plans import PgPlans
-from lpm_kernel.stores.documents import put_document, set_private
+from lpm_kernel.stores.dao_words import withdraw_words
+from lpm_kernel.stores.documents import mark_deleted, put_document, set_private
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import promote_release
 from lpm_kernel.stores.users import add_user
@@ -91,6 +95,66 @@ def test_tasks_are_assigned_once_however_often_the_plan_is_killed(ledger: Ledger
         ("print_job", plan.plan_id),
         ("maintenance", plan.plan_id),
     ]
+
+
+class Deletes(DaoCouncil):
+    """In whose council a document goes between what the plan has read of the proposal and what it does there."""
+
+    def __init__(self, dao: Dao, gone: Callable[[], None]) -> None:
+        super().__init__(dao, opens=False)
+        self._gone = gone
+
+    def propose(self, *told: Any, **more: Any) -> str:
+        self._gone()
+        return super().propose(*told, **more)
+
+
+def quoting(ledger: Ledger, dao: Dao, words: str) -> tuple[str, Callable[[], None]]:
+    """A proposal that quotes a document, and how to delete that."""
+    sha256 = sha256_hex(words.encode())
+    with ledger.tables.transaction("pro-00") as connection:
+        put_document(connection, Document("pro-00", sha256, "diary.md", "text/markdown", 9, "upload", "user", NOON))
+    made = dao.propose("pro-00", GOAL, f"A roof. {words}", topic="works", quotes=[Quote("pro-00", words, sha256)])
+
+    def delete() -> None:
+        with ledger.tables.transaction("pro-00") as connection:
+            mark_deleted(connection, "pro-00", [sha256], pending=False)
+            withdraw_words(connection, "pro-00", [sha256])
+
+    return made.proposal_id, delete
+
+
+def ledger_of(ledger: Ledger) -> str:
+    with ledger.tables.operator_transaction() as connection:
+        return "\n".join(connection.execute(text("select payload::text from dao_event")).scalars())
+
+
+def test_what_a_proposal_quotes_of_a_document_that_goes_meanwhile_is_not_proposed_again(ledger: Ledger) -> None:
+    """The plan had read the words, and wrote them into the ledger, which forgets nothing."""
+    says = village(in_favour=3, opposed=3)
+    says["con-00"] = ["The roof is dear; I would accept it if the old beams are used again."]
+    dao = found(ledger, town := Town(says))
+    proposal_id, delete = quoting(ledger, dao, "“My knees are bad.” (pro-00, diary.md, bytes 0-9)")
+    desk = replace(make_desk(town, plans=PgPlans(ledger.tables)), council=Deletes(dao, delete))
+    plan = run_plan(desk, ASKER, start_plan(desk, Order(ASKER, "", proposal_id, may_propose=True)).plan_id)
+    assert plan.state.conclusion is not None
+    (amended,) = (each for each in dao.proposals() if each.proposal_id == plan.state.conclusion.proposal_id)
+    assert "[withdrawn by pro-00" in amended.text
+    assert "knees" not in ledger_of(ledger)
+
+
+def test_no_task_is_made_of_what_a_proposal_quotes_of_somebodys_memory(ledger: Ledger) -> None:
+    """A task stands in the ledger for good, with the words that asked for it."""
+    town = Town({name: ["I want a roof, it is good."] for name in ("ada", "bob", "pro-00")})
+    dao = found(ledger, town)
+    proposal_id, _ = quoting(ledger, dao, "“Repair my bad knees.” (pro-00, diary.md, bytes 0-9)")
+    council = DaoCouncil(dao, opens=False)
+    matter = council.matter(order := Order(ASKER, "", proposal_id, may_assign=True))
+    assert "Repair my bad knees" in matter.asked
+    desk = replace(make_desk(town, plans=PgPlans(ledger.tables)), council=council)
+    plan = run_plan(desk, ASKER, start_plan(desk, order).plan_id)
+    assert plan.state.conclusion is not None
+    assert (plan.state.conclusion.advice, plan.state.conclusion.tasks) == ("for", ())
 
 
 def test_weights_are_those_of_a_vote_that_began_now_and_of_one_under_way_its_own(ledger: Ledger) -> None:

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpm_kernel.dao.ballot_draft import Choice
+from lpm_kernel.dao.orders import speaks_to_reader
 from lpm_kernel.dao.planner.agreement import AgreementRules, agreed_on, coalitions, judge, tally_of
 from lpm_kernel.dao.planner.amendments import amended_text, conditions_of, marker_of
 from lpm_kernel.dao.planner.outcome import assignee_of, recognise_tasks
 from lpm_kernel.dao.planner.records import Condition, Consulted, Opinion, Standpoint
-from lpm_kernel.dao.planner.statements import MAX_QUOTED_CHARACTERS, choose_lines, quoted, same_by_lines, speaks_to_reader
+from lpm_kernel.dao.planner.statements import MAX_QUOTED_CHARACTERS, choose_lines, quoted, same_by_lines
 from lpm_kernel.dao.planner.weighing import choice_of, opinion_of, swayed
 from lpm_kernel.dao.proposing import MOST_TEXT
 from lpm_kernel.dao.records import Tally

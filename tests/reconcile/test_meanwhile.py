@@ -1,0 +1,142 @@
+"""What happens between a look and its repair, and what nobody foresaw: nothing that went comes back, and no pass ends by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from lpm_kernel.erase import delete_user
+from lpm_kernel.forget import delete_document
+from lpm_kernel.layout import text_key
+from lpm_kernel.reconcile import run as reconciling
+from lpm_kernel.reconcile.findings import out_of_step
+from lpm_kernel.reconcile.run import reconcile_all, reconcile_user
+from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.open import Stores
+from tests.forgetful_twin import BOAT, CAT
+from tests.reconcile.whole_twin import WholeTwin
+
+CAT_SHA, BOAT_SHA = sha256_hex(CAT.encode()), sha256_hex(BOAT.encode())
+
+
+@pytest.fixture
+def twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> WholeTwin:
+    made = WholeTwin(stores, new_user(), tmp_path / "adapters")
+    made.send("cats.md", CAT)
+    made.send("boat.txt", BOAT)
+    made.build()
+    return made
+
+
+@pytest.mark.parametrize("store", ["blobs", "vectors", "memories", "graph"])
+def test_what_is_deleted_between_look_and_repair_is_not_written_again(
+    twin: WholeTwin, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The truth was read before the repair, and nothing between them asked again: what the person had deleted meanwhile came
+    back, in a store where no answer looks, until the next hour."""
+    others = {"blobs", "vectors", "memories", "graph"} - {store}
+    if store == "blobs":
+        twin.own.delete(text_key(twin.user_id, CAT_SHA))
+    elif store == "vectors":
+        twin.stores.vectors.forget_documents(twin.user_id, [CAT_SHA])
+    elif store == "memories":
+        cited = [each for each in twin.stores.memories.every(twin.user_id) if (each.citation or "").startswith(CAT_SHA)]
+        twin.stores.memories.delete(twin.user_id, [each.memory_id for each in cited])
+    else:
+        facts = twin.stores.graph.list_facts(twin.user_id)
+        twin.stores.graph.forget_facts(twin.user_id, [fact for fact in facts if fact.object.name == CAT_SHA])
+    real, mended = reconciling.repair, list[str]()
+
+    def deleted_just_before(place: Any, finding: Any) -> None:
+        if not mended:
+            delete_document(twin.stores, twin.user_id, CAT_SHA, twin.adapters)
+        mended.append(finding.store)
+        real(place, finding)
+
+    monkeypatch.setattr(reconciling, "repair", deleted_just_before)
+    twin.reconcile()
+    assert mended == [store], f"nothing is wrong with {others}"
+    assert twin.traces(CAT_SHA) == dict.fromkeys(("blobs", "vectors", "memories", "graph"), False)
+    assert all(twin.traces(BOAT_SHA).values())
+
+
+def test_the_second_look_and_the_repair_are_under_the_lease(twin: WholeTwin) -> None:
+    """It was taken behind the look: an import that began and ended in between was judged by a truth from before it."""
+    held: list[bool] = []
+
+    class Seen:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(twin.stores.graph, name)
+
+        def list_facts(self, *args: Any) -> Any:
+            with twin.stores.tables.transaction(twin.user_id) as connection:
+                held.append(connection.execute(text("select count(*) from fence")).scalar_one() == 1)
+            return twin.stores.graph.list_facts(*args)
+
+    twin.stores.vectors.forget_documents(twin.user_id, [CAT_SHA])
+    seen = replace(twin.stores, graph=Seen())  # type: ignore[arg-type]
+    assert [each.outcome for each in reconcile_user(seen, twin.user_id, twin.adapters).findings] == ["repaired"]
+    assert held == [False, True, False]
+
+
+def test_what_nobody_foresaw_in_one_store_of_one_user_ends_no_pass(
+    twin: WholeTwin, stores: Stores, new_user: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only errors of the project's own tree were caught: a row of an older form in one user's artefact ended the whole pass."""
+    other = WholeTwin(stores, new_user(), twin.adapters)
+    other.send("boat.txt", BOAT)
+    other.build()
+    real = reconciling.read_graph
+
+    def fails(stores: Stores, truth: Any) -> Any:
+        if truth.user_id == twin.user_id:
+            raise KeyError("words of a document")
+        return real(stores, truth)
+
+    monkeypatch.setattr(reconciling, "read_graph", fails)
+    monkeypatch.setattr(reconciling, "list_user_ids", lambda _: [twin.user_id, other.user_id])
+    twin.own.delete(text_key(twin.user_id, CAT_SHA))
+    other.own.delete(text_key(other.user_id, BOAT_SHA))
+    first, second, _ = reconcile_all(stores, twin.adapters).users
+    assert {(each.store, each.kind, each.outcome) for each in first.findings} == {
+        ("blobs", "lacking", "repaired"),
+        ("graph", "away", "reported"),
+    }
+    (told,) = [each for each in first.findings if each.kind == "away"]
+    assert "KeyError" in told.by
+    assert "words" not in told.by
+    assert out_of_step([told]) is not None
+    assert [each.outcome for each in second.findings] == ["repaired"]
+
+
+def test_a_user_of_whom_nothing_can_be_read_is_told_and_the_pass_goes_on(twin: WholeTwin) -> None:
+    def busy(_: str) -> str | None:
+        raise RuntimeError("the pipeline's own tables")
+
+    (finding,) = reconcile_user(twin.stores, twin.user_id, twin.adapters, busy=busy).findings
+    assert (finding.store, finding.kind, finding.outcome) == ("outbox", "away", "reported")
+
+
+def test_a_look_at_somebody_who_is_deleted_meanwhile_leaves_nothing_of_them(twin: WholeTwin) -> None:
+    """It put down which bytes it had found right after the deletion had passed by: hashes of documents, of nobody."""
+
+    class Deleting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(twin.stores.blobs, name)
+
+        def get(self, key: str) -> bytes:
+            data = twin.stores.blobs.get(key)
+            if "/raw/" in key:
+                read.append(key)
+                delete_user(twin.stores, twin.user_id, twin.adapters)
+            return data
+
+    read: list[str] = []
+    reconcile_user(replace(twin.stores, blobs=Deleting()), twin.user_id, twin.adapters)  # type: ignore[arg-type]
+    assert read
+    assert list(twin.stores.blobs.list_keys(twin.own.prefix)) == []
