@@ -38,7 +38,7 @@ class DaoSide:
         self.feed = DashboardFeed(self.dao, self.listeners)
         self.twins = TwinVoter(stores, self.dao, llm, self.count, lambda: self.worker.is_ending)
         self.worker = DaoWorker(stores, self.dao, self.metrics, stores.settings.dao.worker_poll_s, self.twins.duty)
-        self.worker.tells(open_notice_webhook(stores.settings))
+        self.worker.tells(open_notice_webhook(stores.settings, breakers=stores.breakers))
         self.plans = PlanWorker(stores, self.dao, llm)
         self.auditing = anyio.CapacityLimiter(1)
         self._audited: tuple[AuditReport, datetime] | None = None

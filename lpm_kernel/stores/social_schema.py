@@ -13,7 +13,7 @@ from lpm_kernel.stores.schema import metadata
 
 
 def _written_by() -> Column[str]:
-    """The request or run that stored a row, by itself; None where there was none. See 0027."""
+    """The request or run that stored a row, by itself; None where there was none. See 0026."""
     by_itself = text("NULLIF(current_setting('app.request_id'::text, true), ''::text)")
     return Column("transaction_id", Text, server_default=by_itself)
 

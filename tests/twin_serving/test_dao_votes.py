@@ -192,17 +192,17 @@ def test_with_tokens_the_token_says_who_acts_and_members_read(town: Town) -> Non
     assert (made.status_code, made.json()["proposer"]) == (201, "ada")
     proposal = made.json()["proposal_id"]
     assert refused(client, "POST", "/vote", headers=bearer("cy"), **ballot(proposal)) == (403, "not_yours")
-    body = {"json": {"proposal": proposal, "choice": "for"}}
-    assert client.post("/vote", headers=bearer("bo"), **body).json()["voter"] == "bo"
-    assert refused(client, "POST", "/vote", headers=bearer("stranger"), **body) == (403, "not_a_member")
+    ballot_of_bo = {"proposal": proposal, "choice": "for"}
+    assert client.post("/vote", headers=bearer("bo"), json=ballot_of_bo).json()["voter"] == "bo"
+    assert refused(client, "POST", "/vote", headers=bearer("stranger"), json=ballot_of_bo) == (403, "not_a_member")
     for path in (f"/proposals/{proposal}/status", "/proposals", "/proposals/open", "/dao/state", "/delegations", "/audit"):
         assert client.get(path, headers=bearer("cy")).status_code == 200, path
         assert refused(client, "GET", path, headers=bearer("stranger")) == (403, "not_a_member"), path
         assert refused(client, "GET", path) == (401, "token_missing"), path
-    why = {"json": {"why": "No."}}
-    assert refused(client, "POST", f"/proposals/{proposal}/cancel", headers=bearer("cy"), **why) == (403, "not_proposer")
+    why = {"why": "No."}
+    assert refused(client, "POST", f"/proposals/{proposal}/cancel", headers=bearer("cy"), json=why) == (403, "not_proposer")
     operator = bearer("ops", scope="twin:operator")
-    assert client.post(f"/proposals/{proposal}/cancel", headers=operator, **why).json()["status"] == "cancelled"
+    assert client.post(f"/proposals/{proposal}/cancel", headers=operator, json=why).json()["status"] == "cancelled"
     lines = client.get("/audit", params={"limit": 500}, headers=operator).json()["lines"]
     assert [each["actor"] for each in lines if each["kind"] == "proposal_cancelled" and each["proposal_id"] == proposal] == [
         "ops"

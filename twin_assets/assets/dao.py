@@ -57,7 +57,7 @@ def dao_resolutions(
     port = stores.stores
     with dagster_failures(context.retry_number, port.settings.retries):
         dao = open_dao(port)
-        webhook = open_notice_webhook(port.settings)
+        webhook = open_notice_webhook(port.settings, breakers=port.breakers)
         hook = (webhook, port.settings.retries) if webhook else None
         turn = turn_clock(dao, port.graph, config.proposal_ids, context.log.info, hook)
         twins = let_left_twins_vote(dao, port, context.log.info)

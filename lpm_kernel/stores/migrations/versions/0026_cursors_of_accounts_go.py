@@ -3,7 +3,7 @@ and X names the request or run that stored it, as other rows do."""
 
 from alembic import op
 
-revision = "0027"
+revision = "0026"
 down_revision = "0025"
 
 # The owner of a table is held to its row-level security as well.

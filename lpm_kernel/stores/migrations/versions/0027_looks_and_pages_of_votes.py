@@ -4,8 +4,8 @@ were drafted. And ballots that were drafted in answers before drafts named what 
 
 from alembic import op
 
-revision = "0026"
-down_revision = "0027"
+revision = "0027"
+down_revision = "0026"
 
 LOOKS = """
 create index dao_proposal_under_way on dao_proposal (last_seq) where status = 'voting';
