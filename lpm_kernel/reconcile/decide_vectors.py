@@ -52,7 +52,8 @@ def _generation(truth: Truth, wanted: WantedGeneration, own: Sequence[HeldEntry]
         differs = _found(truth, "damaged", "a generation that differs from its name", "lost", (), wanted.generation)
         return [replace(differs, by="`twin backfill` builds the twin anew")]
     held = Counter(entry.chunk_id for entry in own)
-    lacking = [i for i, chunk in wanted.chunks.items() if i not in held and _should_be_there(truth, chunk)]
+    back = _came_back(truth, wanted.generation)
+    lacking = [i for i, chunk in wanted.chunks.items() if i not in held and _should_be_there(truth, chunk, back)]
     strange = [i for i in held if i not in wanted.chunks]
     wrong = [
         entry.chunk_id
@@ -85,7 +86,8 @@ def _by_documents(truth: Truth, wanted: WantedGeneration, own: Sequence[HeldEntr
     for entry in own:
         ranges.setdefault(entry.document_sha256, []).append((entry.byte_start, entry.byte_end))
     named = wanted.documents or frozenset[str]()
-    still = {sha256: truth.documents[sha256] for sha256 in named if sha256 in truth.documents}
+    there = named - _came_back(truth, wanted.generation)
+    still = {sha256: truth.documents[sha256] for sha256 in there if sha256 in truth.documents}
     lacking = [
         sha256
         for sha256, row in still.items()
@@ -114,11 +116,23 @@ def _cover(ranges: Collection[tuple[int, int]], size_bytes: int | None) -> bool:
     return bool(ranges) and (size_bytes is None or reached >= size_bytes)
 
 
-def _should_be_there(truth: Truth, chunk: WantedChunk) -> bool:
+def _came_back(truth: Truth, generation: str) -> frozenset[str]:
+    """Documents that were sent after a stale release of this generation was made, and before any other of it. Where it names
+    one of them, that one was deleted and sent again: the generation is without it on purpose, until the next build."""
+    made = [(r.created_at, r.stale) for r in truth.releases if r.memory_generation == generation and r.created_at is not None]
+    stale, fresh = [at for at, is_stale in made if is_stale], [at for at, is_stale in made if not is_stale]
+    return frozenset(
+        sha256
+        for sha256, row in truth.documents.items()
+        if any(row.created_at > at for at in stale) and not any(at > row.created_at for at in fresh)
+    )
+
+
+def _should_be_there(truth: Truth, chunk: WantedChunk, back: Collection[str]) -> bool:
     """Not what is of a document that went since. Of which document it is may be unknown: then only where none went."""
     if chunk.document_sha256 is None:
-        return not truth.deleted
-    return chunk.document_sha256 in truth.documents
+        return not truth.deleted and not back
+    return chunk.document_sha256 in truth.documents and chunk.document_sha256 not in back
 
 
 def _found(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from lpm_kernel.records import Document, ReleaseStatus
@@ -34,6 +34,7 @@ class NamedRelease:
     fingerprint: str
     documents: frozenset[str] | None = None
     """None in a manifest from before they were named."""
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def explain_by_changes(findings: Sequence[Finding], undone: Sequence[Change], no
     return [explained(finding) for finding in findings]
 
 
-def _named(release_id: str, status: str, stale: bool, manifest: dict[str, Any]) -> NamedRelease:
+def _named(release_id: str, status: str, stale: bool, created_at: datetime, manifest: dict[str, Any]) -> NamedRelease:
     def said(field: str) -> str:
         return str(manifest.get(field) or "")
 
@@ -94,4 +94,5 @@ def _named(release_id: str, status: str, stale: bool, manifest: dict[str, Any]) 
         memory_generation=said("memory_generation"),
         fingerprint=said("embedding_fingerprint"),
         documents=None if manifest.get("documents") is None else frozenset(map(str, manifest["documents"])),
+        created_at=created_at,
     )

@@ -30,6 +30,7 @@ from lpm_kernel.reconcile.repair import Workplace, repair
 from lpm_kernel.reconcile.shared import read_dao, repair_shared, strangers
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.deletions import find_deletion, list_deletions
+from lpm_kernel.stores.locks import LEASE_S
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.reconciliation import list_user_ids
 
@@ -99,7 +100,9 @@ def reconcile_user(
         first = _look(stores, user_id, adapters, clock(), None)
         if not first.findings:
             return report((), first.counts)
-        with stores.locks.hold(user_id, wait_s=0) as lease:
+        # a document that is read again says nothing for longest
+        lease_s = LEASE_S + stores.settings.limits.pdf_seconds
+        with stores.locks.hold(user_id, lease_s=lease_s, wait_s=0) as lease:
             # what a listing shows once may be on its way between two stores
             second = _look(stores, user_id, adapters, clock(), first.suspects, lease.keep)
             findings = seen_twice(first.findings, second.findings)

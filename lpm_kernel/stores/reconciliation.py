@@ -7,6 +7,7 @@ Does not belong here: comparing (`lpm_kernel/reconcile`).
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.stores.schema import app_user, chat_message, memory_version, release
@@ -22,12 +23,13 @@ def list_user_ids(connection: Connection) -> list[str]:
     return list(connection.execute(select(app_user.c.user_id).order_by(app_user.c.user_id)).scalars())
 
 
-def list_manifests(connection: Connection, user_id: str) -> list[tuple[str, str, bool, dict[str, Any]]]:
-    """Of each release, newest first: id, status, whether it is stale, and its manifest as it lies there, of whatever form."""
+def list_manifests(connection: Connection, user_id: str) -> list[tuple[str, str, bool, datetime, dict[str, Any]]]:
+    """Of each release, newest first: id, status, whether it is stale, when it was made, and its manifest as it lies there, of
+    whatever form."""
     from sqlalchemy import select
 
     rows = connection.execute(select(release).where(release.c.user_id == user_id).order_by(release.c.created_at.desc()))
-    return [(row.release_id, row.status, row.stale_reason is not None, dict(row.manifest)) for row in rows]
+    return [(row.release_id, row.status, row.stale_reason is not None, row.created_at, dict(row.manifest)) for row in rows]
 
 
 def own_sessions(connection: Connection, user_id: str) -> frozenset[str]:

@@ -219,6 +219,27 @@ def test_a_generation_of_which_no_artefact_is_left_is_told_by_its_name_unless_a_
     assert decide_vectors(stale, VectorInventory((entry("p"),), (unknown,))) == []
 
 
+def test_of_a_document_that_was_deleted_and_sent_again_nothing_is_missed_before_it_is_built_anew() -> None:
+    """The run after it had failed. The generation that still served was without it on purpose, and was said to be damaged."""
+    stale = replace(RELEASE, stale=True, documents=frozenset({A, B}), created_at=NOON)
+    again = replace(truth(A, B).documents[B], created_at=NOON + timedelta(hours=1), text_size_bytes=4)
+    chunks = {"p": WantedChunk(A, "text of p"), "q": WantedChunk(B, "text of q")}
+    newest = WantedGeneration("g", "f", "another", chunks, True)
+    older = WantedGeneration("g", "f", "another", None, False, frozenset({A, B}))
+
+    def missed(document_of_a: bool, *releases: NamedRelease) -> list[set[str]]:
+        says = truth(A, B, releases=releases)
+        says = replace(says, documents={**says.documents, B: again})
+        held = (entry("p"),) if document_of_a else ()
+        return [found(decide_vectors(says, VectorInventory(held, (each,))), "lacking") for each in (newest, older)]
+
+    assert missed(True, stale) == [set(), set()]
+    assert missed(False, stale) == [{"p"}, {A}], "which was there all along"
+    assert missed(True, replace(stale, created_at=NOON + timedelta(hours=2))) == [{"q"}, {B}], "it was made with it"
+    built = replace(RELEASE, release_id="s", created_at=NOON + timedelta(hours=2))
+    assert missed(True, replace(stale, status="retired"), built) == [{"q"}, {B}], "it was made anew with it"
+
+
 @given(held=FEW, expected=FEW)
 def test_a_memory_that_is_expected_and_not_there_is_lacking(held: set[str], expected: set[str]) -> None:
     inventory = MemoryInventory(tuple(map(HeldMemory, held)), tuple(map(HeldMemory, expected)), version=1, versioned=True)

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from lpm_kernel.erase import delete_user
 from lpm_kernel.forget import delete_document
 from lpm_kernel.layout import text_key
+from lpm_kernel.reconcile import repair as repairing
 from lpm_kernel.reconcile import run as reconciling
 from lpm_kernel.reconcile.findings import out_of_step
 from lpm_kernel.reconcile.run import reconcile_all, reconcile_user
@@ -63,6 +64,80 @@ def test_what_is_deleted_between_look_and_repair_is_not_written_again(
     assert mended == [store], f"nothing is wrong with {others}"
     assert twin.traces(CAT_SHA) == dict.fromkeys(("blobs", "vectors", "memories", "graph"), False)
     assert all(twin.traces(BOAT_SHA).values())
+
+
+def may_send(twin: WholeTwin) -> bool:
+    """Whether whoever sends or deletes a document now waits for nobody."""
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        lock = "select pg_try_advisory_xact_lock(hashtext('documents:' || :user_id))"
+        return connection.execute(text(lock), {"user_id": twin.user_id}).scalar_one()
+
+
+def test_while_documents_are_read_again_nobody_waits_for_it(twin: WholeTwin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every missing text was read again under the one lock: a minute for each PDF, while uploads and chats waited ten seconds
+    and were sent away."""
+    free: list[bool] = []
+    real = repairing.read_document
+
+    def read(*given: Any) -> Any:
+        free.append(may_send(twin))
+        return real(*given)
+
+    monkeypatch.setattr(repairing, "read_document", read)
+    for sha256 in (CAT_SHA, BOAT_SHA):
+        twin.own.delete(text_key(twin.user_id, sha256))
+    assert [each.outcome for each in twin.reconcile().findings] == ["repaired"]
+    assert free == [True, True]
+
+
+def test_what_is_deleted_while_it_is_read_again_stays_gone(twin: WholeTwin, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, read = repairing.read_document, list[Any]()
+
+    def deleted_meanwhile(*given: Any) -> Any:
+        read.append(real(*given))
+        if read[-1].text == CAT:
+            delete_document(twin.stores, twin.user_id, CAT_SHA, twin.adapters)
+        return read[-1]
+
+    monkeypatch.setattr(repairing, "read_document", deleted_meanwhile)
+    for sha256 in (CAT_SHA, BOAT_SHA):
+        twin.own.delete(text_key(twin.user_id, sha256))
+    twin.reconcile()
+    assert len(read) == 2
+    assert twin.traces(CAT_SHA) == dict.fromkeys(("blobs", "vectors", "memories", "graph"), False)
+    assert twin.own.exists(text_key(twin.user_id, BOAT_SHA)), "and the other is mended all the same"
+
+
+def test_vectors_and_facts_are_written_a_few_at_a_time_and_others_come_in_between(
+    twin: WholeTwin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them were written under one lock, each fact after its embedding."""
+    written: dict[str, list[int]] = {"sync": [], "write_facts": []}
+
+    class Counting:
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            real = getattr(self._store, name)
+            if name not in written:
+                return real
+
+            def counted(*given: Any) -> Any:
+                written[name].append(len(given[2 if name == "sync" else 1]))
+                return real(*given)
+
+            return counted
+
+    monkeypatch.setattr(repairing, "AT_ONCE", 1, raising=False)
+    monkeypatch.setattr(repairing, "VECTORS", 1, raising=False)
+    before = twin.stores.vectors.list_entries(twin.user_id), twin.stores.graph.list_facts(twin.user_id)
+    twin.stores.vectors.forget_documents(twin.user_id, [CAT_SHA, BOAT_SHA])
+    twin.stores.graph.forget_facts(twin.user_id, before[1])
+    stores: Any = replace(twin.stores, vectors=Counting(twin.stores.vectors), graph=Counting(twin.stores.graph))
+    assert [each.outcome for each in reconcile_user(stores, twin.user_id, twin.adapters).findings] == ["repaired", "repaired"]
+    assert written == {"sync": [1, 2], "write_facts": [1, 1]}, "a store of vectors is told all that is to be there"
+    assert (twin.stores.vectors.list_entries(twin.user_id), twin.stores.graph.list_facts(twin.user_id)) == before
 
 
 def test_the_second_look_and_the_repair_are_under_the_lease(twin: WholeTwin) -> None:
