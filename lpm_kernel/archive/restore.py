@@ -45,6 +45,7 @@ from lpm_kernel.layout import import_mark_key, tenant_prefix
 from lpm_kernel.records import Chunk, Fact, GraphEntity, Memory, Release, User, check_user_id
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.documents import list_documents, lock_documents, mark_waiting
+from lpm_kernel.stores.draft_places import name_places
 from lpm_kernel.stores.locks import Lease
 from lpm_kernel.stores.memories import check_memory, check_memory_id
 from lpm_kernel.stores.open import Stores
@@ -142,6 +143,7 @@ def _import(stores: Stores, user_id: str, archive: Archive, content: _Content, l
         for table in exported_tables():
             for rows in _batches(content.rows(table)):
                 write_rows(connection, table, user_id, rows)
+        name_places(connection, user_id)  # an older archive does not say what its drafts quote
         _check_releases(connection, user_id)
         live = live_release(connection, user_id)
         if live is not None and live.memory_generation != generation:

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from lpm_kernel.archive.form import readdress
 from lpm_kernel.archive.restore import import_user
 from lpm_kernel.archive.write import open_export
 from lpm_kernel.artefacts import encode_records, encode_table
+from lpm_kernel.dao.ballot_draft import BallotDraft
 from lpm_kernel.erase import delete_user
 from lpm_kernel.errors import StoreError, UserInputError
 from lpm_kernel.L0.embed import chunk_texts, embed_chunks
 from lpm_kernel.L0.library import chunk_documents, fetch_texts
 from lpm_kernel.layout import asset_key, import_mark_key
-from lpm_kernel.records import sha256_hex
+from lpm_kernel.records import Citation, sha256_hex
+from lpm_kernel.stores.ballot_drafts import keep_drafts, list_drafts
 from lpm_kernel.stores.conversations import append_message, last_messages
 from lpm_kernel.stores.documents import list_documents, list_waiting
 from lpm_kernel.stores.feedback import keep_feedback, list_rated
@@ -187,3 +190,28 @@ def test_an_export_whose_blob_goes_on_the_way_is_no_archive(twin: Twin, new_user
     with pytest.raises(UserInputError) as caught:
         import_user(twin.stores, new_user(), io.BytesIO(b"".join(given)))
     assert caught.value.code == "archive_foreign"
+
+
+def test_drafts_of_an_older_archive_name_what_their_answers_quoted_and_go_with_it(
+    twin: Twin, new_user: Callable[[], str]
+) -> None:
+    """Their reasons stayed when the document that they quote was deleted: the upgrade had named it for rows that it met."""
+    there, gone = (Citation("chunk", sha256, "cats.md", 3, 9) for sha256 in (sha256_hex(CAT.encode()), "c" * 64))
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        for number, cited in ((30, (there,)), (31, (there, gone))):
+            message = replace(make_message(twin.user_id, number, "I vote.", sender="twin"), citations=cited)
+            append_message(connection, message)
+            keep_drafts(connection, message, [BallotDraft(f"P-{number}", "for", "It has one eye.")])
+        connection.execute(text("update ballot_draft set citations = '{}'"))
+    archive, other = exported(twin.stores, twin.user_id), new_user()
+    import_user(twin.stores, other, io.BytesIO(archive))
+
+    def drafts() -> dict[str, tuple[Any, ...]]:
+        with twin.stores.tables.transaction(other) as connection:
+            kept = list_drafts(connection, other)
+        return {each.draft.proposal: (each.draft.reason, each.citations, each.withdrawn) for each in kept}
+
+    place = f"{there.document_sha256}:3-9"
+    assert drafts() == {"P-30": ("It has one eye.", (place,), False), "P-31": (None, (place,), True)}
+    Twin(twin.stores, other, twin.adapters).delete("cats.md")
+    assert drafts() == {"P-30": (None, (), True), "P-31": (None, (), True)}

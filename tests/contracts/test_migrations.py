@@ -153,3 +153,44 @@ def test_an_upgrade_keeps_what_memory_had_yet_to_take_in(empty_schema: str) -> N
             assert len(states) == 3
     finally:
         engine.dispose()
+
+
+def test_an_upgrade_leaves_room_between_versions_of_posts_for_the_whole_of_a_long_one(empty_schema: str) -> None:
+    """A stored edit counted as the whole text of what was before it, so that the beginning of an older one passed for newer."""
+    from alembic import command
+
+    from lpm_kernel.stores.tables import _alembic_config
+
+    engine = create_engine(empty_schema)
+    open_up = text("alter table social_message no force row level security")
+    versions = text("select network, message_id, version from social_message order by network, message_id")
+    stored = [("telegram", 1, 3), ("x", 1, 0), ("x", 2, 1), ("x", 3, 4)]
+    try:
+        with engine.begin() as connection:
+            command.upgrade(_alembic_config(connection), "0025")
+            connection.execute(text("set local app.user_id = 'ada'"))
+            connection.execute(text("insert into app_user (user_id) values ('ada')"))
+            connection.execute(open_up)
+            for network, message_id, version in stored:
+                connection.execute(
+                    text(
+                        "insert into social_message (user_id, network, chat_id, message_id, version, account_id, sent_at, "
+                        "part, text, content_sha256, stored_at) values ('ada', :network, 'c', :id, :version, '1', now(), "
+                        "'p', 'words', 'h', now())"
+                    ),
+                    {"network": network, "id": message_id, "version": version},
+                )
+            connection.execute(text("alter table social_message force row level security"))
+        upgrade_tables(empty_schema)
+        with engine.begin() as connection:
+            forced = text("select relforcerowsecurity from pg_class where oid = 'social_message'::regclass")
+            assert connection.execute(forced).scalar_one()
+            connection.execute(open_up)
+            new = [tuple(row) for row in connection.execute(versions)]
+            assert new == [("telegram", 1, 3), ("x", 1, 0), ("x", 2, 2), ("x", 3, 8)]
+            connection.execute(text("alter table social_message force row level security"))
+            command.downgrade(_alembic_config(connection), "0025")
+            connection.execute(open_up)
+            assert [tuple(row) for row in connection.execute(versions)] == stored
+    finally:
+        engine.dispose()

@@ -1,5 +1,6 @@
 """How far an account on X was read goes with the account, which names somebody who may be gone; and what was said on Telegram
-and X names the request or run that stored it, as other rows do."""
+and X names the request or run that stored it, as other rows do. Versions of posts on X leave room for the whole text of a long
+post, which is later than its beginning and earlier than the next edit."""
 
 from alembic import op
 
@@ -14,6 +15,12 @@ delete from social_cursor
 where network = 'x' and chat not in (select account_id from social_account where network = 'x');
 alter table social_account force row level security;
 alter table social_cursor force row level security;
+"""
+
+VERSIONS = """
+alter table social_message no force row level security;
+update social_message set version = {} where network = 'x';
+alter table social_message force row level security;
 """
 
 # A group belongs to nobody, so nobody removes how far it was read; an account is its user's.
@@ -34,6 +41,7 @@ SEEN = "grant select (transaction_id) on social_document to twin_operator"
 
 def upgrade() -> None:
     op.execute(LEFT_BEHIND)
+    op.execute(VERSIONS.format("2 * version"))
     op.execute(GOES)
     for table in NAMED:
         op.execute(WRITTEN_BY.format(table=table))
@@ -41,6 +49,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(VERSIONS.format("version / 2"))
     for table in reversed(NAMED):
         op.execute(f"alter table {table} drop column transaction_id")
     op.execute("drop policy of_own_account on social_cursor")
