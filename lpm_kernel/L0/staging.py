@@ -39,6 +39,8 @@ OPEN_TIMES = 2
 """Of the largest file that may be sent: as much room all of them have together."""
 WAIT_S = 5.0
 """How long one who finishes an upload waits for another who is taking it in, before they are told to ask again."""
+LEASE_S = 600.0
+"""After which one who finishes an upload and says nothing is taken for dead; fetching a large file says nothing for longest."""
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -110,10 +112,11 @@ def take_in_upload(stores: Stores, user_id: str, upload_id: str) -> UploadResult
     another caller is taking it in.
     """
     _staged(stores, user_id, upload_id)  # what was never promised leases nothing
-    with stores.locks.hold(user_id, f"upload {upload_id}", wait_s=WAIT_S) as lease:
+    with stores.locks.hold(user_id, f"upload {upload_id}", lease_s=LEASE_S, wait_s=WAIT_S) as lease:
         staged = _staged(stores, user_id, upload_id)
         if staged.result is None:
             staged = replace(staged, result=_take_in(stores, user_id, staged, lease))
+            lease.keep()  # whoever took over has put the first answer
             TenantBlobs(stores.blobs, user_id).put(staging_record_key(user_id, upload_id), encode_record(staged))
         TenantBlobs(stores.blobs, user_id).delete(staging_key(user_id, upload_id))
     assert staged.result is not None

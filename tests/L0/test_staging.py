@@ -8,22 +8,26 @@ from concurrent.futures import TimeoutError as FuturesTimeout
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from lpm_kernel.artefacts import decode_record
 from lpm_kernel.errors import AccessError, StoreError, TwinError, UserInputError
 from lpm_kernel.L0 import intake, staging
 from lpm_kernel.L0.staging import (
     MAX_OPEN,
     OPEN_TIMES,
     PromisedUpload,
+    StagedUpload,
     promise_upload,
     sweep_every_staging,
     sweep_staging,
     take_in_upload,
 )
-from lpm_kernel.layout import raw_key, staging_key, staging_prefix
+from lpm_kernel.layout import raw_key, staging_key, staging_prefix, staging_record_key
 from lpm_kernel.records import sha256_hex
 from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.documents import list_documents
@@ -95,6 +99,33 @@ def test_two_that_finish_one_upload_at_once_hear_the_same(
             HeldUp.go_on.set()
         assert first.result() == second.result()
     assert first.result().status == "stored"
+
+
+def test_one_who_was_overtaken_while_taking_in_puts_no_answer_over_the_first(
+    stores: Stores, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A download of more than half a minute lost the lease, a second caller took the file in as well, and the first put its
+    own answer over theirs."""
+    promised = promise_upload(stores, user_id, "notes.md", len(WORDS))
+    send(promised, WORDS)
+    left_s: list[float] = []
+    real = staging.receive_file
+
+    def overtaken(*given: Any) -> Any:
+        with stores.tables.transaction(user_id) as connection:
+            lease = "update fence set token = nextval('fence_token') returning extract(epoch from until - clock_timestamp())"
+            left_s.append(float(connection.execute(text(lease)).scalar_one()))
+        return real(*given)
+
+    monkeypatch.setattr(staging, "receive_file", overtaken)
+    with pytest.raises(StoreError) as caught:
+        take_in_upload(stores, user_id, promised.upload_id)
+    assert caught.value.code == "lease_lost"
+    assert left_s[0] > 300, "the largest file over a slow line"
+    record = stores.blobs.get(staging_record_key(user_id, promised.upload_id))
+    assert decode_record(record, StagedUpload).result is None
+    with stores.tables.transaction(user_id) as connection:
+        connection.execute(text("delete from fence"))
 
 
 def test_what_is_sent_again_with_a_form_whose_upload_was_taken_in_does_not_stay(stores: Stores, user_id: str) -> None:
