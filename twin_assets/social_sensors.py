@@ -14,7 +14,7 @@ import dagster as dg
 
 from lpm_kernel.errors import TwinError
 from lpm_kernel.settings import Settings
-from lpm_kernel.social.telegram import FLOOD
+from lpm_kernel.social.telegram import pause_of
 from lpm_kernel.social.telegram_client import telegram_configured
 from lpm_kernel.stores.social_cursors import Cursor, list_cursors
 from twin_assets.assets.social import DueGroups
@@ -44,16 +44,12 @@ class Look:
 
 
 def decide_look(chats: Sequence[str], held: Mapping[str, Cursor], now: datetime) -> Look:
-    """Those of the groups that may be asked. A pause that Telegram asked for holds for all of them, since it is the account's;
-    one that cannot be read rests for itself."""
-    resting = {
-        chat: cursor.not_before
-        for chat in chats
-        if (cursor := held.get(chat)) is not None and cursor.not_before is not None and cursor.not_before > now
-    }
-    pauses = [until for chat, until in resting.items() if held[chat].code == FLOOD]
-    if pauses:
-        return Look((), f"Telegram asked for a pause until {max(pauses).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    """Those of the groups that may be asked. A pause that Telegram asked for holds for all of them, since it is the account's,
+    and one that cannot be read rests for itself. `held`: cursors by group, also of those that are named no more."""
+    pause = pause_of(held.values(), now)
+    if pause is not None and pause.not_before is not None:
+        return Look((), f"Telegram asked for a pause until {pause.not_before.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    resting = {cursor.chat for cursor in held.values() if cursor.not_before is not None and cursor.not_before > now}
     due = tuple(chat for chat in chats if chat not in resting)
     return Look(due, "" if due else f"none of {len(chats)} groups can be read; each is tried again within the hour")
 

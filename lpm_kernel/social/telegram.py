@@ -9,7 +9,7 @@ Then what users said in the last days is asked for by its numbers: what is anoth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from lpm_kernel.social.records import Chat, Counts, SocialMessage
 from lpm_kernel.social.store import owners_of, store_page
 from lpm_kernel.social.telegram_client import PAGE, TelegramReader
 from lpm_kernel.social.telegram_wire import message_of
-from lpm_kernel.stores.social_cursors import Cursor, hold_cursor, read_cursor
+from lpm_kernel.stores.social_cursors import Cursor, hold_cursor, list_cursors, read_cursor
 from lpm_kernel.stores.social_messages import recent_ids
 from lpm_kernel.stores.tables import Tables
 
@@ -55,11 +55,9 @@ def look_at_groups(
     Raises: StoreError; SettingsError; IngestionError `telegram_unreachable` (retryable).
     """
     with tables.operator_transaction() as connection:
-        held = [read_cursor(connection, "telegram", name) for name in chats]
-    pauses = [cursor for cursor in held if cursor.code == FLOOD and cursor.not_before is not None and cursor.not_before > now]
-    if pauses:
-        until, why = max((cursor.not_before, cursor.reason) for cursor in pauses)
-        return [ChatPoll(name, code=FLOOD, reason=why, not_before=until) for name in chats]
+        pause = pause_of(list_cursors(connection, "telegram"), now)
+    if pause is not None:
+        return [ChatPoll(name, code=FLOOD, reason=pause.reason, not_before=pause.not_before) for name in chats]
     try:
         reader = open_reader()
         try:
@@ -77,6 +75,14 @@ def look_at_groups(
         if isinstance(error, SettingsError):
             raise
         return [ChatPoll(name, code=error.code, reason=error.message, not_before=until) for name in chats]
+
+
+def pause_of(held: Iterable[Cursor], now: datetime) -> Cursor | None:
+    """The one of these cursors that says longest that nothing may be asked. The pause is the account's, so that one group's
+    holds for all, also when that group is named no more."""
+    pauses = [(cursor.not_before, cursor) for cursor in held if cursor.code == FLOOD and cursor.not_before is not None]
+    until, longest = max(pauses, key=lambda pause: pause[0], default=(now, None))
+    return longest if until > now else None
 
 
 def poll_telegram(

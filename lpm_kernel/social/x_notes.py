@@ -10,14 +10,15 @@ words. Where that fits several or none, the post stays as it is shown.
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from lpm_kernel.social.x_wire import LongText
 
-APART = timedelta(seconds=2)
+APART_S = 2
 """Between the moments that the two files give one post; that of a post is a whole second."""
 SHORTEST = 100
 """Characters that must be shown and the same: what is cut off by X shows more than twice as many."""
@@ -29,7 +30,7 @@ class Notes:
     """All long texts of an archive, by the second in which they were written."""
 
     def __init__(self, notes: Iterable[Any]) -> None:
-        self._by_second: dict[datetime, list[LongText]] = {}
+        self._by_second: dict[int, list[LongText]] = {}
         for item in notes:
             found = _note_of(item)
             if found is not None:
@@ -40,10 +41,15 @@ class Notes:
         beginning = _plain(_MORE.sub("", shown).removesuffix("…"))
         if len(beginning) < SHORTEST:
             return None
-        seconds = (sent_at + timedelta(seconds=apart) for apart in range(-APART.seconds, APART.seconds + 1))
-        near = [note for second in seconds for note in self._by_second.get(second, ())]
+        at = _second_of(sent_at)
+        near = [note for second in range(at - APART_S, at + APART_S + 1) for note in self._by_second.get(second, ())]
         fits = [note for note in near if _plain(note.text).startswith(beginning)]
         return fits[0] if len(fits) == 1 else None
+
+
+def _second_of(at: datetime) -> int:
+    """Since 1970. Why not a time: in another zone, or two seconds apart, the first and the last there are would be none."""
+    return math.floor(at.timestamp())
 
 
 def _plain(text: str) -> str:
@@ -52,12 +58,15 @@ def _plain(text: str) -> str:
     return " ".join(html.unescape(text[named.end() :] if named else text).split())
 
 
-def _note_of(item: Any) -> tuple[datetime, LongText] | None:
+def _note_of(item: Any) -> tuple[int, LongText] | None:
     """None for what has another form: its post is then what is shown of it."""
     note = item.get("noteTweet") if isinstance(item, dict) else None
     core = note.get("core") if isinstance(note, dict) else None
     text = core.get("text") if isinstance(core, dict) else None
     if not isinstance(note, dict) or not isinstance(core, dict) or not isinstance(text, str):
+        return None
+    urls = core.get("urls") or []
+    if not isinstance(urls, list):
         return None
     try:
         at = datetime.fromisoformat(str(note.get("createdAt")).replace("Z", "+00:00"))
@@ -71,7 +80,7 @@ def _note_of(item: Any) -> tuple[datetime, LongText] | None:
             "expanded_url": link.get("expandedUrl", link.get("expanded_url")),
             "display_url": link.get("displayUrl", link.get("display_url")),
         }
-        for link in core.get("urls") or ()
+        for link in urls
         if isinstance(link, dict)
     )
-    return at.astimezone(UTC).replace(microsecond=0), LongText(text, links)
+    return _second_of(at), LongText(text, links)

@@ -155,6 +155,15 @@ def test_of_a_long_post_all_of_it_is_taken_and_not_how_it_begins(ada: Speaker, t
         pytest.param([note("9", "Once " + LONG + LONG, "2026-03-04T13:00:00.000Z")], id="of other words"),
         pytest.param([note("9", LONG + LONG + end, "2026-03-04T13:00:00.000Z") for end in ("a", "b")], id="two"),
         pytest.param([{"noteTweet": {"core": 5}}, {"noteTweet": 1}, 7, note("9", LONG * 2, "then")], id="another form"),
+        pytest.param([note("9", LONG + LONG, "2026-03-04T13:00:00.000Z", urls=5)], id="links of another form"),
+        pytest.param(
+            [
+                note("9", LONG + LONG, f"{at}:00+0{zone}:00")
+                for at in ("0001-01-01T00:00", "9999-12-31T23:59")
+                for zone in (0, 5)
+            ],
+            id="no time of X",
+        ),
     ],
 )
 def test_where_it_is_not_clear_whose_a_long_text_is_the_post_stays_as_it_is_shown(

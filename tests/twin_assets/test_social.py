@@ -57,8 +57,9 @@ def test_a_pause_that_telegram_asked_for_holds_for_every_group() -> None:
     assert decide_look(["a", "b"], held("a", SOON, "telegram_flood"), SOON).chats == ("a", "b")
 
 
-def test_a_group_that_is_no_longer_named_keeps_nobody_waiting() -> None:
-    assert decide_look(["b"], held("a", SOON, "telegram_flood"), NOON).chats == ("b",)
+def test_of_a_group_that_is_no_longer_named_only_a_pause_of_the_account_keeps_others_waiting() -> None:
+    assert decide_look(["b"], held("a", SOON, "telegram_no_access"), NOON).chats == ("b",)
+    assert decide_look(["b"], held("a", SOON, "telegram_flood"), NOON).chats == ()
 
 
 @dataclass
@@ -249,10 +250,15 @@ def test_a_pause_that_telegram_asked_for_holds_for_a_look_by_hand_too(
     ada: Speaker, group: Group, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the sensor kept it: whoever materialized the asset asked again."""
-    until = datetime.now(UTC) + timedelta(minutes=5)
-    with stores.tables.operator_transaction() as connection:
-        held = Cursor("telegram", str(group.name))
-        hold_cursor(connection, held, until, "telegram_flood", "Telegram asks for a pause of 300 s", datetime.now(UTC))
-    (row,) = look_at(group, stores, monkeypatch).value
-    assert (row.code, row.not_before) == ("telegram_flood", until.isoformat())
-    assert group.asked == []
+    now = datetime.now(UTC)
+    until = now + timedelta(minutes=5)
+    for paused in (str(group.name), f"before{group.number}"):  # it is the account's, whichever group is looked at
+        with stores.tables.operator_transaction() as connection:
+            hold_cursor(connection, Cursor("telegram", paused), until, "telegram_flood", "a pause of 300 s", now)
+        try:
+            (row,) = look_at(group, stores, monkeypatch).value
+        finally:
+            with stores.tables.operator_transaction() as connection:
+                hold_cursor(connection, Cursor("telegram", paused), None, "telegram_flood", "it is over", now)
+        assert (row.code, row.not_before) == ("telegram_flood", until.isoformat())
+        assert group.asked == []
