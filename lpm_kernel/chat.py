@@ -129,12 +129,12 @@ def open_turn(
         raise UserInputError("question_too_long", f"{len(question)} characters, and {MAX_QUESTION_CHARACTERS} are allowed")
     if not is_text(question):
         raise UserInputError("question_invalid", "the question holds a NUL character or half of a character, which no text may")
-    if asker is not None:
-        with stores.tables.transaction(asker) as connection:
-            check_not_going(connection, asker)  # what they say now would stay behind their deletion
     session_id = check_session_id(session_id) if session_id else key.session_id if key else uuid.uuid4().hex
     # before the transaction: fetching an adapter may take longer than anybody may keep a connection
     choice = choose_release(stores, llm, user_id, adapters, asker=asker) if adapters else None
+    if asker is not None:
+        with stores.tables.transaction(asker) as connection:
+            check_not_going(connection, asker)  # what they say now would stay behind their deletion
     with stores.tables.transaction(user_id) as connection:
         user = get_user(connection, user_id)
         choice = confirm_choice(connection, user_id, choice)

@@ -21,7 +21,7 @@ from lpm_kernel.L2.voice_rules import read_voice_rules
 from lpm_kernel.recall.confidence import seeks_knowledge
 from lpm_kernel.records import ChatMessage
 from lpm_kernel.stores.ballot_drafts import KeptDraft, keep_drafts
-from lpm_kernel.stores.conversations import append_message
+from lpm_kernel.stores.conversations import append_message, is_still_asked
 from lpm_kernel.stores.documents import lock_documents
 from lpm_kernel.stores.llm import AdapterFile, Llm, tenant_of
 from lpm_kernel.stores.open import Stores
@@ -105,6 +105,8 @@ class Reply:
         with self._stores.tables.transaction(message.user_id) as connection:
             if drafts:
                 lock_documents(connection, message.user_id)  # a deletion that is under way finds their reasons, or they find it
+            if turn.asker and not is_still_asked(connection, turn.asked):
+                return  # who asked was deleted meanwhile, by whichever process, with all that they had said
             append_message(connection, message)
             self.drafts = keep_drafts(connection, message, drafts)
         self.message = message

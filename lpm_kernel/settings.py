@@ -257,6 +257,7 @@ class ServingSettings(AccessSettings):
     adapters_mb: int = Field(ge=1)
     in_flight_per_user: int = Field(ge=1, le=64)
     waiting_per_user: int = Field(ge=0, le=1000)
+    decode_priority: Literal["nice", "idle"] = "nice"
     waiting: int = Field(ge=0, le=10_000)
     wait_s: float = Field(gt=0)
     pinned_users: tuple[str, ...]

@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
@@ -166,7 +167,8 @@ def open_default_services(settings: Settings | None = None) -> Services:
         compiled()  # loaded beside the model, and not while the first question waits
         with suppress(TwinError):  # whoever asks hears of it
             stores.tables.open_ahead(CONNECTIONS_AHEAD)
-        llm = open_serving_llm(settings, lambda share, words: None, stores.breakers, step_back)
+        prepare = partial(step_back, settings.serving.decode_priority)
+        llm = open_serving_llm(settings, lambda share, words: None, stores.breakers, prepare)
         # seconds of work, which else the first turn's memory would take from a crowd
         threading.Thread(target=_fit_head, args=(stores,), name="fit-head", daemon=True).start()
         return llm

@@ -123,6 +123,8 @@ class DashboardFeed:
         self._thread: threading.Thread | None = None
         self._state: Dashboard | None = None
         self._number = 0
+        self._first_seq = 0
+        """The last event in the first reading of this reader: what changed by time alone before it is known to nobody."""
         self._changes: deque[Change] = deque(maxlen=REMEMBERED)
         self._anew_at = 0.0
         self._failure: TwinError | None = None
@@ -162,18 +164,20 @@ class DashboardFeed:
             return [change for change in self._changes if change.number > number]
 
     def since(self, seq: int) -> tuple[Change | None, int] | None:
-        """What differs since this event of the ledger, and the number of the last change in that; None: too much, as where
-        any vote may stand otherwise, or the first reading is still to come.
+        """What differs since this event of the ledger, and the number of the last change in that; None: the whole is to be
+        told, as where any vote may stand otherwise, nobody listened meanwhile, or the first reading is still to come.
 
         Raises: UserInputError `event_id_invalid` for an event that has not been yet; StoreError.
         """
         self._look()
         with self._lock:
-            state, number, changes = self._state, self._number, list(self._changes)
+            state, number, changes, first_seq = self._state, self._number, list(self._changes), self._first_seq
         if state is None:
             return None
         if seq > state.last_seq:
             raise UserInputError("event_id_invalid", f"Last-Event-ID {seq} is of no event: the last is {state.last_seq}")
+        if seq <= first_seq:
+            return None
         if changes and changes[0].after <= seq:
             missed = [event for change in changes for event in change.events if event.seq > seq]
         else:
@@ -288,6 +292,7 @@ class DashboardFeed:
         if state is None or len(events) == MOST_EVENTS:
             with self._lock:
                 self._state, self._number = fresh, self._number + 1
+                self._first_seq = fresh.last_seq
                 self._changes.clear()
             self._wake()
             return

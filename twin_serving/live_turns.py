@@ -81,8 +81,8 @@ class LiveTurn:
         """The first end stands."""
 
         def close() -> None:
+            self.result = result  # first: whoever sees the end reads it
             self._set_end("done", content)
-            self.result = result
 
         self._change(close)
 

@@ -11,6 +11,11 @@ from bench.machine import name_machine
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--seconds", type=int, default=SECONDS)
 parser.add_argument("--quick", action="store_true")
+parser.add_argument("--priority", choices=["nice", "idle"], default="idle", help="serving.decode_priority")
 chosen = parser.parse_args()
 print(name_machine())
-on_engines(lambda stores: print("  goals met" if run(stores, seconds=chosen.seconds, quick=chosen.quick) else "  goals missed"))
+on_engines(
+    lambda stores: print(
+        "  goals met" if run(stores, seconds=chosen.seconds, quick=chosen.quick, priority=chosen.priority) else "  goals missed"
+    )
+)

@@ -10,7 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.api_process import Api, running_api
 from bench.load.locust_folder import locust_folder
@@ -41,7 +41,7 @@ CHATTED, SENT = ("chat, whole", "chat, streamed"), "POST /upload"
 """What `users.py` calls the rest."""
 
 
-def run(stores: Stores, *, seconds: int = SECONDS, quick: bool = False) -> bool:
+def run(stores: Stores, *, seconds: int = SECONDS, quick: bool = False, priority: Literal["nice", "idle"] = "idle") -> bool:
     """Goals: no error, while people come too; p95 of every route that generates nothing under 50 ms. Whether they were met."""
     folder = locust_folder()
     if folder is None:
@@ -65,12 +65,13 @@ def run(stores: Stores, *, seconds: int = SECONDS, quick: bool = False) -> bool:
             "figures": str(place / "figures.json"),
         }
         (place / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-        with running_api(place, os.environ, requests_per_minute=0) as api:  # all come from one address
+        # all come from one address, and nothing else computes here
+        with running_api(place, os.environ, requests_per_minute=0, decode_priority=priority) as api:
             _warm(api, twins)
             _locust(folder, api, place, plan, seconds)
             log = api.log.read_text(errors="replace")
         figures = json.loads((place / "figures.json").read_text(encoding="utf-8"))
-    return _show(plan, figures, seconds, log)
+    return _show(plan, figures, seconds, log, priority)
 
 
 def _locust(folder: Path, api: Api, place: Path, plan: dict[str, Any], seconds: int) -> None:
@@ -97,7 +98,7 @@ def _warm(api: Api, twins: dict[str, list[str]]) -> None:
                 client.get(path.format(twin=user_id)).raise_for_status()
 
 
-def _show(plan: dict[str, Any], figures: dict[str, Any], seconds: int, log: str) -> bool:
+def _show(plan: dict[str, Any], figures: dict[str, Any], seconds: int, log: str, priority: str) -> bool:
     rows = sorted(figures["rows"], key=lambda row: row["name"])
     print(
         f"  {plan['chats']} chat, thinking {CHAT_THINK_S[0]}-{CHAT_THINK_S[1]} s,",
@@ -107,6 +108,7 @@ def _show(plan: dict[str, Any], figures: dict[str, Any], seconds: int, log: str)
     print(
         f"thinking {READER_THINK_S[0]}-{READER_THINK_S[1]} s, {len(plan['twins'])} twins, {seconds} s; the load runs beside it"
     )
+    print(f"  serving.decode_priority: {priority}")
     print(f"  they come {SPAWN_A_SECOND} a second; errors meanwhile: {figures['failed_while_coming']}")
     print(f"  {'route':32} {'requests':>9} {'errors':>7} {'429':>5} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}")
     for row in rows:

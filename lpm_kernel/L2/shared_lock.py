@@ -42,6 +42,7 @@ class SharedLock:
                 self._alone = True
             finally:
                 self._waiting -= 1
+                self._changed.notify_all()  # also where the wait was broken off: those behind it may go on
         try:
             yield
         finally:

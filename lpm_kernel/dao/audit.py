@@ -232,7 +232,7 @@ def _replayed(proposal_id: str, events: Sequence[Event], members: _MembersAt, fi
         happening, before = event.happening, state.proposals.get(proposal_id)
         findings.ballots += isinstance(happening, BallotCast)
         if before is not None:
-            check_voters_event(before, event, findings.by(before.rules))
+            check_voters_event(before, event, findings.differs, findings.by(before.rules))
         if before is not None and event.actor == CLOCK:
             _check_step(before, event, members.before(event.seq), findings)
         elif isinstance(happening, OF_THE_CLOCK):
@@ -315,9 +315,7 @@ def _check_row(
             findings.differs(f"proposal {state.proposal_id}: its row says {name} {says}, and the ledger {should}")
     late = row.next_due_at is None if wanted.next_due_at else False
     if late or (row.next_due_at and wanted.next_due_at and row.next_due_at > wanted.next_due_at):
-        findings.by(state.rules)(
-            f"proposal {state.proposal_id}: is due at {wanted.next_due_at}, and its row says {row.next_due_at}"
-        )
+        findings.differs(f"proposal {state.proposal_id}: is due at {wanted.next_due_at}, and its row says {row.next_due_at}")
 
 
 def _check_words(connection: Connection, findings: _Findings) -> None:

@@ -18,11 +18,12 @@ from lpm_kernel.errors import VoteError
 Differs = Callable[[str], None]
 
 
-def check_voters_event(before: ProposalState, event: Event, differs: Differs) -> None:
-    """A ballot, one that was refused, or a veto. `before`: the proposal as it was."""
+def check_voters_event(before: ProposalState, event: Event, differs: Differs, counts_otherwise: Differs) -> None:
+    """A ballot, one that was refused, or a veto. `before`: the proposal as it was. `differs` hears of what no rules allow, and
+    `counts_otherwise` of what those of another time may have allowed."""
     match event.happening:
         case BallotCast(ballot):
-            _check_ballot(before, ballot, event, differs)
+            _check_ballot(before, ballot, event, differs, counts_otherwise)
         case BallotRefused(voter=voter):
             if event.actor != voter:
                 differs(f"event {event.seq}: {event.actor} was refused a ballot of {voter}")
@@ -31,25 +32,25 @@ def check_voters_event(before: ProposalState, event: Event, differs: Differs) ->
                 differs(f"event {event.seq}: {event.actor} vetoed a ballot of {voter}")
             try:
                 if ballot_id not in {each.ballot_id for each in check_veto(before, voter, event.at)}:
-                    differs(f"event {event.seq}: vetoes a ballot that {voter} had no time to veto any more")
+                    counts_otherwise(f"event {event.seq}: vetoes a ballot that {voter} had no time to veto any more")
             except VoteError as error:
-                differs(f"event {event.seq}: a veto that the rules refuse ({error.code})")
+                counts_otherwise(f"event {event.seq}: a veto that the rules refuse ({error.code})")
         case _:
             pass
 
 
-def _check_ballot(before: ProposalState, ballot: Ballot, event: Event, differs: Differs) -> None:
+def _check_ballot(before: ProposalState, ballot: Ballot, event: Event, differs: Differs, counts_otherwise: Differs) -> None:
     if event.actor != ballot.voter:
         differs(f"event {event.seq}: {event.actor} cast a ballot of {ballot.voter}")
     if not event.at - CLOCK_SKEW <= ballot.cast_at <= event.at:
-        differs(f"event {event.seq}: a ballot of {ballot.cast_at} that came at {event.at}")
+        counts_otherwise(f"event {event.seq}: a ballot of {ballot.cast_at} that came at {event.at}")
     wanted = counts_from(before.rules, ballot.cast_by, event.at)
     if ballot.counts_from != wanted:
-        differs(f"event {event.seq}: its ballot counts from {ballot.counts_from}, and by the rules from {wanted}")
+        counts_otherwise(f"event {event.seq}: its ballot counts from {ballot.counts_from}, and by the rules from {wanted}")
     try:
         check_ballot(before, ballot, event.at)
     except VoteError as error:
-        differs(f"event {event.seq}: a ballot that the rules refuse ({error.code})")
+        counts_otherwise(f"event {event.seq}: a ballot that the rules refuse ({error.code})")
 
 
 def check_member_events(events: Sequence[Event], differs: Differs) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from lpm_kernel.dao.ballot_draft import BallotDraft
 from lpm_kernel.dao.delegation import delegations_of_vote
+from lpm_kernel.dao.orders import without_orders
 from lpm_kernel.dao.records import ENDED, Ballot
 from lpm_kernel.dao.stance import Stance, WeighedLine, weigh_stance
 from lpm_kernel.errors import VoteError
@@ -143,6 +144,8 @@ def why_not(consent: Consent, proposal: ProposalState, confidence: float, at: da
         return "draft_only"
     if proposal.proposer == consent.user_id and not consent.own_proposals:
         return "own_proposal"
+    if without_orders(proposal.text) is not proposal.text:
+        return "tells_twins_what_to_say"
     if consent.topics is not None and proposal.topic.casefold() not in {topic.casefold() for topic in consent.topics}:
         return "topic_not_allowed"
     weight = proposal.electorate.get(consent.user_id, 0)

@@ -152,7 +152,12 @@ def _find_due(dao: Dao, most: int, open_for: timedelta, looked: LookedThrough) -
         row for row in rows if any(is_left(turns.get((twin.user_id, row.proposal_id)), twin.basis, at) for twin in willing)
     ]
     found: list[DueTurn] = []
-    whole = True
+    # where somebody still has a turn that is over for another release or consent, there will be one, and no event tells of it
+    whole = not any(
+        (turn := turns.get((twin.user_id, row.proposal_id))) and turn.again_at is not None and turn.basis != twin.basis
+        for row in rows
+        for twin in willing
+    )
     for first in range(0, len(waiting), READ_AT_ONCE):
         with dao.session() as session:
             proposals = session.read_many(waiting[first : first + READ_AT_ONCE])

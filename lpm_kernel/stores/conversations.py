@@ -136,8 +136,18 @@ def delete_asked(connection: Connection, asker: str) -> int:
     """Every talk of this person with others' twins, in the operator's transaction; how many messages went. Idempotent."""
     from sqlalchemy import delete, text
 
+    connection.execute(text("select pg_advisory_xact_lock(hashtext(:talks))"), {"talks": f"talks:{asker}"})
     connection.execute(text("select set_config('app.asker', :asker, true)"), {"asker": asker})
     return connection.execute(delete(chat_message).where(chat_message.c.asker == asker)).rowcount
+
+
+def is_still_asked(connection: Connection, message: ChatMessage) -> bool:
+    """Whether an asker's question still stands, which a deletion of the asker takes along; none begins before this
+    transaction ends."""
+    from sqlalchemy import text
+
+    connection.execute(text("select pg_advisory_xact_lock_shared(hashtext(:talks))"), {"talks": f"talks:{message.asker}"})
+    return find_message(connection, message.user_id, message.message_id) is not None
 
 
 def delete_said(connection: Connection, user_id: str, asker: str, transaction_id: str) -> int:

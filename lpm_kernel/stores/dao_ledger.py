@@ -20,7 +20,7 @@ from lpm_kernel.dao.records import Resolution, Status, Tally
 from lpm_kernel.stores.schema import dao_event, dao_proposal, dao_resolution
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import ColumnElement, Connection, Row, Select
 
     from lpm_kernel.stores.tables import Tables
 
@@ -244,7 +244,7 @@ def list_proposals(
     if statuses is not None:
         query = query.where(dao_proposal.c.status.in_(statuses))
     if ids is not None:
-        query = query.where(dao_proposal.c.proposal_id.in_(list(ids)))
+        query = query.where(_among(dao_proposal.c.proposal_id, ids))
     return [_proposal(row) for row in connection.execute(query.order_by(dao_proposal.c.proposal_id))]
 
 
@@ -273,7 +273,7 @@ def votes_under_way(connection: Connection, at: datetime, after: int, besides: C
     found = query.where(dao_proposal.c.last_seq > after)
     rows = {row.proposal_id: row for row in connection.execute(found)}
     if besides:
-        named = query.where(dao_proposal.c.proposal_id.in_(list(besides)))
+        named = query.where(_among(dao_proposal.c.proposal_id, besides))
         rows |= {row.proposal_id: row for row in connection.execute(named)}
     return [_proposal(row) for row in sorted(rows.values(), key=lambda row: (row.ends_at, row.proposal_id))]
 
@@ -336,8 +336,16 @@ def resolutions_beside(connection: Connection, known: Mapping[str, datetime]) ->
     there = connection.execute(select(table.seq, table.proposal_id, table.resolved_at)).all()
     same = {row.proposal_id for row in there if known.get(row.proposal_id) == row.resolved_at}
     others = [row.seq for row in there if row.proposal_id not in same]
-    query = select(dao_resolution).where(table.seq.in_(others)).order_by(table.seq)
+    query = select(dao_resolution).where(_among(table.seq, others)).order_by(table.seq)
     return same, [_resolution(row)[1] for row in connection.execute(query)] if others else []
+
+
+def _among(column: ColumnElement[Any], values: Collection[Any]) -> ColumnElement[bool]:
+    """One parameter, however many they are: a statement may have 65,535."""
+    from sqlalchemy import any_, literal
+    from sqlalchemy.dialects.postgresql import ARRAY
+
+    return column == any_(literal(list(values), ARRAY(column.type)))
 
 
 def _resolution(row: Row[Any]) -> tuple[int, Resolution]:

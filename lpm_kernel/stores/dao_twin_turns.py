@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.records import content_id
 from lpm_kernel.stores.dao_plan_schema import dao_twin_turn
-from lpm_kernel.stores.schema import dao_consent, release
+from lpm_kernel.stores.schema import dao_consent, dao_proposal, release
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -65,11 +65,14 @@ def turns_of(connection: Connection, proposal_ids: Collection[str]) -> dict[tupl
 
 
 def proposals_to_try_again(connection: Connection, at: datetime) -> set[str]:
-    """In which some turn waits for another try whose time has come; of everybody in the operator's transaction."""
+    """Under way, and some turn in them waits for another try whose time has come; of everybody, in the operator's
+    transaction."""
     from sqlalchemy import select
 
-    waits = dao_twin_turn.c.again_at.is_not(None), dao_twin_turn.c.again_at <= at
-    return set(connection.execute(select(dao_twin_turn.c.proposal_id).where(*waits)).scalars())
+    table = dao_twin_turn
+    waits = table.c.again_at.is_not(None), table.c.again_at <= at, dao_proposal.c.status == "voting"
+    beside = table.join(dao_proposal, dao_proposal.c.proposal_id == table.c.proposal_id)
+    return set(connection.execute(select(table.c.proposal_id).select_from(beside).where(*waits)).scalars())
 
 
 def take_turn(connection: Connection, user_id: str, proposal_id: str, basis: str, at: datetime, until: datetime) -> int | None:

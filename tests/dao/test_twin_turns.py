@@ -19,7 +19,7 @@ from lpm_kernel.settings import Settings
 from lpm_kernel.stores.ballot_drafts import list_drafts
 from lpm_kernel.stores.dao_consent import Consent, set_consent
 from lpm_kernel.stores.dao_ledger import list_proposals
-from lpm_kernel.stores.dao_twin_turns import take_turn
+from lpm_kernel.stores.dao_twin_turns import end_turn, take_turn
 from lpm_kernel.stores.releases import promote_release
 from tests.dao.ledgers import NOON, Clock, Ledger, rows_read
 from tests.dao.test_twin_ballots import stance
@@ -289,3 +289,16 @@ def test_votes_that_were_left_to_others_are_not_forgotten(town: Town) -> None:
     assert town.look(open_for=timedelta(minutes=10), looked=looked) == TwinTurns()
     town.clock.moves(minutes=10)
     assert len(town.look(open_for=timedelta(minutes=10), looked=looked).taken) == 1
+
+
+def test_a_turn_that_another_process_has_by_an_older_consent_comes_again(town: Town) -> None:
+    """It ended in a draft, of which the ledger says nothing, and who had looked meanwhile did not look at it any more."""
+    town.allow("ben")
+    benches = town.propose()
+    looked, at = LookedThrough(), town.clock()
+    with town.stores.tables.transaction("ben") as connection:
+        assert take_turn(connection, "ben", benches, "of before", at, at + LEASE) == 1
+    assert town.look(looked=looked) == TwinTurns()
+    with town.stores.tables.transaction("ben") as connection:
+        end_turn(connection, "ben", benches, "of before", "drafted", "draft_only", at, None)
+    assert town.look(looked=looked).taken.keys() == {("ben", benches)}

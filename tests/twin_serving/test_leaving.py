@@ -16,6 +16,7 @@ from sqlalchemy import text
 from starlette.requests import Request
 from starlette.types import Message
 
+from lpm_kernel.erase import delete_user
 from lpm_kernel.stores.open import Stores
 from tests.paced_llm import PacedLlm, wait_until
 from tests.twin_serving.api_server import serve
@@ -92,7 +93,10 @@ def test_work_that_ends_is_returned_and_a_client_that_leaves_ends_it() -> None:
     assert anyio.run(run, True, False) == (None, False), "nobody waits, and the work is not told"
 
 
-def test_who_is_deleted_while_they_ask_another_s_twin_leaves_nothing_there(stores: Stores, twin: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["this API", "another process", "nobody, for their lease is held"])
+def test_who_is_deleted_while_they_ask_another_s_twin_leaves_nothing_there(
+    stores: Stores, twin: str, tmp_path: Path, by: str
+) -> None:
     """The answer was stored behind the deletion: whoever had that id next found the talk as their own."""
     paced = PacedLlm()
     services = Services(OpenStores(stores), lambda: paced, tmp_path / "adapters")  # type: ignore[arg-type]
@@ -109,11 +113,19 @@ def test_who_is_deleted_while_they_ask_another_s_twin_leaves_nothing_there(store
             answer = pool.submit(api.post, f"/twin/{twin}/chat", json=asked)
             wait_until(lambda: paced.at_work.total() == 1, 60)
             assert left() == ["user"]
-            assert api.delete("/twin/leaving-bob").status_code == 200
-            assert left() == []
+            if by == "this API":
+                assert api.delete("/twin/leaving-bob").status_code == 200
+            elif by == "another process":
+                delete_user(stores, "leaving-bob", tmp_path / "adapters")
+            else:
+                with stores.locks.hold("leaving-bob"):
+                    assert api.delete("/twin/leaving-bob").json()["code"] == "lease_held"
+            kept = by.startswith("nobody")
+            assert left() == ["user"] * kept
         finally:
             paced.gate.set()
         answer.result()
         [(_, thread)] = services.turns._turns.values()
         thread.join(60)
-        assert left() == []
+        assert left() == ["user", "twin"] * kept
+        delete_user(stores, "leaving-bob", tmp_path / "adapters")

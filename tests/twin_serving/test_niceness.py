@@ -33,3 +33,20 @@ def test_a_thread_steps_back_with_those_that_it_starts_and_no_other() -> None:
     thread.join()
     assert found == [NICE, NICE]
     assert niceness() == before
+
+
+def test_an_idle_thread_is_one_with_those_that_it_starts_and_no_other() -> None:
+    found: list[int] = []
+
+    def work() -> None:
+        step_back("idle")
+        found.append(os.sched_getscheduler(0))
+        child = threading.Thread(target=lambda: found.append(os.sched_getscheduler(0)))
+        child.start()
+        child.join()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [os.SCHED_IDLE, os.SCHED_IDLE]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER

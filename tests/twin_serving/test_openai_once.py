@@ -77,7 +77,7 @@ def test_two_that_ask_with_one_key_hear_one_turn_each_in_its_form(stores: Stores
             whole = [pool.submit(ask, sdk, twin, **KEYED) for _ in range(2)]
             counted = {"stream": True, "stream_options": {"include_usage": True}}
             stream = pool.submit(lambda: list(ask(sdk, twin, **counted, **KEYED)))
-            wait_until(lambda: services.admission.at_work() == 1, 60)
+            wait_until(lambda: [live._listeners for live, _ in services.turns._turns.values()] == [3], 60)
             other = refused(sdk, twin, user(GREETING), **KEYED)
         finally:
             paced.gate.set()

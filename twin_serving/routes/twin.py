@@ -9,9 +9,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from lpm_kernel.erase import delete_user
+from lpm_kernel.errors import TwinError
 from lpm_kernel.status import read_status
 from twin_serving.data_schemas import StatusAnswer, UserDeletionAnswer, status_out
-from twin_serving.deps import ServicesDep
+from twin_serving.deps import Services, ServicesDep
 
 router = APIRouter()
 
@@ -29,11 +30,19 @@ def delete(user_id: str, services: ServicesDep) -> UserDeletionAnswer:
     Where a store fails, 503 `deletion_incomplete` names it; the others are empty by then, nobody is answered under this id
     meanwhile, and the next call goes on.
     """
-    services.turns.drop(user_id)  # what is under way stores nothing behind the deletion
     try:
         done = delete_user(services.stores, user_id, services.adapters)
-    finally:
-        services.turns.drop(user_id)
-        if services.releases is not None:
-            services.releases.tell(user_id)  # their adapter leaves the memory now, and not with the next look at all
+    except TwinError as error:
+        if error.code in ("deletion_incomplete", "lease_lost"):
+            _let_go(services, user_id)
+        raise  # where it was not even begun nobody's talk is broken off
+    _let_go(services, user_id)
     return UserDeletionAnswer(user_id=done.user_id, existed=done.existed, blobs=done.blobs, memories=done.memories)
+
+
+def _let_go(services: Services, user_id: str) -> None:
+    """What was said to them or by their twin is told nobody any more, and their adapter leaves the memory now, and not with the
+    next look at all."""
+    services.turns.drop(user_id)
+    if services.releases is not None:
+        services.releases.tell(user_id)

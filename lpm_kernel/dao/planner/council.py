@@ -55,7 +55,8 @@ class Matter:
     @property
     def own_words(self) -> str:
         """What asks for work: not what somebody's memory says, which no task may keep."""
-        return self.asked if self.cited is None else f"{self.title}\n{without_quotes(self.cited)}".strip()
+        text = self.text if self.cited is None else without_quotes(self.cited)
+        return f"{self.title}\n{text}".strip()
 
     @property
     def subject(self) -> Subject:
