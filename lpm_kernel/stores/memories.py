@@ -372,7 +372,7 @@ LOCK_TIMEOUT_S = 10
 def lock_memories(connection: Connection, user_id: str) -> None:
     """Let one transaction at a time decide on a user's memories, in whatever process; held until it ends.
 
-    Raises: StoreError `tables_unavailable`, by the transaction, when another one holds it for longer than LOCK_TIMEOUT_S.
+    Raises: StoreError `tables_locked`, by the transaction, when another one holds it for longer than LOCK_TIMEOUT_S.
     """
     from sqlalchemy import text
 

@@ -152,7 +152,7 @@ def test_a_writer_waits_for_another_one_no_longer_than_a_person_would(
         monkeypatch.setattr("lpm_kernel.stores.memories.LOCK_TIMEOUT_S", 0.05)
         with pytest.raises(StoreError) as caught:
             postgres.add_batch(user_id, [make_memory_of(user_id, "red cat")])
-    assert (caught.value.code, caught.value.retryable) == ("tables_unavailable", True)
+    assert (caught.value.code, caught.value.retryable) == ("tables_locked", True)
     assert len(postgres.add_batch(user_id, [make_memory_of(user_id, "red cat")])) == 1
 
 
