@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,15 +22,6 @@ from tests.forgetful_twin import BOAT, CAT
 from tests.reconcile.whole_twin import WholeTwin
 
 CAT_SHA, BOAT_SHA = sha256_hex(CAT.encode()), sha256_hex(BOAT.encode())
-
-
-@pytest.fixture
-def twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> WholeTwin:
-    made = WholeTwin(stores, new_user(), tmp_path / "adapters")
-    made.send("cats.md", CAT)
-    made.send("boat.txt", BOAT)
-    made.build()
-    return made
 
 
 @pytest.mark.parametrize("store", ["blobs", "vectors", "memories", "graph"])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 
 from lpm_kernel.errors import StoreError
@@ -17,22 +14,12 @@ from lpm_kernel.layout import gguf_key, quarantine_key, raw_key, text_key
 from lpm_kernel.reconcile.run import reconcile_user
 from lpm_kernel.records import Fact, GraphEntity, sha256_hex
 from lpm_kernel.stores.documents import mark_deleted
-from lpm_kernel.stores.open import Stores
 from tests.forgetful_twin import BOAT, CAT, FAILED
 from tests.gguf_adapters import adapter_bytes
 from tests.reconcile.whole_twin import WholeTwin
 from tests.samples import NOON, make_memory_of
 
 CAT_SHA, BOAT_SHA = sha256_hex(CAT.encode()), sha256_hex(BOAT.encode())
-
-
-@pytest.fixture
-def twin(stores: Stores, new_user: Callable[[], str], tmp_path: Path) -> WholeTwin:
-    made = WholeTwin(stores, new_user(), tmp_path / "adapters")
-    made.send("cats.md", CAT)
-    made.send("boat.txt", BOAT)
-    made.build()
-    return made
 
 
 def nothing_is_found(twin: WholeTwin) -> bool:
