@@ -63,8 +63,11 @@ def write_small_settings(folder: Path) -> Path:
     content = yaml.safe_load(settings_path().read_text(encoding="utf-8"))
     for section, values in SMALL.items():
         content[section].update(values)
-    # nobody but the backfill begins anything here
-    content["automation"].update({"users_sensor_interval_s": 86_400, "catch_up_sensor_interval_s": 86_400})
+    # nobody but the backfill begins anything here; each sensor looks once as it starts, whatever its interval is
+    content["automation"]["switches"] = {
+        **content["automation"]["switches"],
+        **dict.fromkeys(("users_sensor", "catch_up_sensor"), False),
+    }
     path = folder / "settings.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -50,7 +51,10 @@ SMALLEST = {
         "canaries": 1,
     },
 }
-GIVE_UP_S = 3600.0
+GIVE_UP_S = 1800.0
+"""Without one more twin ready."""
+TELL_EVERY = 10
+"""Twins."""
 
 
 def run(stores: Stores, users: int = 100) -> None:
@@ -90,12 +94,12 @@ def _backfill(home: Path, settings: Settings, people: Sequence[str]) -> None:
             began = time.monotonic()
             with daemon(home, settings, instance):
                 with command(people) as first:
-                    _until(lambda: ready() >= len(people) // 4, first)
+                    _until(len(people) // 4, ready, first)
                     victim = _kill_one_run(instance)
                     _kill(first)
                 print(f"  {time.monotonic() - began:6.0f} s  killed: the command, and the run of {victim}; ready: {ready()}")
                 with command(people, "--unfinished") as second:
-                    _until(lambda: ready() >= len(people) // 2, second)
+                    _until(len(people) // 2, ready, second)
                     _kill(second)
                 killed = _kill_all(home)
             print(
@@ -103,6 +107,7 @@ def _backfill(home: Path, settings: Settings, people: Sequence[str]) -> None:
             )
             bring_up(home, settings, services=False, say=_quiet)
             with daemon(home, settings, instance), command(people, "--unfinished") as third:
+                _until(len(people), ready, third)
                 ended = third.wait(GIVE_UP_S)
             total_s = time.monotonic() - began
             print(f"  {total_s:6.0f} s  the third command ended with {ended}; ready: {ready()} of {len(people)}")
@@ -151,12 +156,20 @@ def command(people: Sequence[str], *options: str) -> Iterator[psutil.Popen]:
         _kill(process)
 
 
-def _until(reached: Callable[[], bool], process: psutil.Popen) -> None:
-    deadline = time.monotonic() + GIVE_UP_S
-    while not reached():
-        if process.poll() is not None or time.monotonic() > deadline:
-            sys.exit(f"the command ended with {process.poll()} before it could be killed")
-        time.sleep(1)
+def _until(wanted: int, ready: Callable[[], int], process: psutil.Popen) -> None:
+    """Until so many twins are ready. Ends the bench where the command has ended before, or no twin gets ready any more."""
+    began = time.monotonic()
+    last, deadline = ready(), began + GIVE_UP_S
+    while last < wanted:
+        ended, now = process.poll(), ready()
+        if now > last:
+            deadline = time.monotonic() + GIVE_UP_S
+            if now // TELL_EVERY > last // TELL_EVERY:
+                print(f"  {time.monotonic() - began:6.0f} s of this command  ready: {now}", flush=True)
+        elif ended is not None or time.monotonic() > deadline:
+            sys.exit(f"the command ended with {ended} while {now} of the {wanted} that were waited for were ready")
+        last = now
+        time.sleep(3)
 
 
 def _kill(process: psutil.Popen) -> None:
@@ -227,6 +240,21 @@ def report(instance: dg.DagsterInstance, people: Sequence[str], total_s: float) 
     if first:
         print(f"  of those whose run was lost, launched again before the others: most {max(first):.0f} s, {len(first)} runs")
     print(f"  the most that began before one who had asked earlier: {overtaken(found)}")
+    slow = [f"{stage} {seconds:.1f}" for stage, seconds in stage_seconds(instance).items() if seconds >= 1]
+    print(f"  seconds of the stages that take one or more, medians: {', '.join(slow)}")
+    jobs = Counter(run.job_name for run in instance.get_runs())
+    print(f"  runs by job: {', '.join(f'{job} {number}' for job, number in jobs.most_common())}")
+
+
+def stage_seconds(instance: dg.DagsterInstance) -> dict[str, float]:
+    """The median of each stage over the runs that succeeded, the longest first."""
+    found: dict[str, list[float]] = {}
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS])):
+        for step in instance.get_run_step_stats(run.run_id):
+            if step.start_time and step.end_time:
+                found.setdefault(step.step_key, []).append(step.end_time - step.start_time)
+    medians = {stage: statistics.median(seconds) for stage, seconds in found.items()}
+    return dict(sorted(medians.items(), key=lambda each: -each[1]))
 
 
 def _gap_s(instance: dg.DagsterInstance) -> float:
