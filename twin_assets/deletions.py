@@ -10,8 +10,8 @@ events go with the user; one that is still under way ends by itself, since its u
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,24 +30,16 @@ from twin_assets.resources import StoresResource
 _LOG = logging.getLogger(__name__)
 BROKE_OFF_AFTER = timedelta(minutes=2)
 """Nobody waits so long for an answer: whoever began that deletion has gone."""
-AT_ONCE = 20
-"""Deletions of one tick: a sensor that takes a minute is stopped."""
+NO_MORE_AFTER_S = 30.0
+"""No deletion is begun so long after a tick began: a sensor that takes a minute is stopped, and its cursor is lost."""
 RUNS_AT_ONCE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class DeletionWork:
-    """Whose deletion to go on with, and whose to settle."""
-
-    resume: tuple[str, ...]
-    settle: tuple[UserDeletion, ...]
-
-
-def decide_deletions(deletions: Sequence[UserDeletion], now: datetime) -> DeletionWork:
-    """The oldest first. One that began a moment ago is perhaps being done by whoever was asked."""
-    resume = [item.user_id for item in deletions if item.done_at is None and now - item.begun_at >= BROKE_OFF_AFTER]
-    settle = [item for item in deletions if item.done_at is not None]
-    return DeletionWork(tuple(resume[:AT_ONCE]), tuple(settle[:AT_ONCE]))
+def decide_deletions(deletions: Sequence[UserDeletion], now: datetime, after: str = "") -> list[UserDeletion]:
+    """Those to go on with or to settle, in the order of their user ids from the one behind `after` on and round: some that fail
+    each time keep no other waiting. One that began a moment ago is perhaps being done by whoever was asked."""
+    in_turn = sorted(deletions, key=lambda item: (item.user_id <= after, item.user_id))
+    return [item for item in in_turn if item.done_at is not None or now - item.begun_at >= BROKE_OFF_AFTER]
 
 
 def settle_deletion(instance: dg.DagsterInstance, stores: Stores, deletion: UserDeletion, adapters: Path) -> bool:
@@ -80,14 +72,21 @@ def build_deletions_sensor(settings: Settings, adapters: Callable[[], Path] = ad
         """Deletions of users: one that broke off is gone on with; of one that is done the runs and the partition go as well."""
         try:
             with stores.stores.tables.operator_transaction() as connection:
-                work = decide_deletions(list_deletions(connection), datetime.now(UTC))
+                due = decide_deletions(list_deletions(connection), datetime.now(UTC), context.cursor or "")
         except TwinError as error:
             return dg.SkipReason(f"the table of deletions cannot be read: {error}")
-        told: list[str] = []
-        for user_id in work.resume:
-            told.append(_try(lambda user_id=user_id: delete_user(stores.stores, user_id, adapters()), "gone on with"))
-        for item in work.settle:
-            told.append(_try(lambda item=item: settle_deletion(context.instance, stores.stores, item, adapters()), "settled"))
+        told, began = list[str](), time.monotonic()
+        for item in due:
+            if time.monotonic() - began > NO_MORE_AFTER_S:
+                told.append(f"{len(due) - len(told)} wait for the next tick")
+                break
+            if item.done_at is None:
+                told.append(_try(lambda item=item: delete_user(stores.stores, item.user_id, adapters()), "gone on with"))
+            else:
+                told.append(
+                    _try(lambda item=item: settle_deletion(context.instance, stores.stores, item, adapters()), "settled")
+                )
+            context.update_cursor(item.user_id)
         return dg.SkipReason("; ".join(told) or "nobody is being deleted")
 
     return deletions_sensor

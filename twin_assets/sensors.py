@@ -14,6 +14,7 @@ from lpm_kernel.errors import TwinError
 from lpm_kernel.L2.release import find_unbuilt
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.documents import WaitingDocuments, list_waiting
+from lpm_kernel.stores.users import list_user_ids
 from twin_assets.assets import l0_memory
 from twin_assets.automation import sensor_status
 from twin_assets.jobs import twin_job
@@ -30,10 +31,13 @@ class UserRequests:
     """(user id, run key). The key names the waiting set: a set that failed is not asked for again until it changes."""
 
 
-def decide_user_requests(waiting: Sequence[WaitingDocuments], known_users: Collection[str]) -> UserRequests:
-    """Who gets a partition, and who a run."""
+def decide_user_requests(
+    waiting: Sequence[WaitingDocuments], user_ids: Collection[str], known_users: Collection[str]
+) -> UserRequests:
+    """Who gets a partition, and who a run. Whoever only talks has no documents, and memories to sum up and to purge all the
+    same."""
     return UserRequests(
-        new_users=tuple(sorted({item.user_id for item in waiting} - set(known_users))),
+        new_users=tuple(sorted({*user_ids, *(item.user_id for item in waiting)} - set(known_users))),
         runs=tuple((item.user_id, f"documents-{item.user_id}-{item.change}") for item in waiting),
     )
 
@@ -46,16 +50,16 @@ def build_users_sensor(settings: Settings) -> dg.SensorDefinition:
         default_status=sensor_status(settings, "users_sensor"),
     )
     def users_sensor(context: dg.SensorEvaluationContext, stores: StoresResource) -> dg.SensorResult | dg.SkipReason:
-        """Uploads: a user who has documents waiting gets a partition, and a run of `raw_documents`; the rest follows by
+        """A new user gets a partition; one who has documents waiting a run of `raw_documents`, and the rest follows by
         automation. A store that cannot be read is a skip, never "nothing is waiting"."""
         try:
             with stores.stores.tables.operator_transaction() as connection:
-                waiting = list_waiting(connection)
+                waiting, user_ids = list_waiting(connection), list_user_ids(connection)
         except TwinError as error:
-            return dg.SkipReason(f"the document table cannot be read: {error}")
-        if not waiting:
-            return dg.SkipReason("no documents are waiting")
-        requests = decide_user_requests(waiting, context.instance.get_dynamic_partitions(users.name or ""))
+            return dg.SkipReason(f"the tables of users and documents cannot be read: {error}")
+        requests = decide_user_requests(waiting, user_ids, context.instance.get_dynamic_partitions(users.name or ""))
+        if not requests.new_users and not requests.runs:
+            return dg.SkipReason("no documents are waiting, and no user is new")
         return dg.SensorResult(
             dynamic_partitions_requests=[users.build_add_request(list(requests.new_users))] if requests.new_users else [],
             run_requests=[

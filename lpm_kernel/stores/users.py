@@ -43,6 +43,13 @@ def find_user(connection: Connection, user_id: str) -> User | None:
     return User(row.user_id, row.name) if row else None
 
 
+def list_user_ids(connection: Connection) -> list[str]:
+    """Of everyone, also of those without documents, in order; for `Tables.operator_transaction`."""
+    from sqlalchemy import select
+
+    return list(connection.scalars(select(app_user.c.user_id).order_by(app_user.c.user_id)))
+
+
 def remove_user(connection: Connection, user_id: str) -> bool:
     """The row, and with it every row of the user in every table; whether there was one."""
     from sqlalchemy import delete

@@ -25,14 +25,13 @@ from twin_assets.partitions import PARTITION_TAG, users
 def test_a_deletion_that_just_began_is_left_to_whoever_began_it() -> None:
     fresh, old = UserDeletion("ada", NOON, None), UserDeletion("bo", NOON - timedelta(minutes=3), None)
     done = UserDeletion("cy", NOON - timedelta(hours=1), NOON)
-    work = decide_deletions([done, old, fresh], NOON + timedelta(seconds=5))
-    assert (work.resume, work.settle) == (("bo",), (done,))
+    assert decide_deletions([done, old, fresh], NOON + timedelta(seconds=5)) == [old, done]
 
 
-def test_one_tick_takes_no_more_than_it_has_time_for() -> None:
-    many = [UserDeletion(f"u{i}", NOON, NOON if i % 2 else None) for i in range(100)]
-    work = decide_deletions(many, NOON + timedelta(hours=1))
-    assert (len(work.resume), len(work.settle)) == (20, 20)
+def test_a_tick_begins_behind_where_the_last_one_ended() -> None:
+    many = [UserDeletion(f"u{i}", NOON, NOON if i % 2 else None) for i in (3, 1, 2)]
+    in_turn = [item.user_id for item in decide_deletions(many, NOON + timedelta(hours=1), after="u2")]
+    assert in_turn == ["u3", "u1", "u2"]
 
 
 @pytest.fixture
@@ -148,3 +147,29 @@ def test_one_deletion_that_fails_as_nobody_foresaw_keeps_no_other_waiting(
     assert settled == ["bo"]
     assert isinstance(result, dg.SkipReason)
     assert "DagsterInvariantViolationError" in (result.skip_message or "")
+
+
+def test_a_tick_whose_time_is_over_leaves_the_rest_to_the_next(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, stores: Stores, tmp_path: Path
+) -> None:
+    """The oldest were always the first, and twenty of them that failed each time left nobody else a turn."""
+    done = [UserDeletion(name, NOON, NOON) for name in ("abe", "bo", "cy")]
+    settled: list[str] = []
+
+    def settle(_: dg.DagsterInstance, __: Stores, deletion: UserDeletion, ___: Path) -> bool:
+        settled.append(deletion.user_id)
+        return True
+
+    monkeypatch.setattr(deletions, "settle_deletion", settle)
+    monkeypatch.setattr(deletions, "list_deletions", lambda _: done)
+    monkeypatch.setattr(deletions, "time", SimpleNamespace(monotonic=lambda: 40.0 * len(settled)))
+    sensor = build_deletions_sensor(load_settings(), lambda: tmp_path)
+    resources = {"stores": SimpleNamespace(stores=stores)}
+    cursor = None
+    for ended in ("abe", "bo", "cy"):
+        context = dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources)
+        result = sensor(context)
+        assert settled[-1] == ended
+        assert isinstance(result, dg.SkipReason)
+        assert "2 wait for the next tick" in (result.skip_message or "")
+        cursor = context.cursor
