@@ -188,11 +188,11 @@ class ModalLlm:
                     line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
                 except queue.Empty:
                     raise self._translated(TimeoutError()) from None
-                if line is _END:
-                    self._breaker.succeeded()
-                    return
                 if isinstance(line, Exception):
                     raise self._translated(line) from line
+                self._breaker.succeeded()  # with the first line: a listener may leave before the last
+                if line is _END:
+                    return
                 yield decode_line(line, "piece")
         finally:
             with self._lock:
@@ -226,8 +226,10 @@ class ModalLlm:
         import modal.exception as found
 
         app = self._serving.modal_app
-        if isinstance(error, TwinError):
+        if isinstance(error, TwinError):  # of our own loop, which is being closed
             return error
+        if isinstance(error, found.AuthError | found.PermissionDeniedError | found.NotFoundError):
+            self._breaker.succeeded()  # Modal has answered, and says itself what is wrong
         if isinstance(error, found.AuthError | found.PermissionDeniedError):
             return LlmError("modal_refused", f"Modal does not let this token in to {app}: `modal token new`", retryable=False)
         if isinstance(error, found.NotFoundError):

@@ -20,6 +20,7 @@ from lpm_kernel.L2.modal_llm import ModalLlm
 from lpm_kernel.layout import gguf_key
 from lpm_kernel.records import Message, sha256_hex
 from lpm_kernel.settings import Settings
+from lpm_kernel.stores.breaker import Breaker
 from lpm_kernel.stores.llm import AdapterFile, tenant_of
 from tests.fakes import FakeLlm, MemoryBlobs
 from tests.L2.fake_library import FakeLibrary
@@ -262,6 +263,21 @@ def test_a_modal_that_is_silent_is_left_alone_after_three_tries_and_found_again(
         list(llm.stream(ASKED, tenant="mabel", max_tokens=10))
     assert time.monotonic() - began < 0.1
     modal_server.silent.clear()
+    llm.close()
+
+
+def test_a_modal_that_answers_again_though_nothing_is_deployed_is_asked_by_everybody(
+    modal_server: ModalServer, tiny_base: BaseModel, settings: Settings
+) -> None:
+    """That answer was counted neither way, so whoever asked a moment later was told that Modal did not answer."""
+    breaker = Breaker(1, 0.05)
+    llm = ModalLlm(tiny_base, settings, breaker)
+    breaker.failed()
+    wait_until(lambda: breaker.circuit().state == "half_open")
+    for _ in range(3):
+        with pytest.raises(LlmError) as raised:
+            list(llm.stream(ASKED, tenant="mabel", max_tokens=10))
+        assert raised.value.code == "modal_not_deployed"
     llm.close()
 
 
