@@ -37,18 +37,32 @@ SLOW_S = 30.0
 
 
 @pytest.fixture(scope="module")
-def graph_door(home: EngineHome) -> Iterator[SlowProxy]:
-    port = make_url(home.redis_url).port
-    assert port
-    with SlowProxy(port) as proxy:
-        yield proxy
+def doors(home: EngineHome) -> Iterator[dict[str, SlowProxy]]:
+    """In front of each engine, by the variable that holds its address."""
+    names = home.settings.stores
+    with contextlib.ExitStack() as opened:
+        found = dict[str, SlowProxy]()
+        for name in (names.redis_url, names.database_url, names.s3_endpoint_url):
+            port = make_url(home.environment[name]).port
+            assert port
+            found[name] = opened.enter_context(SlowProxy(port))
+        yield found
+
+
+@contextlib.contextmanager
+def slow(door: SlowProxy) -> Iterator[None]:
+    door.delay_s = SLOW_S
+    try:
+        yield
+    finally:
+        door.delay_s = 0.0
 
 
 @pytest.fixture(scope="module")
 def talking(
-    home: EngineHome, graph_door: SlowProxy, tmp_path_factory: pytest.TempPathFactory
+    home: EngineHome, doors: dict[str, SlowProxy], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str, Stores]]:
-    """The API's address, whose way to the graph leads through the door; a twin, and stores to look with."""
+    """The API's address, whose ways to the engines lead through the doors; a twin, and stores to look with."""
     with contextlib.closing(open_stores(home.settings, home.environment)) as looking, pytest.MonkeyPatch.context() as patch:
         patch.setattr(bounded_connection, "ANSWER_S", ANSWER_S)
         with looking.tables.transaction("nora") as connection:
@@ -57,8 +71,10 @@ def talking(
         serving = home.settings.serving.model_copy(update={"requests_per_minute": 0})
         recall = home.settings.recall.model_copy(update={"store_timeout_s": STORE_TIMEOUT_S})
         settings = home.settings.model_copy(update={"serving": serving, "recall": recall})
-        slow = make_url(home.redis_url).set(port=graph_door.port).render_as_string(hide_password=False)
-        environment = {**home.environment, settings.stores.redis_url: slow}
+        environment = home.environment | {
+            name: make_url(home.environment[name]).set(port=door.port).render_as_string(hide_password=False)
+            for name, door in doors.items()
+        }
         stores = replace(open_stores(settings, environment, prompt=True), preference_head=NoPreferences(looking.embedder))
         stores.warm()
         with served(stores, tmp_path_factory.mktemp("adapters")) as url:
@@ -91,18 +107,49 @@ def test_while_an_engine_is_stopped_everybody_is_told_something_in_time(
         assert "tables_unavailable" in {told.code for told in talk.told if told.status == 503}
 
 
-def test_a_store_that_answers_after_half_a_minute_is_gone_on_without(
-    talking: tuple[str, str, Stores], graph_door: SlowProxy
+def test_a_graph_that_answers_after_half_a_minute_is_gone_on_without(
+    home: EngineHome, talking: tuple[str, str, Stores], doors: dict[str, SlowProxy]
 ) -> None:
     url, user_id, _ = talking
-    graph_door.delay_s = SLOW_S
-    try:
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            told = ask(client, user_id, QUESTIONS[0], "slow-graph")
-    finally:
-        graph_door.delay_s = 0.0
+    with slow(doors[home.settings.stores.redis_url]), httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        told = ask(client, user_id, QUESTIONS[0], "slow-graph")
     assert (told.status, "facts" in told.body["degraded"], answers(told)) == (200, True, True), told
     assert told.seconds < SLOW_S / 2
+    seconds_to_recover(url, user_id, QUESTIONS[0])
+
+
+def test_while_the_tables_answer_after_half_a_minute_everybody_is_told_so_in_time(
+    home: EngineHome, talking: tuple[str, str, Stores], doors: dict[str, SlowProxy]
+) -> None:
+    url, user_id, _ = talking
+    asked = [f"/twin/{user_id}/profile", f"/twin/{user_id}/memories", f"/twin/{user_id}/sessions"]
+    with slow(doors[home.settings.stores.database_url]), httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        began = time.monotonic()
+        told = ask(client, user_id, QUESTIONS[0], "slow-tables")
+        heard = [client.get(path) for path in asked]
+        took_s = time.monotonic() - began
+    assert (told.status, told.code) == (503, "tables_unavailable")
+    assert {(one.status_code, one.json()["code"]) for one in heard} == {(503, "tables_unavailable")}
+    assert took_s < SLOW_S
+    seconds_to_recover(url, user_id, QUESTIONS[0])
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        again = ask(client, user_id, QUESTIONS[0], "slow-tables")
+    assert (again.status, answers(again)) == (200, True), "the same request, sent again"
+
+
+def test_while_the_blobs_answer_after_half_a_minute_uploads_are_refused_in_time_and_chats_go_on(
+    home: EngineHome, talking: tuple[str, str, Stores], doors: dict[str, SlowProxy]
+) -> None:
+    url, user_id, _ = talking
+    with slow(doors[home.settings.stores.s3_endpoint_url]), httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        began = time.monotonic()
+        files = {"files": ("kiln.md", b"The kiln is in the yard.\n" * 40, "text/markdown")}
+        refused = client.post("/upload", data={"user_id": user_id}, files=files)
+        told = ask(client, user_id, QUESTIONS[0], "slow-blobs")
+        took_s = time.monotonic() - began
+    assert (refused.status_code, refused.json()["code"]) == (503, "blob_store")
+    assert (told.status, answers(told)) == (200, True)
+    assert took_s < SLOW_S
     seconds_to_recover(url, user_id, QUESTIONS[0])
 
 
