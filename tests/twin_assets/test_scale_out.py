@@ -41,7 +41,7 @@ def test_a_worker_without_an_address_is_told_which() -> None:
 
 @pytest.mark.slow
 def test_what_is_queued_on_the_redis_that_is_there_comes_out_under_our_prefix(engine_home: EngineHome) -> None:
-    """FalkorDB's server is the broker, with its password. That workers execute steps: `python -m bench celery`."""
+    """FalkorDB's server is the broker, with its password. That workers execute steps: `test_workers.py`."""
     app = make_worker_app(engine_home.settings, engine_home.environment)
     try:
         with app.connection_for_write() as connection:
