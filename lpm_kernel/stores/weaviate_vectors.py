@@ -370,13 +370,13 @@ def _touch(connection: Connection, user_id: str, generation: str) -> None:
     from sqlalchemy import func
     from sqlalchemy.dialects.postgresql import insert
 
-    from lpm_kernel.stores.schema import memory_generation
+    from lpm_kernel.stores.schema import WRITTEN_NOW, memory_generation
 
     row = insert(memory_generation).values(user_id=user_id, generation=generation, synced_at=func.clock_timestamp())
     connection.execute(
         row.on_conflict_do_update(
             index_elements=[memory_generation.c.user_id, memory_generation.c.generation],
-            set_={"synced_at": row.excluded.synced_at},
+            set_={"synced_at": row.excluded.synced_at, **WRITTEN_NOW},
         )
     )
 
