@@ -59,11 +59,12 @@ PURGE_BATCH = 1000
 class Mem0Memories:
     """Safe to share between threads and to run in several processes: the writes of one user wait for each other."""
 
-    def __init__(self, database_url: URL, embedder: Embedder, ranking: MemoryRankingSettings) -> None:
+    def __init__(
+        self, database_url: URL, embedder: Embedder, ranking: MemoryRankingSettings, run_id: str | None = None
+    ) -> None:
         # Mem0 speaks to the server through psycopg 3
-        self._tables = Tables(
-            database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False), pool_size=12
-        )
+        url = database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        self._tables = Tables(url, pool_size=12, run_id=run_id)
         self._embedder = embedder
         self._indexes = MemoryIndexes(embedder.fingerprint, ranking)
         self._opened: PGVector | None = None
