@@ -79,8 +79,9 @@ class Removal:
     files: int
 
 
-def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) -> Deletion:
-    """Delete every content that has or had this file name, or the one whose sha256 begins so.
+def delete_document(stores: Stores, user_id: str, named: str, adapters: Path, *, begun_only: bool = False) -> Deletion:
+    """Delete every content that has or had this file name, or the one whose sha256 begins so. `begun_only`: of what was deleted
+    before, whose deletion broke off; what was sent again since is live, and nobody has asked for its deletion.
 
     First it is put on record, in one transaction, with what each store has yet to do; then it goes out of each, one that fails
     keeping none of the others. What failed is done by the worker of changes, the next try, or the next release. `adapters`: the
@@ -93,7 +94,7 @@ def delete_document(stores: Stores, user_id: str, named: str, adapters: Path) ->
         lock_documents(connection, user_id)
         lock_releases(connection, user_id)
         rows = list_documents(connection, user_id)
-        found = _find(rows, named)
+        found = [] if begun_only else _find(rows, named)
         begun = [] if found else _deleted_as(connection, user_id, named)
         if not found and not begun:
             raise UserInputError(

@@ -34,6 +34,11 @@ def request_id() -> str | None:
     return context.request_id if context else None
 
 
+def transaction_of(run_id: str | None) -> str | None:
+    """By which name a write goes on record in whatever store: that of the request, or of the run where none is under way."""
+    return request_id() or run_id
+
+
 @contextmanager
 def within_request(context: RequestContext) -> Iterator[None]:
     token = _CURRENT.set(context)

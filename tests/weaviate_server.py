@@ -111,6 +111,9 @@ class WeaviateServer(JsonServer):
                 return self._create(body)
             case "GET", ["v1", "schema", name] if name in self.collections:
                 return 200, self.collections[name].config
+            case "POST", ["v1", "schema", name, "properties"] if name in self.collections:
+                self.collections[name].config["properties"].append({"indexSearchable": False, "indexFilterable": True, **body})
+                return 200, body
             case "POST" | "PUT", ["v1", "schema", name, "tenants"] if name in self.collections:
                 return self._tenants(self.collections[name], body)
             case "DELETE", ["v1", "schema", name, "tenants"] if name in self.collections:

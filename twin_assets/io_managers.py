@@ -40,7 +40,7 @@ class ArtefactIOManager(dg.ConfigurableIOManager):
         key = self._key(user_id, context.asset_key)
         with dagster_failures(context.step_context.previous_attempt_count, load_settings().retries):
             data = self.encode(obj)
-            self._blobs(user_id).put(key, data)
+            self._blobs(user_id, context.run_id).put(key, data)
         context.add_output_metadata({"key": key, "size_bytes": len(data), "sha256": sha256_hex(data)})
         if isinstance(obj, list):
             counted = "dagster/row_count" if user_id is None else "dagster/partition_row_count"
@@ -56,8 +56,8 @@ class ArtefactIOManager(dg.ConfigurableIOManager):
         name = asset.path[-1]
         return shared_asset_key(name, self.extension) if user_id is None else asset_key(user_id, name, self.extension)
 
-    def _blobs(self, user_id: str | None) -> Blobs | TenantBlobs:
-        blobs = S3Blobs(client_of(self.s3), self.bucket)
+    def _blobs(self, user_id: str | None, run_id: str | None = None) -> Blobs | TenantBlobs:
+        blobs = S3Blobs(client_of(self.s3), self.bucket, run_id=run_id)
         return blobs if user_id is None else TenantBlobs(blobs, user_id)
 
 

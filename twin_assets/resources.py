@@ -6,6 +6,7 @@ Does not belong here: clients; they are plain classes of `lpm_kernel.stores`.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -40,8 +41,9 @@ class StoresResource(dg.ConfigurableResource):
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[StoresResource]:
-        blobs = S3Blobs(client_of(self.s3), self.bucket)
-        run_id = context.run.run_id if context.run else None
+        # a look of a sensor is no run, and what it writes is told from that of the next look all the same
+        run_id = context.run.run_id if context.run else f"look-{uuid.uuid4().hex}"
+        blobs = S3Blobs(client_of(self.s3), self.bucket, run_id=run_id)
         self._stores = build_stores(load_settings(), Tables(self.database_url, run_id=run_id), blobs)
         try:
             yield self

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import lpm_kernel.forget as forgetting
-from lpm_kernel.errors import StoreError, SyncError
+from lpm_kernel.errors import StoreError, SyncError, UserInputError
 from lpm_kernel.L0.embed import chunk_texts, generation_of, vector_entries
 from lpm_kernel.L0.quarantine import drop_useless_copies
 from lpm_kernel.L0.read import pdf_bounds, read_document
@@ -167,9 +167,16 @@ def _drop_copies(place: Workplace, finding: Finding) -> None:
 
 
 def _go_on_deleting(place: Workplace, finding: Finding) -> None:
+    """What was sent again since the look stays: whether it is deleted still is asked under the lock that deletes it."""
     for sha256 in _sha256s(finding):
-        if sha256 in place.truth.deleted:
-            forgetting.delete_document(place.stores, place.truth.user_id, sha256, place.adapters)
+        if sha256 not in place.truth.deleted:
+            continue
+        place.lease.keep()
+        try:
+            forgetting.delete_document(place.stores, place.truth.user_id, sha256, place.adapters, begun_only=True)
+        except UserInputError as error:
+            if error.code != "document_unknown":
+                raise
 
 
 def _rewrite_generation(place: Workplace, finding: Finding) -> None:

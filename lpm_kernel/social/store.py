@@ -6,7 +6,6 @@ Does not belong here: reading pages, and making the documents (`documents.py`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.social.records import Chat, Counts, Network, SocialMessage
 from lpm_kernel.stores.deletions import check_not_going
-from lpm_kernel.stores.social_accounts import act_as, add_account, check_account, list_accounts, remove_account
+from lpm_kernel.stores.social_accounts import (
+    act_as,
+    add_account,
+    check_account,
+    list_accounts,
+    lock_accounts,
+    owners_among,
+    remove_account,
+)
 from lpm_kernel.stores.social_cursors import Cursor, drop_account_cursors, move_cursor, rewind_cursors
 from lpm_kernel.stores.social_documents import mark_changed
 from lpm_kernel.stores.social_messages import (
@@ -45,31 +52,40 @@ def store_page(
     tables: Tables,
     chat: Chat,
     messages: Sequence[SocialMessage],
-    owners: Mapping[str, str],
+    owners: Mapping[str, str] | None,
     at: datetime,
     *,
     cursor: Cursor | None = None,
     position: dict[str, Any] | None = None,
+    counted_to: int = 0,
     deleted: Mapping[str, Collection[int]] | None = None,
 ) -> tuple[Counts, Cursor | None]:
     """Store what users said, in any order and however often it is told, and move the cursor in the same transaction.
 
-    `owners`: user by account; what anybody else says is counted by account and not stored. `cursor`: where the reader began,
+    `owners`: user by account, whose words are wanted; None: everybody's who is known. Whose an account is is read in the
+    transaction, so that one that becomes known or unknown meanwhile is neither passed over for good nor stored once more; what
+    anybody else says is counted by account, after the message `counted_to`, and not stored. `cursor`: where the reader began,
     which is to move to `position`; None where a file is read. `deleted`: ids of messages that are gone, by user. With either of
     them messages are as their network has them now, so that what is another in the same second is an edit.
-    Idempotent. Raises: StoreError, `cursor_moved` where another run has read on; nothing is stored then.
+    Idempotent. Raises: StoreError, `cursor_moved` where another run has read on; nothing is stored then. UserInputError
+    `account_unknown` where the cursor is that of an account that is no longer its user's.
     """
-    counts = Counts(of_others=Counter(m.account_id for m in messages if m.account_id not in owners))
-    by_user: dict[str, list[SocialMessage]] = {}
-    for message in messages:
-        if user_id := owners.get(message.account_id):
-            by_user.setdefault(user_id, []).append(message)
     gone = {user_id: ids for user_id, ids in (deleted or {}).items() if ids}
-    users = sorted({*by_user, *gone})  # in one order, so that two pages of the same people never wait for each other
-    opened = tables.transaction(users[0]) if users else tables.operator_transaction()
-    with opened as connection:
+    by_user: dict[str, list[SocialMessage]] = {}
+    counts = Counts()
+    with tables.operator_transaction() as connection:
+        lock_accounts(connection, chat.network)
+        known = owners_among(connection, chat.network, {*(owners or ()), *(message.account_id for message in messages)})
+        for message in messages:
+            user_id = known.get(message.account_id)
+            if user_id is not None and (owners is None or owners.get(message.account_id) == user_id):
+                by_user.setdefault(user_id, []).append(message)
+            elif message.message_id > counted_to:
+                counts.of_others[message.account_id] += 1
+        if cursor is not None and owners and (lost := [name for name in owners if known.get(name) != owners[name]]):
+            raise UserInputError("account_unknown", f"{chat.network} accounts that were removed meanwhile: {', '.join(lost)}")
         moved = move_cursor(connection, cursor, position or {}, at) if cursor is not None else None
-        for user_id in users:
+        for user_id in sorted({*by_user, *gone}):  # in one order, so that two pages of the same people never wait for each other
             act_as(connection, user_id)
             if _is_going(connection, user_id):
                 counts.of_others.update(message.account_id for message in by_user.get(user_id, ()))
@@ -84,7 +100,9 @@ def link_account(tables: Tables, user_id: str, network: str, account_id: str, at
 
     Raises: what `add_account` raises.
     """
+    known, account_id = check_account(network, account_id)
     with tables.transaction(user_id) as connection:
+        lock_accounts(connection, known, to_change=True)
         new = add_account(connection, user_id, network, account_id, at)
         if new and network == "x":
             rewind_cursors(connection, "x", at, account_id)
@@ -99,8 +117,9 @@ def unlink_account(tables: Tables, user_id: str, network: str, account_id: str, 
     What is withdrawn is due to be made anew (`documents.py`). A withdrawal that broke off is asked for again, and so is one of
     an account that was removed before: what it said is stored still. Raises: what `remove_account` raises.
     """
+    known, account_id = check_account(network, account_id)
     with tables.transaction(user_id) as connection:
-        known, account_id = check_account(network, account_id)
+        lock_accounts(connection, known, to_change=True)
         if known == "x":
             drop_account_cursors(connection, user_id, account_id)
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lpm_kernel.dao.ballot_draft import BallotDraft
 from lpm_kernel.records import ChatMessage, content_id
 from lpm_kernel.stores.documents import deleted_documents
-from lpm_kernel.stores.schema import ballot_draft
+from lpm_kernel.stores.schema import WRITTEN_NOW, ballot_draft
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -90,6 +90,7 @@ def keep_twin_draft(
         "citations": list(citations),
         "why": why,
         "withdrawn": False,
+        **WRITTEN_NOW,
     }
     statement = insert(ballot_draft).values(user_id=user_id, draft_id=draft_id, **values)
     connection.execute(
@@ -134,5 +135,6 @@ def withdraw_reasons(connection: Connection, user_id: str, document_sha256s: Col
     for kept in gone:
         left = [place for place in kept.citations if place.partition(":")[0] not in document_sha256s]
         own = (ballot_draft.c.user_id == user_id, ballot_draft.c.draft_id == kept.draft_id)
-        connection.execute(update(ballot_draft).where(*own).values(reason=None, withdrawn=True, citations=left))
+        without = {"reason": None, "withdrawn": True, "citations": left, **WRITTEN_NOW}
+        connection.execute(update(ballot_draft).where(*own).values(without))
     return len(gone)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.layout import tenant_prefix
-from lpm_kernel.request_context import check_may_open, request_id
+from lpm_kernel.request_context import check_may_open, transaction_of
 from lpm_kernel.stores.asset_cache import AssetCache
 from lpm_kernel.stores.breaker import Breaker, Breakers
 
@@ -96,8 +96,12 @@ class S3Blobs:
     callers are told at once, and artefacts that still hold are kept in memory.
     """
 
-    def __init__(self, client: Any, bucket: str, breaker: Breaker | None = None, signer: Any = None) -> None:
-        """`signer`: a client that knows the server by the address which others reach it at; none: they reach it as we do."""
+    def __init__(
+        self, client: Any, bucket: str, breaker: Breaker | None = None, signer: Any = None, run_id: str | None = None
+    ) -> None:
+        """`signer`: a client that knows the server by the address which others reach it at; none: they reach it as we do.
+        `run_id`: the name of what is written where no request is under way."""
+        self._run_id = run_id
         self.client = client
         self._signer = signer or client
         self.bucket = bucket
@@ -125,13 +129,17 @@ class S3Blobs:
 
     def put(self, key: str, data: bytes) -> None:
         with self._asking("put", key):
-            self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=_written_by())
+            self.client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=self._written_by())
         self._changed(key)
 
     def put_file(self, key: str, path: Path) -> None:
         with self._asking("put", key):
-            self.client.upload_file(str(path), self.bucket, key, ExtraArgs={"Metadata": _written_by()})
+            self.client.upload_file(str(path), self.bucket, key, ExtraArgs={"Metadata": self._written_by()})
         self._changed(key)
+
+    def _written_by(self) -> dict[str, str]:
+        """What an object says of its writer, so that one can be traced to the request or run that left it."""
+        return {"transaction-id": named} if (named := transaction_of(self._run_id)) else {}
 
     def get(self, key: str) -> bytes:
         if self._assets is not None and self._assets.covers(key):
@@ -302,11 +310,6 @@ def s3_client_config(*, prompt: bool = False) -> Any:
         read_timeout=5 if prompt else 60,
         max_pool_connections=32,
     )
-
-
-def _written_by() -> dict[str, str]:
-    """What an object says of its writer, so that one can be traced to the request that left it."""
-    return {"request-id": asked_by} if (asked_by := request_id()) else {}
 
 
 @contextmanager

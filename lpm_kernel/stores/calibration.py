@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.records import Citation, is_text
-from lpm_kernel.stores.schema import calibration_pair
+from lpm_kernel.stores.schema import WRITTEN_NOW, calibration_pair
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
@@ -91,8 +91,8 @@ def keep_pick(connection: Connection, user_id: str, pair_id: str, choice: Choice
     if row is None:
         raise UserInputError("pair_unknown", f"the user {user_id!r} was shown no such pair")
     pick = _record(row).taken_by(choice)
-    changed = update(calibration_pair).where(*own).values(pick=pick, picked_at=at).returning(calibration_pair)
-    return _record(connection.execute(changed).one())
+    changed = update(calibration_pair).where(*own).values({"pick": pick, "picked_at": at, **WRITTEN_NOW})
+    return _record(connection.execute(changed.returning(calibration_pair)).one())
 
 
 def drop_pairs_of(connection: Connection, user_id: str, sha256s: Collection[str]) -> int:

@@ -11,7 +11,6 @@ again is to want it once more, from now on. Of one user and one target the oldes
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -75,15 +74,10 @@ def id_of_change(user_id: str, target: str, kind: str, reference: Mapping[str, A
 
 
 def transaction_id(connection: Connection) -> str:
-    """The id of this transaction: that of its request or run, else one that is made now and stays for all that it writes."""
+    """The id of this transaction: that of its request or run, else one of its own. All that it writes says it."""
     from sqlalchemy import text
 
-    known = connection.execute(text("select current_setting('app.request_id', true)")).scalar_one()
-    if known:
-        return str(known)
-    made = uuid.uuid4().hex
-    connection.execute(text("select set_config('app.request_id', :made, true)"), {"made": made})
-    return made
+    return str(connection.execute(text("select current_setting('app.request_id')")).scalar_one())
 
 
 def database_time(connection: Connection) -> datetime:

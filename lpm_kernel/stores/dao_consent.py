@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
 from lpm_kernel.errors import UserInputError
-from lpm_kernel.stores.schema import dao_consent
+from lpm_kernel.stores.schema import WRITTEN_NOW, dao_consent
 from lpm_kernel.stores.users import get_user
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def set_consent(connection: Connection, consent: Consent, at: datetime) -> Conse
         "own_proposals": consent.own_proposals,
         "max_weight": consent.max_weight,
         "changed_at": at,
+        **WRITTEN_NOW,
     }
     statement = insert(dao_consent).values(user_id=consent.user_id, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=[dao_consent.c.user_id], set_=values))

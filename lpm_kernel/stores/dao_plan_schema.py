@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Column, DateTime, ForeignKeyConstraint, Index, Integer, Table, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from lpm_kernel.stores.schema import metadata
+from lpm_kernel.stores.schema import metadata, written_by
 
 dao_plan = Table(
     "dao_plan",
@@ -25,6 +25,7 @@ dao_plan = Table(
     Column("worker", Text),
     Column("leased_until", DateTime(timezone=True)),
     Column("failure", JSONB(none_as_null=True)),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     UniqueConstraint("user_id", "idempotency_key"),
     Index("dao_plan_running", "created_at", postgresql_where=text("status = 'running'")),
@@ -39,6 +40,7 @@ dao_plan_event = Table(
     Column("at", DateTime(timezone=True), nullable=False),
     Column("name", Text, nullable=False),
     Column("content", JSONB, nullable=False),
+    written_by(),
     ForeignKeyConstraint(["plan_id"], ["dao_plan.plan_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
@@ -52,6 +54,7 @@ dao_plan_line = Table(
     Column("asker", Text, nullable=False),
     Column("document_sha256", Text, nullable=False),
     Column("line", JSONB, nullable=False),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(["plan_id"], ["dao_plan.plan_id"], ondelete="CASCADE"),
     Index("dao_plan_line_of_document", "user_id", "document_sha256"),
@@ -68,6 +71,7 @@ dao_twin_turn = Table(
     Column("outcome", Text),
     Column("why", Text),
     Column("at", DateTime(timezone=True), nullable=False),
+    written_by(),
     Index("dao_twin_turn_again", "again_at", postgresql_where=text("again_at IS NOT NULL")),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )

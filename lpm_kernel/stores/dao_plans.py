@@ -19,6 +19,7 @@ from lpm_kernel.dao.planner.records import Line, Order, Plan, PlanEvent, PlanFai
 from lpm_kernel.errors import VoteError
 from lpm_kernel.stores.dao_plan_schema import dao_plan, dao_plan_event, dao_plan_line
 from lpm_kernel.stores.documents import deleted_documents, lock_documents, private_documents
+from lpm_kernel.stores.schema import WRITTEN_NOW
 from lpm_kernel.stores.tables import Tables
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ class PgPlans:
                 raise plan_unknown(plan.plan_id)
             if row.state["number"] != plan.state.number or row.status != "running":
                 raise plan_moved_on(plan)
-            connection.execute(update(dao_plan).where(*_own(asker, plan.plan_id)).values(values))
+            connection.execute(update(dao_plan).where(*_own(asker, plan.plan_id)).values(values | WRITTEN_NOW))
             _tell(connection, plan, events)
 
     def events_after(self, asker: str, plan_id: str, number: int = 0) -> list[PlanEvent]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.records import content_id
 from lpm_kernel.stores.dao_plan_schema import dao_twin_turn
-from lpm_kernel.stores.schema import dao_consent, dao_proposal, release
+from lpm_kernel.stores.schema import WRITTEN_NOW, dao_consent, dao_proposal, release
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -88,7 +88,7 @@ def take_turn(connection: Connection, user_id: str, proposal_id: str, basis: str
         index_elements=[table.c.user_id, table.c.proposal_id],
         set_={
             "basis": basis, "tries": case((same, table.c.tries + 1), else_=1), "again_at": until, "at": at,
-            "outcome": None, "why": None,
+            "outcome": None, "why": None, **WRITTEN_NOW,
         },
         where=or_(waits, and_(~same, table.c.again_at.is_(None))),
     ).returning(table.c.tries)  # fmt: skip
@@ -111,4 +111,5 @@ def end_turn(
 
     table = dao_twin_turn
     own = (table.c.user_id == user_id, table.c.proposal_id == proposal_id, table.c.basis == basis)
-    connection.execute(update(table).where(*own).values(outcome=outcome, why=why, at=at, again_at=again_at))
+    ended = {"outcome": outcome, "why": why, "at": at, "again_at": again_at, **WRITTEN_NOW}
+    connection.execute(update(table).where(*own).values(ended))

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import UserInputError
-from lpm_kernel.stores.schema import deletion
+from lpm_kernel.stores.schema import WRITTEN_NOW, deletion
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -34,7 +34,9 @@ def begin_deletion(connection: Connection, user_id: str, at: datetime) -> None:
     row = insert(deletion).values(user_id=user_id, begun_at=at)
     started = func.least(deletion.c.begun_at, row.excluded.begun_at)
     connection.execute(
-        row.on_conflict_do_update(index_elements=[deletion.c.user_id], set_={"begun_at": started, "done_at": None})
+        row.on_conflict_do_update(
+            index_elements=[deletion.c.user_id], set_={"begun_at": started, "done_at": None, **WRITTEN_NOW}
+        )
     )
 
 

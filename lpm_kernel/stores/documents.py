@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.records import Document, Refusal, content_id, is_text
-from lpm_kernel.stores.schema import document
+from lpm_kernel.stores.schema import WRITTEN_NOW, document
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
@@ -78,6 +78,7 @@ def put_document(connection: Connection, record: Document) -> None:
         "reader": None,
         "near_duplicate_of": record.near_duplicate_of,
         "quarantined": record.quarantined,
+        **WRITTEN_NOW,
     }
     connection.execute(
         insert(document)

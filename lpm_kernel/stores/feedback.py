@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.records import Citation, is_text
-from lpm_kernel.stores.schema import chat_message, feedback
+from lpm_kernel.stores.schema import WRITTEN_NOW, chat_message, feedback
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -76,7 +76,7 @@ def keep_feedback(
         raise UserInputError("not_a_reply", "only what the twin said can be rated")
     if said.asker is not None:
         raise UserInputError("not_own_talk", "only what the twin said to its own person can be rated")
-    values = {"voice": voice, "truth": truth, "edited": edited, "created_at": created_at}
+    values = {"voice": voice, "truth": truth, "edited": edited, "created_at": created_at, **WRITTEN_NOW}
     given = insert(feedback).values(user_id=user_id, message_id=message_id, **values)
     connection.execute(
         given.on_conflict_do_update(

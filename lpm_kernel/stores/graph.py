@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Fact, GraphEntity, check_user_id, sha256_hex
+from lpm_kernel.request_context import transaction_of
 from lpm_kernel.stores import graphiti_clients as form
 from lpm_kernel.stores.background_loop import BackgroundLoop
 from lpm_kernel.stores.breaker import Breaker
@@ -119,8 +120,12 @@ class GraphitiGraph:
     one, which the next run fills.
     """
 
-    def __init__(self, address: Callable[[], GraphAddress], embedder: Embedder, breaker: Breaker | None = None) -> None:
+    def __init__(
+        self, address: Callable[[], GraphAddress], embedder: Embedder, breaker: Breaker | None = None, run_id: str | None = None
+    ) -> None:
+        """`run_id`: the name of what is written where no request is under way."""
         self.address = address
+        self._run_id = run_id
         self._embedder = embedder
         self._loop = BackgroundLoop("graph")
         self._lock = threading.Lock()
@@ -183,8 +188,9 @@ class GraphitiGraph:
         distinct = list(dict.fromkeys(texts))  # a person meets one twin in many sessions
         vectors = dict(zip(distinct, self._embedder.embed(distinct).tolist(), strict=True))
         rows = [vectors[text] for text in texts]
-        nodes = [form.to_node(group, entity, entities[entity], row) for entity, row in zip(new, rows, strict=False)]
-        edges = [form.to_edge(group, fact, row) for fact, row in zip(fresh, rows[len(new) :], strict=True)]
+        writer = transaction_of(self._run_id)
+        nodes = [form.to_node(group, entity, entities[entity], row, writer) for entity, row in zip(new, rows, strict=False)]
+        edges = [form.to_edge(group, fact, row, writer) for fact, row in zip(fresh, rows[len(new) :], strict=True)]
         chains = _chains(group, named)
 
         async def work(transaction: Any, driver: Any) -> None:

@@ -124,7 +124,9 @@ def edge_uuid(group: str, fact: Fact) -> str:
     return content_id(group, fact_id(fact))
 
 
-def to_node(group: str, entity: GraphEntity, created_at: datetime, vector: list[float]) -> EntityNode:
+def to_node(
+    group: str, entity: GraphEntity, created_at: datetime, vector: list[float], writer: str | None = None
+) -> EntityNode:
     from graphiti_core.nodes import EntityNode
 
     return EntityNode(
@@ -134,10 +136,11 @@ def to_node(group: str, entity: GraphEntity, created_at: datetime, vector: list[
         labels=[entity.kind],
         created_at=in_utc(created_at),
         name_embedding=vector,
+        attributes=_written_by(writer),
     )
 
 
-def to_edge(group: str, fact: Fact, vector: list[float]) -> EntityEdge:
+def to_edge(group: str, fact: Fact, vector: list[float], writer: str | None = None) -> EntityEdge:
     from graphiti_core.edges import EntityEdge
 
     ends = {"subject_kind": fact.subject.kind, "subject": fact.subject.name}
@@ -158,8 +161,13 @@ def to_edge(group: str, fact: Fact, vector: list[float]) -> EntityEdge:
         valid_at=in_utc(fact.valid_at),
         invalid_at=in_utc(fact.invalid_at) if fact.invalid_at else None,
         expired_at=in_utc(fact.expired_at) if fact.expired_at else None,
-        attributes={**ends, **stated},
+        attributes={**ends, **stated, **_written_by(writer)},
     )
+
+
+def _written_by(writer: str | None) -> dict[str, Any]:
+    """The request or run, beside what was learned: no fact is another one for it."""
+    return {"transaction_id": writer} if writer else {}
 
 
 FACT_COLUMNS = (

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
 from lpm_kernel.stores.breaker import Breaker
+from lpm_kernel.stores.changes import transaction_id
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.mem0_client import await_event, open_client, platform_errors
 from lpm_kernel.stores.memories import (
@@ -92,6 +93,7 @@ class Mem0CloudMemories:
         vectors = self._embedder.embed([memory.text for memory in memories])
         with self._tables.transaction(user_id) as connection:
             lock_memories(connection, user_id)
+            writer = transaction_id(connection)
             before = {row.memory.memory_id: row for row in self._rows(user_id)}
             held = {memory_id: row.memory for memory_id, row in before.items()}
             decided = [self._decide(held, memory, vector, decide) for memory, vector in zip(memories, vectors, strict=True)]
@@ -100,9 +102,9 @@ class Mem0CloudMemories:
             for memory in changed:
                 row = before.get(memory.memory_id)
                 if row is None:
-                    self._add(memory)
+                    self._add(memory, writer)
                 elif row.memory != memory:
-                    self._change(row.row_id, memory)
+                    self._change(row.row_id, memory, writer)
         return decided
 
     def _decide(self, held: dict[str, Memory], memory: Memory, vector: np.ndarray, decide: Decide) -> Decision:
@@ -206,9 +208,10 @@ class Mem0CloudMemories:
             if made and (made.memory.text, made.memory.written_by) == (text.strip(), by):
                 return made.memory
             ended, new = corrected(row.memory if row else None, text, by, at, user_id)
-            self._add(new)
+            writer = transaction_id(connection)
+            self._add(new, writer)
             assert row is not None
-            self._change(row.row_id, ended)
+            self._change(row.row_id, ended, writer)
             return new
 
     def forget(self, user_id: str, memory_id: str) -> int:
@@ -223,7 +226,7 @@ class Mem0CloudMemories:
             blank = {row.memory.memory_id for row in rows if is_forgotten(row.memory)}
             for row in versions:
                 if stays_on_record(row.memory) and row.memory.memory_id not in blank:
-                    self._add(forgotten(row.memory))
+                    self._add(forgotten(row.memory), transaction_id(connection))
             return self._drop([row for row in versions if not is_forgotten(row.memory)])
 
     def history(self, user_id: str, memory_id: str) -> list[Memory]:
@@ -286,12 +289,12 @@ class Mem0CloudMemories:
         # a row that another program wrote has none of our fields, and is none of our memories
         return [(row, scores[row.row_id]) for row in _own_rows(user_id, items)]
 
-    def _add(self, memory: Memory) -> None:
+    def _add(self, memory: Memory, writer: str) -> None:
         with self._asking():
             answer = self._client.add(
                 [{"role": "user", "content": memory.text}],
                 user_id=memory.user_id,
-                metadata=_metadata(memory),
+                metadata=_metadata(memory, writer),
                 infer=False,
                 timestamp=int(memory.created_at.timestamp()),
                 expiration_date=memory.expiration_date and memory.expiration_date.isoformat(),
@@ -299,10 +302,10 @@ class Mem0CloudMemories:
             if answer.get("event_id"):
                 await_event(self._client, str(answer["event_id"]), self._event_wait_s)
 
-    def _change(self, row_id: str, memory: Memory) -> None:
+    def _change(self, row_id: str, memory: Memory, writer: str) -> None:
         expires = memory.expiration_date and memory.expiration_date.isoformat()
         with self._asking():
-            self._client.update(row_id, metadata=_metadata(memory), expiration_date=expires)
+            self._client.update(row_id, metadata=_metadata(memory, writer), expiration_date=expires)
 
     def _drop(self, rows: Sequence[_Row]) -> int:
         with self._asking():
@@ -315,12 +318,13 @@ def _only(user_id: str) -> dict[str, Any]:
     return {"AND": [{"user_id": user_id}]}
 
 
-def _metadata(memory: Memory) -> dict[str, Any]:
-    """What the platform has no field for; the text, the user and the vector are its own."""
+def _metadata(memory: Memory, writer: str) -> dict[str, Any]:
+    """What the platform has no field for, and by which transaction it was written, which is no part of the memory; the text,
+    the user and the vector are its own."""
     payload = to_payload(memory, "mem0-platform")
     for its_own in ("data", "hash", "user_id", "fingerprint"):
         del payload[its_own]
-    return {"memory_id": memory.memory_id, **payload}
+    return {"memory_id": memory.memory_id, "transaction_id": writer, **payload}
 
 
 def _own_rows(user_id: str, items: Sequence[dict[str, Any]]) -> Iterator[_Row]:

@@ -134,7 +134,7 @@ def build_stores(
         mem0 = breakers.named("mem0", *MEM0_BREAKER)
         memories = Mem0CloudMemories(read_mem0_key(settings, environ), embedder, tables, breaker=mem0)
     else:
-        memories = Mem0Memories(tables.engine.url, embedder, settings.memory_ranking)
+        memories = Mem0Memories(tables.engine.url, embedder, settings.memory_ranking, tables.run_id)
     return Stores(
         settings,
         tables,
@@ -148,7 +148,9 @@ def build_stores(
         locks=RedisLocks(
             tables, connection_environment(environ).get(settings.stores.redis_url), breakers.named("locks", *LOCKS_BREAKER)
         ),
-        graph=GraphitiGraph(partial(read_graph_address, settings, environ), embedder, breakers.named("graph", *GRAPH_BREAKER)),
+        graph=GraphitiGraph(
+            partial(read_graph_address, settings, environ), embedder, breakers.named("graph", *GRAPH_BREAKER), tables.run_id
+        ),
         weaviate=weaviate,
         writer=open_writer(settings, environ, breakers),
         answerer=open_answerer(settings, environ, breakers),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Release, ReleaseStatus
-from lpm_kernel.stores.schema import app_user, release
+from lpm_kernel.stores.schema import WRITTEN_NOW, app_user, release
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -207,6 +207,7 @@ def _put(connection: Connection, record: Release) -> None:
         "manifest": manifest,
         "created_at": record.created_at,
         "stale_reason": record.stale_reason,
+        **WRITTEN_NOW,
     }
     connection.execute(
         insert(release)

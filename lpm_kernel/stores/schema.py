@@ -50,10 +50,16 @@ class HalfVector(UserDefinedType[Any]):
         return "halfvec"
 
 
-def _written_by() -> Column[Any]:
-    """The request or run that wrote a row, by itself; None where there was none. See 0025."""
+def written_by() -> Column[str]:
+    """Of a table: the transaction that wrote a row, by the name of its request or run. It fills itself in, see 0025; a row of
+    before has none."""
     by_itself = text("NULLIF(current_setting('app.request_id'::text, true), ''::text)")
     return Column("transaction_id", Text, server_default=by_itself)
+
+
+WRITTEN_NOW = {"transaction_id": text("DEFAULT")}
+"""What a statement that replaces the content of a row sets beside it: the row is of this transaction from now on. One that only
+takes a row or lets it go, by a lease or a mark, leaves it whose it was."""
 
 
 app_user = Table(
@@ -64,7 +70,7 @@ app_user = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("lora_path", Text),
     Column("model_ready", Boolean, nullable=False, server_default=text("false")),
-    _written_by(),
+    written_by(),
 )
 
 document = Table(
@@ -90,7 +96,7 @@ document = Table(
     Column("near_duplicate_of", Text),
     Column("quarantined", Boolean, nullable=False, server_default=text("false")),
     Column("private", Boolean, nullable=False, server_default=text("false")),
-    _written_by(),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("document_by_filename", "user_id", "filename"),
 )
@@ -110,7 +116,7 @@ chat_message = Table(
     Column("degraded", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     Column("cut_off", Boolean, nullable=False, server_default=text("false")),
     Column("asker", Text),
-    _written_by(),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("chat_message_by_session", "user_id", "session_id", "position"),
 )
@@ -124,7 +130,7 @@ release = Table(
     Column("manifest", JSONB, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("stale_reason", Text),
-    _written_by(),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("release_one_live", "user_id", unique=True, postgresql_where=text("status = 'live'")),
 )
@@ -155,7 +161,7 @@ memory_generation = Table(
     Column("user_id", Text, primary_key=True),
     Column("generation", Text, primary_key=True),
     Column("synced_at", DateTime(timezone=True), nullable=False),
-    _written_by(),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
@@ -177,6 +183,7 @@ chunk_vector = Table(
     Column("near_lexemes", Float, nullable=False),
     Column("input_sha256", Text, nullable=False),
     Column("embedding", Vector(), nullable=False),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("chunk_vector_lexemes", "lexemes", postgresql_using="gin"),
 )
@@ -197,6 +204,7 @@ memory = Table(
     Column("from_s", Float, Computed("((payload ->> 'from_s'::text))::double precision")),
     Column("until_s", Float, Computed("((payload ->> 'until_s'::text))::double precision")),
     Column("half", HalfVector(), Computed("CASE WHEN (vector_dims(vector) <= 1000) THEN (vector)::halfvec ELSE NULL END")),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("memory_search", "user_id", "fingerprint", "until_s", postgresql_include=["from_s", "kind", "id", "half"]),
     Index("memory_kind", "user_id", "kind", "until_s"),
@@ -219,7 +227,7 @@ deletion = Table(
     Column("user_id", Text, primary_key=True),
     Column("begun_at", DateTime(timezone=True), nullable=False),
     Column("done_at", DateTime(timezone=True)),
-    _written_by(),
+    written_by(),
 )
 
 feedback = Table(
@@ -231,7 +239,7 @@ feedback = Table(
     Column("truth", SmallInteger),
     Column("edited", Text),
     Column("created_at", DateTime(timezone=True), nullable=False),
-    _written_by(),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(["user_id", "message_id"], ["chat_message.user_id", "chat_message.message_id"], ondelete="CASCADE"),
 )
@@ -252,6 +260,7 @@ ballot_draft = Table(
     Column("why", Text),
     Column("withdrawn", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", DateTime(timezone=True), nullable=False),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     ForeignKeyConstraint(*_OF_A_MESSAGE, ondelete="CASCADE"),
 )
@@ -271,6 +280,7 @@ calibration_pair = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("pick", Text),
     Column("picked_at", DateTime(timezone=True)),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
@@ -281,6 +291,7 @@ session_summary = Table(
     Column("session_id", Text, primary_key=True),
     Column("messages", Integer, nullable=False),
     Column("made_at", DateTime(timezone=True), nullable=False),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
@@ -297,7 +308,7 @@ dao_event = Table(
     Column("hash", Text, nullable=False, unique=True),
     Column("idempotency_key", Text),
     Column("request_sha256", Text),
-    _written_by(),
+    written_by(),
     UniqueConstraint("actor", "idempotency_key"),
     Index("dao_event_of_proposal", "proposal_id", "seq"),
     Index("dao_event_of_members", "seq", postgresql_where=text("kind in ('delegated','delegation_revoked','attributes_set')")),
@@ -352,6 +363,7 @@ dao_ballot_words = Table(
     Column("reasons_sha256", Text, primary_key=True),
     Column("words", Text, nullable=False),
     Column("document_sha256s", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
@@ -365,5 +377,6 @@ dao_consent = Table(
     Column("own_proposals", Boolean, nullable=False),
     Column("max_weight", Integer),
     Column("changed_at", DateTime(timezone=True), nullable=False),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lpm_kernel.stores.schema import chat_message, session_summary
+from lpm_kernel.stores.schema import WRITTEN_NOW, chat_message, session_summary
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -63,6 +63,7 @@ def mark_summed(connection: Connection, user_id: str, session_id: str, messages:
             set_={
                 "messages": func.greatest(session_summary.c.messages, given.excluded.messages),
                 "made_at": given.excluded.made_at,
+                **WRITTEN_NOW,
             },
         )
     )

@@ -7,6 +7,7 @@ Does not belong here: what the accounts say.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -83,8 +84,32 @@ def list_accounts(connection: Connection, network: Network | None = None) -> lis
     return [Account(row.network, row.account_id, row.user_id) for row in rows]
 
 
+def lock_accounts(connection: Connection, network: Network, *, to_change: bool = False) -> None:
+    """Until the transaction ends nobody makes an account known or unknown while a page is stored, nor the other way round.
+
+    Why: what an account said in the page is taken or passed over, and the cursor moves on; whoever changes the accounts has the
+    cursors go back afterwards, and must meet this page either stored or not begun.
+    """
+    from sqlalchemy import text
+
+    shared = "" if to_change else "_shared"
+    lock = text(f"select pg_advisory_xact_lock{shared}(hashtext('social.accounts:' || :network))")
+    connection.execute(lock, {"network": network})
+
+
+def owners_among(connection: Connection, network: Network, account_ids: Collection[str]) -> dict[str, str]:
+    """User by account, of those that are somebody's; for `Tables.operator_transaction`."""
+    from sqlalchemy import select
+
+    if not account_ids:
+        return {}
+    these = (social_account.c.network == network, social_account.c.account_id.in_(sorted(account_ids)))
+    rows = connection.execute(select(social_account.c.account_id, social_account.c.user_id).where(*these))
+    return {row.account_id: row.user_id for row in rows}
+
+
 def act_as(connection: Connection, user_id: str) -> None:
-    """Go on as another user in the same transaction: row-level security then shows and takes this one's rows only.
+    """Go on as a user, or as another one, in the same transaction: row-level security then shows and takes this one's rows only.
 
     Why: a page of a group holds what several people said, and its cursor moves with all of it or not at all.
     Raises: UserInputError `user_id_invalid`; AccessError `not_yours`.
@@ -93,4 +118,5 @@ def act_as(connection: Connection, user_id: str) -> None:
 
     check_user_id(user_id)
     check_may_open(user_id)
-    connection.execute(text("select set_config('app.user_id', :user_id, true)"), {"user_id": user_id})
+    as_user = "select set_config('role', 'none', true), set_config('app.user_id', :user_id, true)"  # no operator any more
+    connection.execute(text(as_user), {"user_id": user_id})

@@ -9,14 +9,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, ForeignKeyConstraint, Index, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from lpm_kernel.stores.schema import metadata
-
-
-def _written_by() -> Column[str]:
-    """The request or run that stored a row, by itself; None where there was none. See 0026."""
-    by_itself = text("NULLIF(current_setting('app.request_id'::text, true), ''::text)")
-    return Column("transaction_id", Text, server_default=by_itself)
-
+from lpm_kernel.stores.schema import metadata, written_by
 
 social_account = Table(
     "social_account",
@@ -25,7 +18,7 @@ social_account = Table(
     Column("account_id", Text, primary_key=True),
     Column("user_id", Text, nullable=False),
     Column("added_at", DateTime(timezone=True), nullable=False),
-    _written_by(),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
 )
 
@@ -58,7 +51,7 @@ social_message = Table(
     Column("document_sha256", Text),
     Column("stored_at", DateTime(timezone=True), nullable=False),
     Column("deleted_at", DateTime(timezone=True)),
-    _written_by(),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("social_message_of_part", "user_id", "network", "chat_id", "part"),
     Index(
@@ -82,7 +75,7 @@ social_document = Table(
     Column("newest_at", DateTime(timezone=True), nullable=False),
     Column("made_sha256s", ARRAY(Text), nullable=False, server_default=text("'{}'::text[]")),
     Column("versions", Integer, nullable=False, server_default=text("0")),
-    _written_by(),
+    written_by(),
     ForeignKeyConstraint(["user_id"], ["app_user.user_id"], ondelete="CASCADE"),
     Index("social_document_due", "user_id", postgresql_where=text("due")),
 )

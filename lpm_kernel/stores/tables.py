@@ -6,6 +6,7 @@ Does not belong here: queries; they lie beside it, one file a table (`users.py`,
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import check_user_id
-from lpm_kernel.request_context import check_may_open, request_id
+from lpm_kernel.request_context import check_may_open, transaction_of
 from lpm_kernel.stores.bounded_connection import bound_statements
 from lpm_kernel.stores.breaker import Breaker
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 _AS_USER = "select set_config('app.user_id', :user_id, true)"
 _NOT_LONG = ", set_config('lock_timeout', :lock_ms, true)"
-_IN_REQUEST = ", set_config('app.request_id', :request_id, true), set_config('application_name', 'twin ' || :request_id, true)"
+_NAMED = ", set_config('app.request_id', :request_id, true)"
+_TOLD = ", set_config('application_name', 'twin ' || :request_id, true)"
 MORE = 4
 """Connections beyond the pool's size, which are closed again after use."""
 BREAKER = 3, 1.0
@@ -53,16 +55,17 @@ class Tables:
     """
 
     _breaker: Breaker | None = None
-    _run_id: str | None = None
+    run_id: str | None = None
 
     def __init__(
         self, database_url: str, *, pool_size: int = 20, breaker: Breaker | None = None, run_id: str | None = None
     ) -> None:
-        """`run_id`: the name of transactions where no request is under way."""
+        """`run_id`: the name of transactions where no request is under way. Where there is no run either each has one of its
+        own: every row says by which it was written."""
         from sqlalchemy import create_engine
 
         self._breaker = breaker
-        self._run_id = run_id
+        self.run_id = run_id
         self.engine: Engine = create_engine(
             database_url,
             pool_size=pool_size,
@@ -101,21 +104,20 @@ class Tables:
         with database_errors(), self._begun() as connection:
             connection.execute(text("set local role twin_operator"))
             more, values = self._bounds()
-            if more:
-                connection.execute(text("select" + more.removeprefix(",")), values)
+            connection.execute(text("select" + more.removeprefix(",")), values)
             yield connection
 
     def _bounds(self) -> tuple[str, dict[str, str]]:
-        """What is said of a transaction beside whose it is: how long it waits for a lock, where people wait, and who asked.
+        """What is said of a transaction beside whose it is: how long it waits for a lock, where people wait, and its name.
 
         Why in each transaction: a pool between us and the server would not pass it on, or would keep it for others.
         """
         more, values = "", dict[str, str]()
         if self._breaker is not None:
             more, values["lock_ms"] = _NOT_LONG, str(round(1000 * LOCK_S))
-        if asked_by := request_id() or self._run_id:
-            more, values["request_id"] = more + _IN_REQUEST, asked_by
-        return more, values
+        known = transaction_of(self.run_id)
+        values["request_id"] = known or uuid.uuid4().hex
+        return more + _NAMED + (_TOLD if known else ""), values
 
     def open_ahead(self, count: int) -> None:
         """Open so many connections now, rather than when a crowd asks. Raises: StoreError `tables_unavailable` (retryable)."""

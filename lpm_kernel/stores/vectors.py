@@ -263,7 +263,7 @@ def _literal(vector: np.ndarray) -> str:
 
 _TOUCH = """
 insert into memory_generation (user_id, generation, synced_at) values (:user_id, :generation, clock_timestamp())
-on conflict (user_id, generation) do update set synced_at = excluded.synced_at
+on conflict (user_id, generation) do update set synced_at = excluded.synced_at, transaction_id = default
 """
 
 _HELD = "select entry_id, :generation = any(generations) as held from chunk_vector"

@@ -19,11 +19,14 @@ from lpm_kernel.stores.breaker import Breaker
 
 if TYPE_CHECKING:
     from weaviate import WeaviateClient
+    from weaviate.classes.config import DataType, Property
 
     from lpm_kernel.stores.addresses import WeaviateAddress
 
 PREFIX = "TwinChunk_"
 VECTOR = "default"
+WRITER = "transaction_id"
+"""The property that names the request or run which wrote an object."""
 GRPC_PORT = 50051
 INIT_TIMEOUT_S = 5.0
 QUERY_TIMEOUT_S = 15.0
@@ -118,12 +121,31 @@ def ensure_tenant(client: WeaviateClient, collection: str, user_id: str) -> None
         except UnexpectedStatusCodeError:
             if not client.collections.exists(collection):  # another process may have made it meanwhile
                 raise
+    else:
+        _add_writer(client, collection)
     if not has_tenant(client, collection, user_id):
         client.collections.use(collection).tenants.create(user_id)
 
 
 def has_tenant(client: WeaviateClient, collection: str, user_id: str) -> bool:
     return client.collections.exists(collection) and client.collections.use(collection).tenants.get_by_name(user_id) is not None
+
+
+def _add_writer(client: WeaviateClient, collection: str) -> None:
+    """To a collection that was made before objects named their transaction. Two at once are no error."""
+    from weaviate.classes.config import DataType
+    from weaviate.exceptions import UnexpectedStatusCodeError
+
+    def is_there() -> bool:
+        return any(item.name == WRITER for item in config.get(simple=True).properties)
+
+    config = client.collections.use(collection).config
+    if not is_there():
+        try:
+            config.add_property(_value(WRITER, DataType.TEXT))
+        except UnexpectedStatusCodeError:
+            if not is_there():
+                raise
 
 
 def _create_collection(client: WeaviateClient, collection: str) -> None:
@@ -143,36 +165,40 @@ def _create_collection(client: WeaviateClient, collection: str) -> None:
             index_filterable=False,
         )
 
-    def value(name: str, kind: DataType, *, filterable: bool = False) -> Property:
-        textual = kind in (DataType.TEXT, DataType.TEXT_ARRAY)
-        return Property(
-            name=name,
-            data_type=kind,
-            tokenization=Tokenization.FIELD if textual else None,
-            index_searchable=False if textual else None,
-            index_filterable=filterable,
-        )
-
     client.collections.create(
         collection,
         properties=[
             words("text"),
             words("near"),
-            value("generations", DataType.TEXT_ARRAY, filterable=True),
-            value("chunk_id", DataType.TEXT),
-            value("document_sha256", DataType.TEXT),
-            value("filename", DataType.TEXT),
-            value("input_sha256", DataType.TEXT),
-            value("fingerprint", DataType.TEXT),
-            value("chunk_index", DataType.INT),
-            value("byte_start", DataType.INT),
-            value("byte_end", DataType.INT),
+            _value("generations", DataType.TEXT_ARRAY, filterable=True),
+            _value("chunk_id", DataType.TEXT),
+            _value("document_sha256", DataType.TEXT),
+            _value("filename", DataType.TEXT),
+            _value("input_sha256", DataType.TEXT),
+            _value("fingerprint", DataType.TEXT),
+            _value("chunk_index", DataType.INT),
+            _value("byte_start", DataType.INT),
+            _value("byte_end", DataType.INT),
+            _value(WRITER, DataType.TEXT),
         ],
         vector_config=Configure.Vectors.self_provided(
             name=VECTOR, vector_index_config=Configure.VectorIndex.flat(distance_metric=VectorDistances.COSINE)
         ),
         inverted_index_config=Configure.inverted_index(bm25_k1=1.2, bm25_b=0.75),
         multi_tenancy_config=Configure.multi_tenancy(enabled=True, auto_tenant_creation=False, auto_tenant_activation=True),
+    )
+
+
+def _value(name: str, kind: DataType, *, filterable: bool = False) -> Property:
+    from weaviate.classes.config import DataType, Property, Tokenization
+
+    textual = kind in (DataType.TEXT, DataType.TEXT_ARRAY)
+    return Property(
+        name=name,
+        data_type=kind,
+        tokenization=Tokenization.FIELD if textual else None,
+        index_searchable=False if textual else None,
+        index_filterable=filterable,
     )
 
 

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Citation, content_id, sha256_hex
+from lpm_kernel.stores.changes import transaction_id
 from lpm_kernel.stores.vectors import HeldEntry, Hit, SyncCount, VectorEntry
 from lpm_kernel.stores.weaviate_client import (
     VECTOR,
+    WRITER,
     WeaviateConnection,
     collection_of,
     ensure_tenant,
@@ -69,9 +71,11 @@ class WeaviateVectors:
             _touch(connection, user_id, generation)
         with self._tables.transaction(user_id) as connection, weaviate_errors():
             _lock(connection, user_id)
-            return self._sync(user_id, generation, wanted, fingerprint)
+            return self._sync(user_id, generation, wanted, fingerprint, transaction_id(connection))
 
-    def _sync(self, user_id: str, generation: str, wanted: Mapping[uuid.UUID, VectorEntry], fingerprint: str) -> SyncCount:
+    def _sync(
+        self, user_id: str, generation: str, wanted: Mapping[uuid.UUID, VectorEntry], fingerprint: str, writer: str
+    ) -> SyncCount:
         client, home = self._connection.client(), collection_of(fingerprint)
         stored = {name: _generations(client, name, user_id) for name in own_collections(client)}
         known = stored.get(home, {})
@@ -79,12 +83,8 @@ class WeaviateVectors:
         if new:
             ensure_tenant(client, home, user_id)
             # what is new comes before what is old goes: a sync that breaks off between them shows more, and never less
-            _insert(
-                client,
-                home,
-                user_id,
-                [(i, _properties(wanted[i], fingerprint, [*held, generation]), wanted[i].vector) for i, held in new.items()],
-            )
+            said = {i: _properties(wanted[i], fingerprint, [*held, generation], writer) for i, held in new.items()}
+            _insert(client, home, user_id, [(i, properties, wanted[i].vector) for i, properties in said.items()])
         gone = 0
         for name, objects in stored.items():
             leaving = {i for i, held in objects.items() if generation in held and not (name == home and i in wanted)}
@@ -218,7 +218,7 @@ def _object_id(entry: VectorEntry, fingerprint: str) -> uuid.UUID:
     return uuid.uuid5(NAMESPACE, sign)
 
 
-def _properties(entry: VectorEntry, fingerprint: str, generations: Sequence[str]) -> dict[str, Any]:
+def _properties(entry: VectorEntry, fingerprint: str, generations: Sequence[str], writer: str) -> dict[str, Any]:
     chunk = entry.chunk
     return {
         "text": entry.text,
@@ -232,7 +232,13 @@ def _properties(entry: VectorEntry, fingerprint: str, generations: Sequence[str]
         "chunk_index": chunk.chunk_index,
         "byte_start": chunk.byte_start,
         "byte_end": chunk.byte_end,
+        WRITER: writer,
     }
+
+
+def _known(has: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what an object of before has no value of."""
+    return {name: value for name, value in has.items() if value is not None}
 
 
 def _held(has: Mapping[str, Any]) -> HeldEntry:
@@ -300,7 +306,7 @@ def _leave(client: WeaviateClient, name: str, user_id: str, leaving: Mapping[uui
             filters=Filter.by_id().contains_any(batch), limit=len(batch), include_vector=[VECTOR]
         ).objects
         kept = [
-            (item.uuid, {**item.properties, "generations": leaving[item.uuid]}, np.asarray(item.vector[VECTOR]))
+            (item.uuid, {**_known(item.properties), "generations": leaving[item.uuid]}, np.asarray(item.vector[VECTOR]))
             for item in found
         ]
         _insert(client, name, user_id, kept)
@@ -370,13 +376,13 @@ def _touch(connection: Connection, user_id: str, generation: str) -> None:
     from sqlalchemy import func
     from sqlalchemy.dialects.postgresql import insert
 
-    from lpm_kernel.stores.schema import memory_generation
+    from lpm_kernel.stores.schema import WRITTEN_NOW, memory_generation
 
     row = insert(memory_generation).values(user_id=user_id, generation=generation, synced_at=func.clock_timestamp())
     connection.execute(
         row.on_conflict_do_update(
             index_elements=[memory_generation.c.user_id, memory_generation.c.generation],
-            set_={"synced_at": row.excluded.synced_at},
+            set_={"synced_at": row.excluded.synced_at, **WRITTEN_NOW},
         )
     )
 

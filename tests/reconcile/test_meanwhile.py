@@ -10,13 +10,15 @@ import pytest
 from sqlalchemy import text
 
 from lpm_kernel.erase import delete_user
+from lpm_kernel.errors import StoreError
 from lpm_kernel.forget import delete_document
-from lpm_kernel.layout import text_key
+from lpm_kernel.layout import raw_key, text_key
 from lpm_kernel.reconcile import repair as repairing
 from lpm_kernel.reconcile import run as reconciling
 from lpm_kernel.reconcile.findings import out_of_step
 from lpm_kernel.reconcile.run import reconcile_all, reconcile_user
 from lpm_kernel.records import sha256_hex
+from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.open import Stores
 from tests.forgetful_twin import BOAT, CAT
 from tests.reconcile.whole_twin import WholeTwin
@@ -54,6 +56,40 @@ def test_what_is_deleted_between_look_and_repair_is_not_written_again(
     assert mended == [store], f"nothing is wrong with {others}"
     assert twin.traces(CAT_SHA) == dict.fromkeys(("blobs", "vectors", "memories", "graph"), False)
     assert all(twin.traces(BOAT_SHA).values())
+
+
+@pytest.mark.parametrize("store", ["vectors", "memories"])
+def test_what_is_sent_again_between_look_and_repair_is_not_deleted(
+    twin: WholeTwin, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken-off deletion was gone on with by the document's hash alone: sent again meanwhile, the upload that somebody had
+    been told was taken went with it."""
+
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            if name in ("forget_documents", "delete"):
+                raise StoreError("store_away", "told to")
+            return getattr(getattr(twin.stores, store), name)
+
+    with pytest.raises(StoreError):
+        delete_document(replace(twin.stores, **{store: Away()}), twin.user_id, CAT_SHA, twin.adapters)
+    with twin.stores.tables.transaction(twin.user_id) as connection:  # what would explain it, and is not to be waited for
+        connection.execute(text("update change set given_up_at = now() where done_at is null"))
+    real, mended = reconciling.repair, list[str]()
+
+    def sent_just_before(place: Any, finding: Any) -> None:
+        if finding.repair == "go_on_deleting":
+            twin.send("cats.md", CAT)
+            mended.append(finding.store)
+        real(place, finding)
+
+    monkeypatch.setattr(reconciling, "repair", sent_just_before)
+    twin.reconcile()
+    assert mended == [store]
+    with twin.stores.tables.transaction(twin.user_id) as connection:
+        rows = {row.sha256: (row.status, row.names) for row in list_documents(connection, twin.user_id)}
+    assert rows[CAT_SHA] == ("received", ("cats.md",))
+    assert twin.own.exists(raw_key(twin.user_id, CAT_SHA))
 
 
 def may_send(twin: WholeTwin) -> bool:

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from lpm_kernel.errors import StoreError
+from lpm_kernel.request_context import RequestContext, within_request
 from lpm_kernel.stores.mem0_cloud import Mem0CloudMemories
 from lpm_kernel.stores.mem0_memories import Mem0Memories
 from lpm_kernel.stores.memories import from_payload, lock_memories, prepare_mem0, to_payload
@@ -242,6 +243,21 @@ def test_the_platform_is_never_asked_to_rewrite_what_was_said(
         (False, "I  moved\nto Porto"),
         (False, "red cat"),
     ]
+
+
+def test_the_platform_is_told_which_transaction_wrote_and_gives_the_memory_back_as_it_was(
+    cloud: Mem0CloudMemories, platform: Mem0Platform, user_id: str
+) -> None:
+    red = make_memory_of(user_id, "red cat")
+    with within_request(RequestContext("asked-1", frozenset({user_id}))):
+        cloud.add_batch(user_id, [red])
+    assert cloud.every(user_id) == [red]
+    with within_request(RequestContext("asked-2", frozenset({user_id}))):
+        cloud.add_batch(user_id, [red])
+        assert [row["metadata"]["transaction_id"] for row in platform.rows.values()] == ["asked-1"], "it was not written again"
+        blue = cloud.correct(user_id, red.memory_id, "blue cat", by="ada", at=LATER)
+    assert [memory.memory_id for memory in cloud.history(user_id, red.memory_id)] == [red.memory_id, blue.memory_id]
+    assert [row["metadata"]["transaction_id"] for row in platform.rows.values()] == ["asked-2"] * 2
 
 
 @pytest.mark.parametrize(

