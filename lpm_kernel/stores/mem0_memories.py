@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
 from lpm_kernel.settings import MemoryRankingSettings
+from lpm_kernel.stores.breaker import Breaker
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.mem0_collection import CONNECTION, open_collection
 from lpm_kernel.stores.memories import (
@@ -60,11 +61,17 @@ class Mem0Memories:
     """Safe to share between threads and to run in several processes: the writes of one user wait for each other."""
 
     def __init__(
-        self, database_url: URL, embedder: Embedder, ranking: MemoryRankingSettings, run_id: str | None = None
+        self,
+        database_url: URL,
+        embedder: Embedder,
+        ranking: MemoryRankingSettings,
+        run_id: str | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
+        """`run_id`, `breaker`: as of the `Tables` in the same database."""
         # Mem0 speaks to the server through psycopg 3
         url = database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-        self._tables = Tables(url, pool_size=12, run_id=run_id)
+        self._tables = Tables(url, pool_size=12, run_id=run_id, breaker=breaker)
         self._embedder = embedder
         self._indexes = MemoryIndexes(embedder.fingerprint, ranking)
         self._opened: PGVector | None = None

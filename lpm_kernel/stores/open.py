@@ -134,7 +134,7 @@ def build_stores(
         mem0 = breakers.named("mem0", *MEM0_BREAKER)
         memories = Mem0CloudMemories(read_mem0_key(settings, environ), embedder, tables, breaker=mem0)
     else:
-        memories = Mem0Memories(tables.engine.url, embedder, settings.memory_ranking, tables.run_id)
+        memories = Mem0Memories(tables.engine.url, embedder, settings.memory_ranking, tables.run_id, tables.breaker)
     return Stores(
         settings,
         tables,

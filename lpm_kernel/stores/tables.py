@@ -54,7 +54,7 @@ class Tables:
     wait nobody is told anything. Stages have none: they wait, and are tried again.
     """
 
-    _breaker: Breaker | None = None
+    breaker: Breaker | None = None
     run_id: str | None = None
 
     def __init__(
@@ -64,7 +64,7 @@ class Tables:
         own: every row says by which it was written."""
         from sqlalchemy import create_engine
 
-        self._breaker = breaker
+        self.breaker = breaker
         self.run_id = run_id
         self.engine: Engine = create_engine(
             database_url,
@@ -113,7 +113,7 @@ class Tables:
         Why in each transaction: a pool between us and the server would not pass it on, or would keep it for others.
         """
         more, values = "", dict[str, str]()
-        if self._breaker is not None:
+        if self.breaker is not None:
             more, values["lock_ms"] = _NOT_LONG, str(round(1000 * LOCK_S))
         known = transaction_of(self.run_id)
         values["request_id"] = known or uuid.uuid4().hex
@@ -131,21 +131,21 @@ class Tables:
         server; a deadlock, a refusal or a pool that others use up is none."""
         from sqlalchemy.exc import DBAPIError
 
-        if self._breaker is None:
+        if self.breaker is None:
             with self.engine.begin() as connection:
                 yield connection
             return
-        if not self._breaker.allows():
+        if not self.breaker.allows():
             raise StoreError("tables_unavailable", "PostgreSQL did not answer a moment ago")
         reached = False
         try:
             with self.engine.begin() as connection:
                 reached = True
-                self._breaker.succeeded()
+                self.breaker.succeeded()
                 yield connection
         except DBAPIError as error:
             if error.connection_invalidated or not reached:
-                self._breaker.failed()
+                self.breaker.failed()
             raise
 
     def close(self) -> None:

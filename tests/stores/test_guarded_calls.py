@@ -24,6 +24,7 @@ from lpm_kernel.stores.modal_compute import ModalCompute
 from lpm_kernel.stores.open import Stores, open_stores
 from lpm_kernel.stores.openai_client import open_openai
 from lpm_kernel.stores.openai_embedder import OpenAiEmbedder
+from lpm_kernel.stores.tables import BREAKER as TABLES_BREAKER
 from lpm_kernel.stores.tables import Tables
 from lpm_kernel.stores.users import add_user
 from lpm_kernel.stores.weaviate_client import WeaviateConnection
@@ -239,6 +240,19 @@ def test_an_api_has_a_circuit_for_each_store_and_a_stage_waits_for_tables_and_bl
         assert not {"tables", "blobs"} & set(patient.breakers._held)
         for each in (prompt, patient):
             each.blobs.client.close()  # type: ignore[attr-defined]
+
+
+def test_the_memories_of_an_api_rest_with_its_tables_and_are_answered_within_the_same_bounds(engine_home: EngineHome) -> None:
+    """They have connections of their own, on which whoever asked waited for as long as the server was stopped."""
+    with closing(open_stores(engine_home.settings, engine_home.environment, prompt=True)) as stores:
+        breaker = stores.tables.breaker
+        assert breaker is not None
+        assert stores.memories.search("nobody", "cat", 1, as_of=NOON) == []
+        for _ in range(TABLES_BREAKER[0]):
+            breaker.failed()
+        with pytest.raises(StoreError, match="a moment ago"):
+            stores.memories.search("nobody", "cat", 1, as_of=NOON)
+        stores.blobs.client.close()  # type: ignore[attr-defined]
 
 
 def test_two_stores_of_one_process_have_one_circuit_each(engine_home: EngineHome) -> None:
