@@ -9,7 +9,6 @@ Why a search of our own over Mem0's rows: its search reads every row of the user
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
 from lpm_kernel.settings import MemoryRankingSettings
 from lpm_kernel.stores.embedder import Embedder
-from lpm_kernel.stores.mem0_collection import CONNECTION, open_collection
+from lpm_kernel.stores.mem0_collection import CONNECTION, open_collection, replace_payload
 from lpm_kernel.stores.memories import (
     NEAR,
     Allowed,
@@ -62,8 +61,7 @@ class Mem0Memories:
     def __init__(
         self, database_url: URL, embedder: Embedder, ranking: MemoryRankingSettings, run_id: str | None = None
     ) -> None:
-        # Mem0 speaks to the server through psycopg 3
-        url = database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        url = database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)  # as Mem0 speaks to it
         self._tables = Tables(url, pool_size=12, run_id=run_id)
         self._embedder = embedder
         self._indexes = MemoryIndexes(embedder.fingerprint, ranking)
@@ -96,13 +94,12 @@ class Mem0Memories:
         decision = decide(memory, near, versions)
         known = self._get(decision.other_id) if decision.other_id else None
         if decision.outcome == "duplicate" and known and outlives(memory, known):
-            self._update(connection, replace(known, expiration_date=memory.expiration_date))
+            self._update(replace(known, expiration_date=memory.expiration_date))
         if decision.outcome == "written":
             payload = to_payload(decision.memory, self._embedder.fingerprint)
             self._store.insert([vector.tolist()], [payload], [memory.memory_id])
             if known:
-                ended = replace(known, superseded_by=memory.memory_id, superseded_at=memory.created_at)
-                self._update(connection, ended)
+                self._update(replace(known, superseded_by=memory.memory_id, superseded_at=memory.created_at))
         return decision
 
     def search(
@@ -198,7 +195,7 @@ class Mem0Memories:
             ended, new = corrected(old, words, by, at, user_id)
             assert vector is not None
             self._store.insert([vector.tolist()], [to_payload(new, self._embedder.fingerprint)], [new.memory_id])
-            self._update(connection, ended)
+            self._update(ended)
             _touch(connection, user_id)
             return new
 
@@ -330,14 +327,10 @@ class Mem0Memories:
         found = self._store.get(memory_id)
         return from_payload(memory_id, found.payload or {}) if found else None
 
-    def _update(self, connection: Connection, memory: Memory) -> None:
-        """By a statement of our own: Mem0's leaves the row to whoever wrote it first."""
-        from sqlalchemy import text
-
+    def _update(self, memory: Memory) -> None:
         found = self._store.get(memory.memory_id)
         fingerprint = (found.payload or {})["fingerprint"]  # of the vector that stays
-        payload = json.dumps(to_payload(memory, fingerprint))
-        connection.execute(text(_CHANGE), {"id": memory.memory_id, "payload": payload})
+        replace_payload(memory.memory_id, to_payload(memory, fingerprint))
 
     @staticmethod
     def _versions(connection: Connection, key: str) -> list[Memory]:
@@ -388,7 +381,6 @@ limit :k
 # One parameter has one type, and the vector is given whole.
 _BY_HALF = "half <=> cast(cast(:vector as vector) as halfvec)"
 _VERSIONS = "select id, payload from memory where key = :key order by from_s, id"
-_CHANGE = "update memory set payload = cast(:payload as jsonb), transaction_id = default where id = cast(:id as uuid)"
 _DELETE = "delete from memory where id = any(cast(:ids as uuid[]))"
 # by the indexed column first: whatever expired before today ended before today
 _PURGE = """
@@ -402,8 +394,7 @@ on conflict (user_id) do update set version = memory_version.version + 1
 """
 _OF_OTHER_MODELS = "select id, payload ->> 'data' as text from memory where fingerprint <> :fingerprint order by id"
 _REEMBED = """
-update memory set vector = cast(:vector as vector),
-                  payload = jsonb_set(payload, '{fingerprint}', to_jsonb(cast(:fingerprint as text))),
-                  transaction_id = default
+update memory set vector = cast(:vector as vector), transaction_id = default,
+                  payload = jsonb_set(payload, '{fingerprint}', to_jsonb(cast(:fingerprint as text)))
 where id = :id
 """
