@@ -88,8 +88,8 @@ def open_telegram(settings: Settings, environ: Mapping[str, str] | None = None, 
                 request_retries=2,
                 connection_retries=2,
             )
-        except (ValueError, struct.error) as error:
-            raise SettingsError("address_invalid", "TELEGRAM_API_ID is no number, or TELEGRAM_SESSION no session") from error
+        except (ValueError, struct.error):  # Python's own errors quote what is no number, and chains of errors are kept
+            raise SettingsError("address_invalid", "TELEGRAM_API_ID is no number, or TELEGRAM_SESSION no session") from None
 
     return ThonReader(make, timeout_s, breakers.named("telegram", *BREAKER) if breakers else None)
 

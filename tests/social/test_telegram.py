@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import traceback
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -258,6 +261,19 @@ def test_without_groups_or_keys_telegram_is_off_and_says_what_lacks(stores: Stor
         open_telegram(named, keys)
     assert broken.value.code == "address_invalid"
     assert "no session" not in broken.value.message.replace("no session", "", 1)
+
+
+def test_a_number_that_is_none_is_not_quoted_with_its_error(stores: Stores) -> None:
+    """Somebody may have mixed up the three, and what Dagster keeps of an error are its causes too."""
+    named = stores.settings.model_copy(
+        update={"social": stores.settings.social.model_copy(update={"telegram_chats": ("canteen",)})}
+    )
+    session = "1" + urlsafe_b64encode(struct.pack(">B4sH256s", 2, bytes((127, 0, 0, 1)), 443, bytes(256))).decode()
+    keys = {"TELEGRAM_API_ID": "h4sh-of-" + "telegram", "TELEGRAM_API_HASH": "h", "TELEGRAM_SESSION": session}
+    with pytest.raises(SettingsError) as broken:
+        open_telegram(named, keys)
+    assert broken.value.code == "address_invalid"
+    assert keys["TELEGRAM_API_ID"] not in "".join(traceback.format_exception(broken.value))
 
 
 def test_one_that_answers_late_is_a_failure_of_this_look(
