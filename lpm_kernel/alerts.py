@@ -60,6 +60,14 @@ class Alerts:
         One that the webhook did not take stands in the log, and is told at the next occasion. Raises nothing: what failed must
         not fail a second time by its alert.
         """
+        try:
+            return self.deliver(alert, every_s)
+        except StoreError as error:
+            log.warning("the alert was not delivered: %s", error)
+            return False
+
+    def deliver(self, alert: Alert, every_s: int | None = None) -> bool:
+        """As `tell`, for who comes back with what was not taken. Raises: StoreError of the webhook; it is untold then."""
         if not self._once.first(alert.key, self._every_s if every_s is None else every_s):
             return False
         where = f" of {alert.subject}" if alert.subject else ""
@@ -76,10 +84,9 @@ class Alerts:
             return True
         try:
             self._webhook.post(message_of(alert), self._retries)
-        except StoreError as error:
-            log.warning("the alert was not delivered: %s", error)
+        except StoreError:
             self._once.forget(alert.key)
-            return False
+            raise
         return True
 
 

@@ -18,6 +18,7 @@ from lpm_kernel.records import Memory, MemoryKind, check_user_id, is_text, sha25
 from lpm_kernel.stores.changes import Change, put_change, words_of
 from lpm_kernel.stores.memories import check_memory_id, is_forgotten
 from lpm_kernel.stores.open import Stores
+from lpm_kernel.stores.session_summaries import FORGET
 from lpm_kernel.stores.users import get_user
 from lpm_kernel.sync.appliers import Applier, Finish, nothing_more
 from lpm_kernel.sync.retry import LEASE_S
@@ -25,7 +26,7 @@ from lpm_kernel.sync.worker import try_change
 
 MAX_TEXT_CHARACTERS = 2000
 MAX_QUERY_CHARACTERS = 1000
-CORRECT, FORGET = "correct_memory", "forget_memory"
+CORRECT = "correct_memory"
 OWNER = "user"
 """Who corrected it, where nobody has to say who they are."""
 KINDS: tuple[str, ...] = get_args(MemoryKind)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from lpm_kernel.settings import Settings
+from lpm_kernel.social.telegram_names import without_invitations
 
 MASK = "***"
 NAME = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -23,8 +24,8 @@ def masked_settings(settings: Settings, found: Mapping[str, str]) -> dict[str, A
     """The settings as plain values. `found`: the variables that are there.
 
     Under `stores` stands each variable's name and whether it is set; what is no name of a variable is hidden: somebody may have
-    put the secret itself there. Elsewhere an address loses its password and its query, and the value of such a variable is
-    hidden.
+    put the secret itself there. Elsewhere an address loses its password and its query, the value of such a variable is hidden,
+    and an invitation to a group is called by its key.
     """
     content: dict[str, Any] = settings.model_dump(mode="json")
     names: dict[str, str] = content.pop("stores")
@@ -48,6 +49,7 @@ def _masked(value: Any, secrets: Collection[str]) -> Any:
         return value
     if any(secret in value for secret in secrets):
         return MASK
+    value = without_invitations(value)
     if "://" in value:
         return _QUERY.sub(f"?{MASK}", _WITH_PASSWORD.sub(f"://{MASK}@", value))
     return value

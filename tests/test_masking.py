@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from lpm_kernel.masking import masked_settings
 from lpm_kernel.settings import load_settings, settings_path
+from lpm_kernel.social.telegram_names import key_of
 from twin_assets.cli import cli
 
 PASSWORD = "pw-of-the-database-1"
@@ -42,6 +43,18 @@ def test_passwords_and_queries_of_addresses_and_values_of_variables_are_not_show
     assert masked_settings(settings, FOUND)["models"]["writer"] == "gpt-4o-mini"
     signed = load_settings(overrides={"serving": {"auth_jwks_url": "https://t.example/keys?token=abc"}})
     assert masked_settings(signed, {})["serving"]["auth_jwks_url"] == "https://t.example/keys?***"
+
+
+def test_an_invitation_to_a_group_is_shown_by_its_key() -> None:
+    """Whoever reads it is let in."""
+    links = [
+        "https://t.me/+Planted_invitation-1",
+        "t.me/joinchat/Planted_invitation-1",
+        "tg://join?invite=Planted_invitation-1",
+    ]
+    settings = load_settings(overrides={"social": {"telegram_chats": [*links, "@canteen", "https://t.me/canteen"]}})
+    shown = masked_settings(settings, {})["social"]["telegram_chats"]
+    assert shown == [key_of(links[0])] * 3 + ["@canteen", "https://t.me/canteen"]
 
 
 def test_all_else_is_shown_as_it_is_in_the_file() -> None:

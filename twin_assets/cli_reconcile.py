@@ -32,15 +32,16 @@ def reconcile(settings: Settings, home: Path, user_id: str | None) -> None:
     from lpm_kernel.stores.users import get_user
     from twin_assets.assets.reconciliation import run_under_way
     from twin_assets.instance import open_instance
+    from twin_assets.purge_day import purged_on
 
     with opened_stores(settings) as stores, open_instance(home, settings, os.environ) as instance:
-        busy = partial(run_under_way, instance)
+        busy, day = partial(run_under_way, instance), purged_on(instance)
         if user_id is None:
-            report = reconcile_all(stores, adapter_folder(), busy, click.echo)
+            report = reconcile_all(stores, adapter_folder(), busy, click.echo, purged_on=day)
         else:
             with stores.tables.transaction(user_id) as connection:
                 get_user(connection, user_id)
-            found = reconcile_user(stores, user_id, adapter_folder(), busy)
+            found = reconcile_user(stores, user_id, adapter_folder(), busy, purged_on=day)
             report = Report(datetime.now(UTC), found.seconds, (found,))
             click.echo(describe(found))
     for finding in report.findings:

@@ -13,22 +13,19 @@ from typing import Any
 import dagster as dg
 
 from lpm_kernel.errors import TwinError
-from lpm_kernel.L2.announce import STAGE as WEBHOOK
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter, resolve_dead_letters, write_or_warn
 from lpm_kernel.stores.tables import Tables
-from twin_assets.automation import ON_REQUEST, sensor_status
+from twin_assets.automation import sensor_status
+from twin_assets.failures import NotHeardYet
+from twin_assets.mended import BESIDE_THE_CHAIN, LAST, is_mended, planned_stages
 from twin_assets.partitions import PARTITION_TAG
 from twin_assets.resources import StoresResource
 
 RUN = "run"
 """Stage of a letter that no stage could write: the run's process is gone."""
-LAST = "twin_release"
-"""The stage behind whose success nothing of the chain is left to mend."""
 UNFORESEEN = "INTERNAL_ERROR"
 """The category of what nobody foresaw."""
-BESIDE_THE_CHAIN = {WEBHOOK, *ON_REQUEST}
-"""What a release does not mend: a message, and what is made on request."""
 
 
 def letter_of(error: Exception, user_id: str, stage: str, run_id: str, attempts: int) -> DeadLetter:
@@ -84,48 +81,56 @@ def build_failed_runs_sensor(settings: Settings) -> dg.SensorDefinition:
         minimum_interval_seconds=settings.automation.catch_up_sensor_interval_s,
         default_status=sensor_status(settings, "failed_runs"),
     )
-    def failed_runs(context: dg.RunFailureSensorContext, stores: StoresResource) -> dg.SkipReason | None:
+    def failed_runs(context: dg.RunFailureSensorContext, stores: StoresResource) -> None:
         """Runs of a user that failed where no stage could say so: a killed process, a store that was away while a stage gave
-        up, a check that must hold. Each gets a dead letter, unless a later run has succeeded."""
-        run = context.dagster_run
+        up, a check that must hold. Each gets a dead letter, unless what failed was made since. While the tables are away the
+        sensor waits for them."""
+        run, instance = context.dagster_run, context.instance
         user_id = run.tags.get(PARTITION_TAG)
-        record = context.instance.get_run_record_by_id(run.run_id)
+        record = instance.get_run_record_by_id(run.run_id)
         if user_id is None or record is None:
-            return dg.SkipReason(f"run {run.run_id[:8]} is of no user")
-        succeeded = dg.RunsFilter(
-            tags={PARTITION_TAG: user_id}, statuses=[dg.DagsterRunStatus.SUCCESS], created_after=record.create_timestamp
-        )
-        if context.instance.get_runs_count(succeeded):
-            return dg.SkipReason(f"a later run of user {user_id} has succeeded")
+            return
+        left = [
+            letter
+            for letter in letters_of_run(instance, run.run_id, user_id)
+            if not (
+                is_mended(instance, planned_stages(instance, run.run_id, user_id), user_id, record.create_timestamp)
+                if letter.stage == RUN
+                else is_mended(instance, {letter.stage}, user_id, letter.created_at)
+            )
+        ]
         try:
             with stores.stores.tables.transaction(user_id) as connection:
-                for letter in letters_of_run(context, user_id):
+                for letter in left:
                     put_dead_letter(connection, letter)
         except TwinError as error:
-            return dg.SkipReason(f"the letters of user {user_id} cannot be written: {error}")
-        return None
+            words = f"the letters of user {user_id} cannot be written: {error}"
+            if error.retryable:
+                raise NotHeardYet(words) from error
+            context.log.error(words)
 
     return failed_runs
 
 
-def letters_of_run(context: dg.RunFailureSensorContext, user_id: str) -> list[DeadLetter]:
-    """One for each step that failed; where none did, one for the run."""
-    run, now = context.dagster_run, datetime.now(UTC)
+def letters_of_run(instance: dg.DagsterInstance, run_id: str, user_id: str) -> list[DeadLetter]:
+    """One for each step that failed, of when it did; where none did, one for the run."""
     letters = []
-    for event in context.get_step_failure_events():
-        failure = event.step_failure_data
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        assert entry.dagster_event is not None
+        failure = entry.dagster_event.step_failure_data
         told = failure.user_failure_data.metadata if failure.user_failure_data else {}
         code = str(told["code"].value) if "code" in told else "unforeseen"
         tries = told["tries"].value if "tries" in told else 1
         kind = failure.error.cls_name if failure.error else "failure"
         if code == "unforeseen" and kind == "DagsterAssetCheckFailedError":
             code = "check_failed"
-        stage = str(event.step_key)
+        stage = str(entry.dagster_event.step_key)
         words = f"{kind}: the run's log holds the rest"
         if failure.user_failure_data and failure.user_failure_data.description:
             words = failure.user_failure_data.description.removeprefix(f"{code}: ")
-        letters.append(DeadLetter(user_id, stage, run.run_id, int(str(tries)), code, words, now))
+        at = datetime.fromtimestamp(entry.timestamp, UTC)
+        letters.append(DeadLetter(user_id, stage, run_id, int(str(tries)), code, words, at))
     if letters:
         return letters
     words = "the process of the run is gone: it was killed, or the machine went down"
-    return [DeadLetter(user_id, RUN, run.run_id, 1, "run_lost", words, now)]
+    return [DeadLetter(user_id, RUN, run_id, 1, "run_lost", words, datetime.now(UTC))]

@@ -15,6 +15,15 @@ from lpm_kernel.errors import TwinError
 from lpm_kernel.settings import RetrySettings
 
 
+class NotHeardYet(dg.DagsterError):
+    """Of a sensor of failed runs that could not do with a failure what it is for: the next tick hears of it again.
+
+    Why one of Dagster's own errors: after any other, and after a `SkipReason`, the sensor's cursor goes on behind that failure,
+    and nothing ever hears of it. After this one the tick fails as a whole; what it did before it is done again, so it is to be
+    idempotent. For what another minute can mend, and nothing else: the failures behind it wait.
+    """
+
+
 @contextmanager
 def dagster_failures(retry_number: int, retries: RetrySettings) -> Iterator[None]:
     """Ask for a retry when it can help and some are left, with twice the pause each time; else fail for good.

@@ -24,10 +24,13 @@ from lpm_kernel.stores.dead_letters import SHARED, DeadLetter, discard_dead_lett
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import live_release
 from lpm_kernel.stores.webhook import open_webhook
-from twin_assets.automation import ON_REQUEST
-from twin_assets.backfill import daemon_lives, launch
+from twin_assets.backfill import daemon_lives, launch, runs_under_way
 from twin_assets.home import CODE_LOCATION
+from twin_assets.mended import BESIDE_THE_CHAIN, planned_stages
+from twin_assets.partitions import PARTITION_TAG
+from twin_assets.sensors import UNFINISHED
 
+JOB = "twin_job"
 REPLAY_TAG = "twin/replay-of"
 SHORTEST_ID = 4
 """Letters of an id that a person must give at least."""
@@ -69,26 +72,34 @@ def replay_letters(
     """Have each tried once more; how many were. A letter stays until that succeeds.
 
     A change is due at once, and the API's worker takes it; of the stages of one user one run is launched, since it makes
-    what is behind them as well. Raises: StoreError; EngineError `daemon_missing`, `backfill_refused`, `replay_failed`.
+    what is behind them as well, and none where one waits or is under way. Of what lies beside the chain each is done once,
+    however often it has failed. Raises: StoreError; EngineError `daemon_missing`, `backfill_refused`, `replay_failed`.
     """
     replayed = 0
+    beside: dict[tuple[str, str], list[DeadLetter]] = {}
     stages: dict[str, list[DeadLetter]] = {}
     for letter in letters:
         if letter.change_id is not None or letter.user_id == SHARED:
             done = _replay_change(stores, letter)
-        elif letter.stage == WEBHOOK:
-            done = _announce(stores, letter, say)
-        elif letter.stage in ON_REQUEST:
-            done = _materialize(letter)
+            replayed += done
+            say(f"{letter.letter_id} {letter.user_id} {letter.stage}: {'is tried again' if done else 'waits already'}")
+        elif letter.stage in BESIDE_THE_CHAIN:
+            beside.setdefault((letter.user_id, letter.stage), []).append(letter)
         else:
             stages.setdefault(letter.user_id, []).append(letter)
-            continue
-        replayed += done
-        say(f"{letter.letter_id} {letter.user_id} {letter.stage}: {'is tried again' if done else 'waits already'}")
+    for (user_id, stage), of in beside.items():
+        done = _announce(stores, of[0], say) if stage == WEBHOOK else _materialize(instance, of[0])
+        replayed += len(of) if done else 0
+        named = ", ".join(one.letter_id for one in of)
+        say(f"{named} {user_id} {stage}: {'is tried again' if done else 'waits already'}")
     if stages and not daemon_lives(instance):
         raise EngineError("daemon_missing", "the Dagster daemon does not run, so nothing would start the runs: `twin up` first")
     for user_id, of in stages.items():
-        launched = launch(instance, "twin_job", [user_id], {REPLAY_TAG: ",".join(sorted({one.letter_id for one in of}))[:200]})
+        under_way = runs_under_way(instance, JOB, [user_id], begun=True).get(user_id)
+        if under_way is not None and under_way not in {one.run_id for one in of}:  # one that failed so far mends nothing
+            say(f"{', '.join(one.letter_id for one in of)} {user_id}: run {under_way[:8]} is to make it already")
+            continue
+        launched = launch(instance, JOB, [user_id], {REPLAY_TAG: ",".join(sorted({one.letter_id for one in of}))[:200]})
         replayed += len(of)
         say(
             f"{', '.join(one.letter_id for one in of)} {user_id} {', '.join(one.stage for one in of)}: run {launched} is queued"
@@ -129,8 +140,11 @@ def _announce(stores: Stores, letter: DeadLetter, say: Callable[[str], None]) ->
     return announce_release(stores.tables, webhook, release, stores.settings.retries, letter.run_id, say)
 
 
-def _materialize(letter: DeadLetter) -> bool:
-    """What is made on request is in no job: it is made here and now."""
+def _materialize(instance: dg.DagsterInstance, letter: DeadLetter) -> bool:
+    """What is made on request is in no job: it is made here and now; False while a run of this user is at it."""
+    under_way = instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: letter.user_id}, statuses=UNFINISHED))
+    if any(letter.stage in planned_stages(instance, run.run_id, letter.user_id) for run in under_way):
+        return False
     command = [str(Path(sys.executable).parent / "dagster"), "asset", "materialize", "-m", CODE_LOCATION]
     ran = subprocess.run(
         [*command, "--select", letter.stage, "--partition", letter.user_id], capture_output=True, text=True, check=False

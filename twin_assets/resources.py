@@ -75,7 +75,7 @@ class StoresResource(dg.ConfigurableResource):
         settings = self._stores.settings
         if where == "modal":
             breaker = self._stores.breakers.named("modal_compute", *MODAL_BREAKER)
-            return ModalCompute(settings.models, settings.compute, breaker)
+            return ModalCompute(settings.models, settings.compute, breaker, self._stores.tables.run_id)
         return LocalCompute(self._stores.blobs, settings.models)
 
 

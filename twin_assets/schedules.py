@@ -4,7 +4,6 @@ Belongs here: a schedule, and the small job it runs.
 Does not belong here: what happens in the outside (`sensors.py`) and what a change carries on (`automation.py`).
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -16,8 +15,11 @@ from lpm_kernel.recall.session_summaries import due_sessions, summarise_users
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.open import Stores
 from twin_assets.automation import schedule_status
+from twin_assets.failures import dagster_failures
 from twin_assets.partitions import users
+from twin_assets.purge_day import check_clock
 from twin_assets.resources import StoresResource
+from twin_assets.sensors import UNFINISHED
 
 NIGHTLY = "15 3 * * *"
 """In UTC, as the days on which memories expire."""
@@ -28,9 +30,11 @@ EACH_QUARTER = "*/15 * * * *"
 def purge_memories(context: dg.OpExecutionContext, stores: StoresResource) -> None:
     """Memories that were to be recalled until yesterday are removed for good, user by user, each under a lock of its own and in
     batches, so that no chat waits for a whole purge; and so are uploads that nobody finished. The run fails at its end when a
-    user's could not be purged."""
+    user's could not be purged, and before anything goes where the clock is not to be trusted (`purge_day.py`)."""
+    with dagster_failures(context.retry_number, stores.stores.settings.retries):
+        today = check_clock(stores.stores.tables, context.instance, context.run)
     user_ids = sorted(context.instance.get_dynamic_partitions(users.name or ""))
-    report = purge_users(stores.stores.memories, user_ids, datetime.now(UTC).date(), context.log.info)
+    report = purge_users(stores.stores.memories, user_ids, today, context.log.info)
     context.add_output_metadata(
         {
             "users": len(user_ids),
@@ -102,14 +106,19 @@ def build_session_summaries(settings: Settings) -> dg.ScheduleDefinition:
     )
     def session_summaries(context: dg.ScheduleEvaluationContext, stores: StoresResource) -> dg.RunRequest | dg.SkipReason:
         """Talk that came to rest. Why here and not in the API: a session rests when nobody is there, the daemon is, and one
-        process does it however many serve. A store that cannot be read is a skip, never "nothing rests"."""
-        return ask_for_summaries(stores.stores, context.instance.get_dynamic_partitions(users.name or ""), datetime.now(UTC))
+        process does it however many serve. A store that cannot be read is a skip, never "nothing rests"; so is a quarter whose
+        predecessor is still at it."""
+        return ask_for_summaries(stores.stores, context.instance, datetime.now(UTC))
 
     return session_summaries
 
 
-def ask_for_summaries(stores: Stores, user_ids: Sequence[str], now: datetime) -> dg.RunRequest | dg.SkipReason:
-    """A run as soon as one session of anybody is due."""
+def ask_for_summaries(stores: Stores, instance: dg.DagsterInstance, now: datetime) -> dg.RunRequest | dg.SkipReason:
+    """A run as soon as one session of anybody is due, and none beside another, which would sum up the same sessions."""
+    unfinished = dg.RunsFilter(job_name=session_summaries_job.name, statuses=UNFINISHED)
+    if before := instance.get_runs(unfinished, limit=1):
+        return dg.SkipReason(f"run {before[0].run_id[:8]} is still summing up")
+    user_ids = instance.get_dynamic_partitions(users.name or "")
     try:
         if any(due_sessions(stores, user_id, now) for user_id in user_ids):
             return dg.RunRequest()

@@ -14,8 +14,9 @@ import dagster as dg
 
 from lpm_kernel.errors import TwinError
 from lpm_kernel.settings import Settings
-from lpm_kernel.social.telegram import pause_of
 from lpm_kernel.social.telegram_client import telegram_configured
+from lpm_kernel.social.telegram_names import names_by_key
+from lpm_kernel.social.telegram_turns import pause_of
 from lpm_kernel.stores.social_cursors import Cursor, list_cursors
 from twin_assets.assets.social import DueGroups
 from twin_assets.automation import sensor_status
@@ -37,21 +38,23 @@ x_job = dg.define_asset_job(
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Groups to look at now, or why at none."""
+    """Groups to look at now, by their keys, or why at none."""
 
     chats: tuple[str, ...]
     reason: str = ""
 
 
 def decide_look(chats: Sequence[str], held: Mapping[str, Cursor], now: datetime) -> Look:
-    """Those of the groups that may be asked. A pause that Telegram asked for holds for all of them, since it is the account's,
-    and one that cannot be read rests for itself. `held`: cursors by group, also of those that are named no more."""
+    """Those of the groups that may be asked, by their keys: an invitation has no place in what is kept of a run. A pause that
+    Telegram asked for holds for all of them, since it is the account's, and one that cannot be read rests for itself. `held`:
+    cursors by group, also of those that are named no more."""
     pause = pause_of(held.values(), now)
     if pause is not None and pause.not_before is not None:
         return Look((), f"Telegram asked for a pause until {pause.not_before.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
     resting = {cursor.chat for cursor in held.values() if cursor.not_before is not None and cursor.not_before > now}
-    due = tuple(chat for chat in chats if chat not in resting)
-    return Look(due, "" if due else f"none of {len(chats)} groups can be read; each is tried again within the hour")
+    keys = names_by_key(chats, chats)
+    due = tuple(key for key in keys if key not in resting)
+    return Look(due, "" if due else f"none of {len(keys)} groups can be read; each is tried again within the hour")
 
 
 def build_telegram_poll(settings: Settings) -> dg.SensorDefinition:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from lpm_kernel.alerts import Alert, Alerts, open_alerts
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.errors import TwinError, VoteError
+from lpm_kernel.request_context import RequestContext, within_request
 
 if TYPE_CHECKING:
     from lpm_kernel.stores.open import Stores
@@ -118,8 +120,10 @@ class DaoWorker:
 
     def _run(self, duty: Callable[[], object]) -> None:
         while not self._closed.is_set():
+            named = f"{threading.current_thread().name}-{uuid.uuid4().hex}"  # logs and stores tell one look from the next
             try:
-                duty()
+                with within_request(RequestContext(named)):
+                    duty()
             except TwinError as error:
                 _LOG.warning("votes that are due could not be looked for: %s", error)
             except Exception as error:

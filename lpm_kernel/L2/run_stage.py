@@ -15,11 +15,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from lpm_kernel.errors import TwinError, UserInputError
 from lpm_kernel.L2.base_model import default_cache_dir
 from lpm_kernel.L2.stage_calls import decode_call, encode_error, encode_result
+from lpm_kernel.request_context import RequestContext, within_request
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.addresses import read_blob_address
 from lpm_kernel.stores.blobs import Blobs, open_s3
@@ -39,7 +41,8 @@ def answer_call(text: str, open_blobs: Callable[[], Blobs], cache_dir: Path, pro
     """Run what the call asks for, where compute is local. A kernel error is an outcome too; any other exception is raised."""
     try:
         call = decode_call(text)
-        result = LocalCompute(open_blobs(), call.models, cache_dir).run(call.stage, call.request, progress)
+        with within_request(RequestContext(call.transaction_id)) if call.transaction_id else nullcontext():
+            result = LocalCompute(open_blobs(), call.models, cache_dir).run(call.stage, call.request, progress)
         return encode_result(call.stage, result)
     except TwinError as error:
         return encode_error(error)

@@ -26,6 +26,8 @@ class StageCall:
     models: ModelSettings
     """Of the caller: the other side may have been set up under other settings."""
     request: Any
+    transaction_id: str | None = None
+    """Of the request or run that calls: what the stage writes there names it."""
 
 
 def find_stage(stage: str) -> Callable[..., Any]:
@@ -41,13 +43,13 @@ def encode_call(call: StageCall) -> str:
     request = _as_json(call.request, _types(call.stage)[0])
     models = call.models.model_dump(mode="json")
     letter = {"stage": call.stage, "trainer": stages.TRAINER_VERSION, "models": models, "request": request}
-    return json.dumps(letter, separators=(",", ":"))
+    return json.dumps(letter | {"transaction_id": call.transaction_id}, separators=(",", ":"))
 
 
 def decode_call(text: str) -> StageCall:
     """Raises: SettingsError `stage_unknown`, `compute_outdated` when the caller's code is another; TrainingError
     `compute_call_invalid`."""
-    letter = _mapping(text, "compute_call_invalid", {"stage", "trainer", "models", "request"})
+    letter = _mapping(text, "compute_call_invalid", {"stage", "trainer", "models", "request", "transaction_id"})
     if letter["trainer"] != stages.TRAINER_VERSION:
         raise SettingsError(
             "compute_outdated",
@@ -57,7 +59,7 @@ def decode_call(text: str) -> StageCall:
     models = _decoded(letter["models"], ModelSettings, "compute_call_invalid", "model settings")
     stage = str(letter["stage"])
     request = _decoded(letter["request"], _types(stage)[0], "compute_call_invalid", f"a request of {stage}")
-    return StageCall(stage, models, request)
+    return StageCall(stage, models, request, letter["transaction_id"] and str(letter["transaction_id"]))
 
 
 def encode_result(stage: str, result: Any) -> str:

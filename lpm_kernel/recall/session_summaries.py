@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,7 +30,7 @@ from lpm_kernel.stores.conversations import last_messages
 from lpm_kernel.stores.embedder import Embedder
 from lpm_kernel.stores.memories import is_forgotten, make_memory
 from lpm_kernel.stores.open import Stores
-from lpm_kernel.stores.session_summaries import DueSession, list_due, mark_summed, unmark_summed
+from lpm_kernel.stores.session_summaries import DueSession, count_forgettings, list_due, mark_summed, unmark_summed
 from lpm_kernel.stores.text_index import asks
 from lpm_kernel.stores.writer import Writer
 from lpm_kernel.support import find_flaw, read_claims
@@ -74,7 +75,7 @@ class SummaryReport:
     empty: dict[str, int]
     """In how many nothing was said that is worth one."""
     failed: dict[str, str]
-    """Of whom the stores could not be asked or written, and the code of the error; left to the next time."""
+    """Of whom the stores could not be asked or written, and the code of the error, or its type; left to the next time."""
 
 
 def due_sessions(stores: Stores, user_id: str, now: datetime) -> list[DueSession]:
@@ -93,19 +94,49 @@ def summarise_users(
     empty: dict[str, int] = {}
     failed: dict[str, str] = {}
     for user_id in user_ids:
+        forgotten = Forgotten(stores, user_id)
         try:
             for due in due_sessions(stores, user_id, now):
-                counts = empty if summarise_session(stores, user_id, due.session_id, now) is None else summed
+                counts = empty if summarise_session(stores, user_id, due.session_id, now, forgotten) is None else summed
                 counts[user_id] = counts.get(user_id, 0) + 1
         except TwinError as error:
             failed[user_id] = error.code
             say(f"user {user_id}: sessions not summed up, {error.code}")
+        except Exception as error:  # its words may be those of a session
+            failed[user_id] = type(error).__name__
+            where = "".join(traceback.format_tb(error.__traceback__))
+            _LOG.error("sessions of user %s could not be summed up: %s\n%s", user_id, failed[user_id], where)
+            say(f"user {user_id}: sessions not summed up, {failed[user_id]}")
     return SummaryReport(summed, empty, failed)
 
 
-def summarise_session(stores: Stores, user_id: str, session_id: str, now: datetime) -> Memory | None:
+class Forgotten:
+    """When the person said what they had memory forget, session by session; all of their memory is read for it once, and again
+    only after they had more of it forgotten."""
+
+    def __init__(self, stores: Stores, user_id: str) -> None:
+        self._stores, self._user_id = stores, user_id
+        self._as_of: tuple[int, int] | None = None
+        self._moments: dict[str, set[datetime]] = {}
+
+    def of(self, session_id: str) -> set[datetime]:
+        """Raises: StoreError."""
+        with self._stores.tables.transaction(self._user_id) as connection:
+            as_of = count_forgettings(connection, self._user_id)
+        if as_of != self._as_of or as_of[1] > 0:  # of one that is being forgotten nobody sees the moment
+            moments: dict[str, set[datetime]] = {}
+            for memory in self._stores.memories.every(self._user_id):
+                if memory.session_id is not None and is_forgotten(memory):
+                    moments.setdefault(memory.session_id, set()).add(memory.created_at)
+            self._as_of, self._moments = as_of, moments
+        return self._moments.get(session_id, set())
+
+
+def summarise_session(
+    stores: Stores, user_id: str, session_id: str, now: datetime, forgotten: Forgotten | None = None
+) -> Memory | None:
     """Make the summary of one of the person's own sessions as it is now, in place of the one before; None when nothing in it is
-    worth one. Idempotent: the same session gives the same memory.
+    worth one. Idempotent: the same session gives the same memory. `forgotten`: of this person, by whoever sums up several.
 
     Raises: StoreError; LlmError `embedder_unavailable`. A writer that fails is done without.
     """
@@ -115,7 +146,9 @@ def summarise_session(stores: Stores, user_id: str, session_id: str, now: dateti
     if not own:
         return None
     gate = stores.settings.gate
-    chosen = choose_sentences(messages, stores.embedder, gate, unsaid=_forgotten(stores, user_id, session_id, own))
+    blanks = (forgotten or Forgotten(stores, user_id)).of(session_id)
+    unsaid = [message.content for message in own if message.ts in blanks]
+    chosen = choose_sentences(messages, stores.embedder, gate, unsaid=unsaid)
     memory = None
     if chosen:
         memory = make_memory(
@@ -159,16 +192,6 @@ def drop_summary(stores: Stores, user_id: str, session_id: str) -> None:
         stores.memories.delete(user_id, made)
     with stores.tables.transaction(user_id) as connection:
         unmark_summed(connection, user_id, session_id)
-
-
-def _forgotten(stores: Stores, user_id: str, session_id: str, own: Sequence[ChatMessage]) -> list[str]:
-    """What the person said in this session and had memory forget."""
-    blanks = {
-        memory.created_at
-        for memory in stores.memories.every(user_id)
-        if memory.session_id == session_id and is_forgotten(memory)
-    }
-    return [message.content for message in own if message.ts in blanks]
 
 
 def choose_sentences(

@@ -13,17 +13,18 @@ from lpm_kernel.reconcile.findings import Cause, Finding, Kind, Repair
 from lpm_kernel.reconcile.inventory import HeldMemory, MemoryInventory, Truth
 
 LONG_AGO = timedelta(days=2)
-"""What expired so long ago, every night since should have removed."""
+"""Before the last purge: what expired so long before it, it should have removed."""
 
 
-def decide_memories(truth: Truth, found: MemoryInventory, today: date) -> list[Finding]:
-    """Memories of deleted documents, of what nobody knows, expired ones, and those of documents that are lacking."""
+def decide_memories(truth: Truth, found: MemoryInventory, purged_on: date | None) -> list[Finding]:
+    """Memories of deleted documents, of what nobody knows, expired ones, and those of documents that are lacking.
+    `purged_on`: the day of the last nightly purge; where none is known nothing is taken to be left of it."""
     held = {memory.memory_id for memory in found.held}
     known = {*truth.documents, *truth.deleted}
     deleted = [m.cites for m in found.held if m.cites and m.cites in truth.deleted]
     stray = [m.memory_id for m in found.held if m.cites and m.cites not in known]
     silent = [m.memory_id for m in found.held if m.session and m.session not in truth.sessions]
-    expired = [m.memory_id for m in found.held if m.expires and m.expires < today - LONG_AGO]
+    expired = [m.memory_id for m in found.held if m.expires and purged_on and m.expires < purged_on - LONG_AGO]
     lacking = [m.memory_id for m in found.expected if m.memory_id not in held and memory_holds_still(truth, m)]
     findings: list[Finding] = []
 

@@ -51,13 +51,14 @@ VECTORS = 200
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """`lease`: on all there is of the user. `adapters`: the folder of local copies."""
+    """`lease`: on all there is of the user. `adapters`: the folder of local copies. `purged_on`: the day of the last nightly
+    purge."""
 
     stores: Stores
     lease: Lease
     truth: Truth
     adapters: Path
-    today: date
+    purged_on: date | None
 
     @property
     def own(self) -> TenantBlobs:
@@ -228,7 +229,8 @@ def _rewrite_memories(place: Workplace, finding: Finding) -> None:
 
 
 def _purge_memories(place: Workplace, finding: Finding) -> None:
-    place.stores.memories.purge_expired(place.truth.user_id, place.today - LONG_AGO)
+    assert place.purged_on is not None
+    place.stores.memories.purge_expired(place.truth.user_id, place.purged_on - LONG_AGO)
 
 
 def _count_memories(place: Workplace, finding: Finding) -> None:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from lpm_kernel.dao.service import Dao, open_dao
@@ -53,8 +53,11 @@ def reconcile_all(
     busy: Busy = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    purged_on: date | None = None,
 ) -> Report:
     """Everybody, one after another, and then what they share. `adapters`: the folder of local copies of adapters.
+    `purged_on`: the day of the last nightly purge, by which memories past their days are known; no clock says it here, since
+    one that jumped would have them all removed for good.
 
     Raises: StoreError when it is not known who there is: the tables do not answer.
     """
@@ -63,7 +66,7 @@ def reconcile_all(
         user_ids = list_user_ids(connection)
     reports: list[UserReport] = []
     for done, user_id in enumerate(user_ids, start=1):
-        reports.append(reconcile_user(stores, user_id, adapters, busy, clock))
+        reports.append(reconcile_user(stores, user_id, adapters, busy, clock, purged_on))
         say(f"{done} of {len(user_ids)}: {describe(reports[-1])}")
     reports.append(reconcile_shared(stores, open_dao(stores), clock))
     say(describe(reports[-1]))
@@ -83,6 +86,7 @@ def reconcile_user(
     adapters: Path,
     busy: Busy = lambda _: None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    purged_on: date | None = None,
 ) -> UserReport:
     """One user. Nothing is raised, whatever fails: it is a finding, and the other stores and users are looked at.
 
@@ -97,27 +101,27 @@ def reconcile_user(
     try:
         if why := busy(user_id) or _on_the_move(stores, user_id):
             return report((), {}, why)
-        first = _look(stores, user_id, adapters, clock(), None)
+        first = _look(stores, user_id, adapters, clock(), None, purged_on)
         if not first.findings:
             return report((), first.counts)
         # a document that is read again says nothing for longest
         lease_s = LEASE_S + stores.settings.limits.pdf_seconds
         with stores.locks.hold(user_id, lease_s=lease_s, wait_s=0) as lease:
             # what a listing shows once may be on its way between two stores
-            second = _look(stores, user_id, adapters, clock(), first.suspects, lease.keep)
+            second = _look(stores, user_id, adapters, clock(), first.suspects, purged_on, lease.keep)
             findings = seen_twice(first.findings, second.findings)
             if not any(finding.repair for finding in findings):
                 return report(findings, second.counts)
             if why := busy(user_id) or _on_the_move(stores, user_id):
                 return report((), second.counts, why)
-            place = Workplace(stores, lease, second.truth, adapters, clock().date())
+            place = Workplace(stores, lease, second.truth, adapters, purged_on)
 
             def mend(finding: Finding) -> None:
                 lease.keep()
                 repair(place, finding)
 
             tried = [_try(finding, mend) for finding in findings]
-        third = _look(stores, user_id, adapters, clock(), second.suspects)
+        third = _look(stores, user_id, adapters, clock(), second.suspects, purged_on)
         return report([_proved(finding, third.findings) for finding in tried], third.counts)
     except Exception as error:
         code = error.code if isinstance(error, TwinError) else None
@@ -147,6 +151,7 @@ def _look(
     adapters: Path,
     now: datetime,
     suspects: frozenset[str] | None,
+    purged_on: date | None,
     between: Callable[[], None] = _nothing,
 ) -> _Look:
     """`between`: is called before each store."""
@@ -170,7 +175,7 @@ def _look(
     def memories() -> list[Finding]:
         found = read_memories(stores, truth, now.date())
         counts["memories"] = len(found.held)
-        return decide_memories(truth, found, now.date())
+        return decide_memories(truth, found, purged_on)
 
     def graph() -> list[Finding]:
         found = read_graph(stores, truth)

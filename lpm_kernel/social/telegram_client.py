@@ -1,7 +1,7 @@
 """Telegram by Telethon: a group and pages of what was said in it, oldest first.
 
-Belongs here: the port that the poll reads through, its class over Telethon, and Telethon's errors as ours.
-Does not belong here: what is done with a page (`telegram.py`).
+Belongs here: the port that the poll reads through, and its class over Telethon.
+Does not belong here: what is done with a page (`telegram.py`), and Telethon's errors as ours (`telegram_errors.py`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import logging
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lpm_kernel.errors import IngestionError, SettingsError, TwinError
 from lpm_kernel.settings import Settings
 from lpm_kernel.social.records import Chat
+from lpm_kernel.social.telegram_errors import telegram_errors
+from lpm_kernel.social.telegram_names import invitation_of, is_key, key_of
+from lpm_kernel.social.telegram_peers import Peer, input_peer, is_there, kept_peer
 from lpm_kernel.stores.addresses import connection_environment
 from lpm_kernel.stores.breaker import Breaker, Breakers
 
@@ -30,19 +32,16 @@ PAGE = 100
 """Messages that Telegram gives at once, at most."""
 BREAKER = 3, 60.0
 """Requests in a row without an answer, and seconds for which Telegram is then left alone: there may be many groups."""
-_INVITED = re.compile(r"(?:https?://)?(?:t|telegram)\.me/(?:\+|joinchat/)")
-NO_ACCESS = {
-    "ChannelPrivateError", "ChannelInvalidError", "ChannelPublicGroupNaError", "ChatAdminRequiredError", "ChatForbiddenError",
-    "ChatIdInvalidError", "InviteHashEmptyError", "InviteHashExpiredError", "InviteHashInvalidError", "PeerIdInvalidError",
-    "UserBannedInChannelError", "UserNotParticipantError", "UsernameInvalidError", "UsernameNotOccupiedError",
-}  # fmt: skip
 
 
 class TelegramReader(Protocol):
     """Raises, in every method: IngestionError `telegram_flood` (retryable, with `retry_after_s`), `telegram_no_access`,
     `telegram_refused`, `telegram_unreachable` (retryable); SettingsError `telegram_not_signed_in`."""
 
-    def open_chat(self, name: str) -> Chat: ...
+    def open_chat(self, name: str, peer: Peer | None = None) -> tuple[Chat, Peer]:
+        """A group, and by what it is asked for the next time. `peer`: that of the last time; its name is looked up only where
+        that holds no more."""
+        ...
 
     def pages(self, chat: Chat, *, after_id: int | None, since: datetime) -> Iterator[Sequence[Any]]:
         """What came after a message, or since a time where `after_id` is None; each page as Telegram gives it, in any order and
@@ -89,8 +88,8 @@ def open_telegram(settings: Settings, environ: Mapping[str, str] | None = None, 
                 request_retries=2,
                 connection_retries=2,
             )
-        except (ValueError, struct.error) as error:
-            raise SettingsError("address_invalid", "TELEGRAM_API_ID is no number, or TELEGRAM_SESSION no session") from error
+        except (ValueError, struct.error):  # Python's own errors quote what is no number, and chains of errors are kept
+            raise SettingsError("address_invalid", "TELEGRAM_API_ID is no number, or TELEGRAM_SESSION no session") from None
 
     return ThonReader(make, timeout_s, breakers.named("telegram", *BREAKER) if breakers else None)
 
@@ -111,15 +110,35 @@ class ThonReader:
             self._loop.close()
             raise
 
-    def open_chat(self, name: str) -> Chat:
+    def open_chat(self, name: str, peer: Peer | None = None) -> tuple[Chat, Peer]:
         from telethon import utils
 
-        entity = self._run(name, lambda: self._entity(name))
+        entity = self._found_before(key_of(name), peer) if peer is not None else None
+        if entity is None:
+            entity = self._run(key_of(name), lambda: self._entity(name))
         chat_id = str(utils.get_peer_id(entity))
-        self._peers[chat_id] = utils.get_input_peer(entity)
+        self._peers[chat_id] = found = utils.get_input_peer(entity)
         # a person has a public name too, and what is said to them is between two
         public = type(entity).__name__ == "Channel" and bool(getattr(entity, "username", None))
-        return Chat("telegram", chat_id, utils.get_display_name(entity), public=public)
+        return Chat("telegram", chat_id, utils.get_display_name(entity), public=public), kept_peer(found)
+
+    def _found_before(self, about: str, peer: Peer) -> Any:
+        """None where Telegram does not show it any more under that number. It is asked for all the same: its title may be
+        another, and it may have become private."""
+
+        async def ask() -> Any:
+            try:
+                return await self._client.get_entity(input_peer(peer))
+            except KeyError:  # Telethon's own, where the answer lacks it
+                return None
+
+        try:
+            entity = self._run(about, ask)
+        except IngestionError as error:
+            if error.code != "telegram_no_access":
+                raise
+            return None
+        return entity if entity is not None and is_there(entity) else None
 
     def pages(self, chat: Chat, *, after_id: int | None, since: datetime) -> Iterator[Sequence[Any]]:
         """Why not Telethon's own iterator: it stops at the first message that stands out of order, and what follows is lost."""
@@ -178,13 +197,15 @@ class ThonReader:
 
     async def _entity(self, name: str) -> Any:
         """A private group is known by its number only after the account's own groups were listed."""
-        if _INVITED.match(name):
+        if is_key(name):
+            raise IngestionError("telegram_no_access", f"the settings have no invitation any more that is {name}")
+        if (invitation := invitation_of(name)) is not None:
             from telethon.tl.functions.messages import CheckChatInviteRequest
 
-            invite: Any = await self._client(CheckChatInviteRequest(re.split(r"[+/]", name)[-1]))
+            invite: Any = await self._client(CheckChatInviteRequest(invitation))
             if type(invite).__name__ != "ChatInviteAlready":
                 raise IngestionError(
-                    "telegram_no_access", f"this account is not in the group of the invitation {name}: let it join"
+                    "telegram_no_access", f"this account is not in the group of {key_of(name)}: let it join by that invitation"
                 )
             return invite.chat
         if not re.fullmatch(r"-?\d+", name):
@@ -212,41 +233,6 @@ def _resting() -> IngestionError:
 def _no_answer(error: TwinError) -> bool:
     """A pause that Telegram asks for is an answer, and so is a group that may not be read."""
     return error.code in ("telegram_unreachable", "telegram_refused") and error.retryable
-
-
-@contextmanager
-def telegram_errors(about: str) -> Iterator[None]:
-    """Telethon's errors as ours, without what was said."""
-    from telethon import errors
-
-    try:
-        yield
-    except errors.FloodError as error:
-        pause_s = float(getattr(error, "seconds", 0) or 60)
-        raise IngestionError(
-            "telegram_flood", f"Telegram asks for a pause of {pause_s:.0f} s", retryable=True, retry_after_s=pause_s
-        ) from error
-    except errors.UnauthorizedError as error:
-        raise SettingsError(
-            "telegram_not_signed_in", f"Telegram takes the session no more ({type(error).__name__}): make another"
-        ) from error
-    except errors.RPCError as error:
-        kind = type(error).__name__
-        if kind in NO_ACCESS or isinstance(error, errors.ForbiddenError):
-            raise IngestionError(
-                "telegram_no_access",
-                f"{about} cannot be read ({kind}): let the account join it, or take it out of the settings",
-            ) from error
-        transient = isinstance(error, errors.ServerError | errors.TimedOutError)
-        raise IngestionError("telegram_refused", f"Telegram refused to show {about}: {kind}", retryable=transient) from error
-    except ValueError as error:  # Telethon's own, where no entity answers to a name
-        raise IngestionError(
-            "telegram_no_access", f"Telegram knows no group {about!r} that this account may see: let it join, or mend the name"
-        ) from error
-    except (OSError, TimeoutError) as error:
-        raise IngestionError(
-            "telegram_unreachable", f"Telegram did not answer about {about}: {type(error).__name__}", retryable=True
-        ) from error
 
 
 def _variables(settings: Settings) -> tuple[str, str, str]:

@@ -132,7 +132,7 @@ def _adapter(base_url: str | None, timeout_s: float) -> HTTPAdapter:
 
 @contextmanager
 def x_errors(account_id: str) -> Iterator[None]:
-    """Tweepy's errors as ours. X's own words stay out: they may repeat what was asked."""
+    """Tweepy's errors as ours. X's own words stay out, also of their causes: they may repeat what was asked, or the token."""
     import requests
     import tweepy
 
@@ -143,18 +143,18 @@ def x_errors(account_id: str) -> Iterator[None]:
         pause_s = min(max(left_s, 1.0), 24 * 3600.0)
         raise IngestionError(
             "x_rate_limited", f"X asks for a pause of {pause_s:.0f} s", retryable=True, retry_after_s=pause_s
-        ) from error
-    except tweepy.Unauthorized as error:
-        raise SettingsError("x_not_signed_in", "X does not take the token in X_BEARER_TOKEN") from error
+        ) from None
+    except tweepy.Unauthorized:
+        raise SettingsError("x_not_signed_in", "X does not take the token in X_BEARER_TOKEN") from None
     except (tweepy.Forbidden, tweepy.NotFound) as error:
         raise IngestionError(
             "x_no_access", f"X shows no posts of account {account_id} ({error.response.status_code})"
-        ) from error
+        ) from None
     except tweepy.HTTPException as error:
         status = error.response.status_code
-        raise IngestionError("x_refused", f"X answered {status} about account {account_id}", retryable=status >= 500) from error
+        raise IngestionError("x_refused", f"X answered {status} about account {account_id}", retryable=status >= 500) from None
     except (requests.exceptions.RequestException, OSError) as error:
-        raise IngestionError("x_unreachable", f"X did not answer: {type(error).__name__}", retryable=True) from error
+        raise IngestionError("x_unreachable", f"X did not answer: {type(error).__name__}", retryable=True) from None
 
 
 def _listed(answer: Any, name: str) -> list[dict[str, Any]]:

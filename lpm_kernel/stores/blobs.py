@@ -195,8 +195,9 @@ class S3Blobs:
         """Signed here, without asking the server, for the host that the sender will ask. Why a form and no PUT: only a form's
         policy bounds the size."""
         with _translated("sign an upload to", key):
-            conditions = [["content-length-range", 1, max_bytes]]
-            signed = self._signer.generate_presigned_post(self.bucket, key, Conditions=conditions, ExpiresIn=valid_s)
+            named = {f"x-amz-meta-{name}": value for name, value in self._written_by().items()}
+            conditions = [["content-length-range", 1, max_bytes], *({name: value} for name, value in named.items())]
+            signed = self._signer.generate_presigned_post(self.bucket, key, named, Conditions=conditions, ExpiresIn=valid_s)
         return DirectUpload(signed["url"], dict(signed["fields"]))
 
     def list_keys(self, prefix: str) -> Iterator[str]:

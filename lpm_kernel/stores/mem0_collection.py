@@ -1,6 +1,7 @@
 """Mem0's pgvector store, joined to a transaction of the application's own.
 
-Belongs here: the pool that hands out the connection of the user's transaction, and opening Mem0's store upon it.
+Belongs here: the pool that hands out the connection of the user's transaction, and opening Mem0's store upon it; the
+statement of Mem0's that would not say who wrote.
 Does not belong here: what is asked of it (`mem0_memories.py`).
 """
 
@@ -46,6 +47,15 @@ class _Joined:
 
     def rollback(self) -> None:
         pass
+
+
+def replace_payload(memory_id: str, payload: dict[str, Any]) -> None:
+    """In the transaction around. By a statement of our own: Mem0's leaves the row to the transaction that wrote it first."""
+    from psycopg.types.json import Jsonb
+
+    statement = "update memory set payload = %s, transaction_id = default where id = %s"
+    with CONNECTION.get().cursor() as cursor:
+        cursor.execute(statement, (Jsonb(payload), memory_id))
 
 
 def open_collection(dim: int) -> PGVector:

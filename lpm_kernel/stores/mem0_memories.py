@@ -9,20 +9,20 @@ Why a search of our own over Mem0's rows: its search reads every row of the user
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lpm_kernel.errors import StoreError
 from lpm_kernel.records import Memory
 from lpm_kernel.settings import MemoryRankingSettings
+from lpm_kernel.stores import mem0_statements as sql
 from lpm_kernel.stores.breaker import Breaker
 from lpm_kernel.stores.embedder import Embedder
-from lpm_kernel.stores.mem0_collection import CONNECTION, open_collection
+from lpm_kernel.stores.mem0_collection import CONNECTION, open_collection, replace_payload
 from lpm_kernel.stores.memories import (
     NEAR,
     Allowed,
@@ -69,8 +69,7 @@ class Mem0Memories:
         breaker: Breaker | None = None,
     ) -> None:
         """`run_id`, `breaker`: as of the `Tables` in the same database."""
-        # Mem0 speaks to the server through psycopg 3
-        url = database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        url = database_url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)  # as Mem0 speaks to it
         self._tables = Tables(url, pool_size=12, run_id=run_id, breaker=breaker)
         self._embedder = embedder
         self._indexes = MemoryIndexes(embedder.fingerprint, ranking)
@@ -85,7 +84,7 @@ class Mem0Memories:
         vectors = self._embedder.embed([memory.text for memory in memories])  # in one batch, before the lock is taken
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
-            connection.execute(text(_BY_INDEX))
+            connection.execute(text(sql.BY_INDEX))
             decisions = [self._add(connection, *item, decide) for item in zip(memories, vectors, strict=True)]
             if any(
                 decision.outcome in ("written", "duplicate") for decision in decisions
@@ -103,13 +102,12 @@ class Mem0Memories:
         decision = decide(memory, near, versions)
         known = self._get(decision.other_id) if decision.other_id else None
         if decision.outcome == "duplicate" and known and outlives(memory, known):
-            self._update(connection, replace(known, expiration_date=memory.expiration_date))
+            self._update(replace(known, expiration_date=memory.expiration_date))
         if decision.outcome == "written":
             payload = to_payload(decision.memory, self._embedder.fingerprint)
             self._store.insert([vector.tolist()], [payload], [memory.memory_id])
             if known:
-                ended = replace(known, superseded_by=memory.memory_id, superseded_at=memory.created_at)
-                self._update(connection, ended)
+                self._update(replace(known, superseded_by=memory.memory_id, superseded_at=memory.created_at))
         return decision
 
     def search(
@@ -127,7 +125,7 @@ class Mem0Memories:
 
         asked = self._embedder.embed([question])[0] if vector is None else vector
         with self._transaction(user_id) as connection:
-            connection.execute(text(_BY_INDEX))
+            connection.execute(text(sql.BY_INDEX))
             return self._near(connection, asked, k, ends_after=as_of, begun_by=as_of, kinds=kinds, domain=domain)
 
     def recall(
@@ -151,16 +149,16 @@ class Mem0Memories:
         from sqlalchemy import text
 
         with self._tables.transaction(user_id) as connection:
-            connection.execute(text(_BY_INDEX))
+            connection.execute(text(sql.BY_INDEX))
             yield connection
 
     def current(self, user_id: str, *, as_of: datetime, kinds: Collection[str] = (), domain: str | None = None) -> list[Memory]:
         from sqlalchemy import text
 
-        among, values = _among(as_of, as_of, kinds, domain)
+        among, values = sql.among(as_of, as_of, kinds, domain)
         with self._transaction(user_id) as connection:
             if kinds:
-                connection.execute(text(_BY_INDEX))
+                connection.execute(text(sql.BY_INDEX))
             rows = connection.execute(text(f"select id, payload from memory where {among} order by from_s, id"), values)
             return [from_payload(str(row.id), row.payload) for row in rows]
 
@@ -169,7 +167,7 @@ class Mem0Memories:
     ) -> list[Memory]:
         from sqlalchemy import text
 
-        among, values = _among(as_of, as_of, kinds, None)
+        among, values = sql.among(as_of, as_of, kinds, None)
         if before is not None:
             among += " and (from_s, id) < (:before_s, cast(:before_id as uuid))"
             values |= {"before_s": before[0].timestamp(), "before_id": before[1]}
@@ -181,7 +179,7 @@ class Mem0Memories:
     def count(self, user_id: str, *, as_of: datetime) -> dict[str, int]:
         from sqlalchemy import text
 
-        among, values = _among(as_of, as_of, (), None)
+        among, values = sql.among(as_of, as_of, (), None)
         with self._by_index(user_id) as connection:
             query = f"select kind, count(*) as memories from memory where {among} group by kind order by kind"
             return {row.kind: row.memories for row in connection.execute(text(query), values)}
@@ -205,7 +203,7 @@ class Mem0Memories:
             ended, new = corrected(old, words, by, at, user_id)
             assert vector is not None
             self._store.insert([vector.tolist()], [to_payload(new, self._embedder.fingerprint)], [new.memory_id])
-            self._update(connection, ended)
+            self._update(ended)
             _touch(connection, user_id)
             return new
 
@@ -217,7 +215,7 @@ class Mem0Memories:
             memory = self._get(check_memory_id(user_id, memory_id))
             versions = self._versions(connection, memory.key) if memory and memory.key else [memory] if memory else []
             check_forgettable(versions, user_id)
-            connection.execute(text(_DELETE), {"ids": [version.memory_id for version in versions]})
+            connection.execute(text(sql.DELETE), {"ids": [version.memory_id for version in versions]})
             left = [forgotten(version) for version in versions if stays_on_record(version)]
             if left:
                 vector = self._embedder.embed([left[0].text])[0].tolist()  # not that of the words that are gone
@@ -239,7 +237,7 @@ class Mem0Memories:
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)
             _touch(connection, user_id)
-            return connection.execute(text(_DELETE), {"ids": sorted(memory_ids)}).rowcount
+            return connection.execute(text(sql.DELETE), {"ids": sorted(memory_ids)}).rowcount
 
     def purge_expired(self, user_id: str, today: date) -> int:
         from sqlalchemy import text
@@ -250,8 +248,8 @@ class Mem0Memories:
         while True:
             with self._transaction(user_id) as connection:
                 lock_memories(connection, user_id)
-                connection.execute(text(_BY_INDEX))
-                gone = connection.execute(text(_PURGE), values).rowcount
+                connection.execute(text(sql.BY_INDEX))
+                gone = connection.execute(text(sql.PURGE), values).rowcount
                 if gone:
                     _touch(connection, user_id)
             purged += gone
@@ -274,7 +272,7 @@ class Mem0Memories:
         own = self._embedder.fingerprint
         with self._transaction(user_id) as connection:
             lock_memories(connection, user_id)  # nobody adds a memory of the old model between the look and the change
-            rows = connection.execute(text(_OF_OTHER_MODELS), {"fingerprint": own}).all()
+            rows = connection.execute(text(sql.OF_OTHER_MODELS), {"fingerprint": own}).all()
             if rows:
                 _touch(connection, user_id)
                 vectors = self._embedder.embed([row.text for row in rows])
@@ -282,7 +280,7 @@ class Mem0Memories:
                     {"id": row.id, "fingerprint": own, "vector": str(vector.tolist())}
                     for row, vector in zip(rows, vectors, strict=True)
                 ]
-                connection.execute(text(_REEMBED), changes)
+                connection.execute(text(sql.REEMBED), changes)
             return len(rows)
 
     def close(self) -> None:
@@ -327,90 +325,30 @@ class Mem0Memories:
         """The nearest of all of the user's that are asked for: an exact search, ranked by half precision first."""
         from sqlalchemy import text
 
-        among, values = _among(ends_after, begun_by, kinds, domain)
+        among, values = sql.among(ends_after, begun_by, kinds, domain)
         values |= {"vector": as_literal(vector), "fingerprint": self._embedder.fingerprint, "k": k, "candidates": 2 * k + 16}
-        order = _BY_HALF if self._embedder.dim <= HALF_DIM else "vector <=> cast(:vector as vector)"
-        rows = connection.execute(text(_SEARCH.format(among=among, order=order)), values)
+        order = sql.BY_HALF if self._embedder.dim <= HALF_DIM else "vector <=> cast(:vector as vector)"
+        rows = connection.execute(text(sql.SEARCH.format(among=among, order=order)), values)
         return [MemoryHit(from_payload(str(row.id), row.payload), max(0.0, 1.0 - row.distance)) for row in rows]
 
     def _get(self, memory_id: str) -> Memory | None:
         found = self._store.get(memory_id)
         return from_payload(memory_id, found.payload or {}) if found else None
 
-    def _update(self, connection: Connection, memory: Memory) -> None:
-        """By a statement of our own: Mem0's leaves the row to whoever wrote it first."""
-        from sqlalchemy import text
-
+    def _update(self, memory: Memory) -> None:
         found = self._store.get(memory.memory_id)
         fingerprint = (found.payload or {})["fingerprint"]  # of the vector that stays
-        payload = json.dumps(to_payload(memory, fingerprint))
-        connection.execute(text(_CHANGE), {"id": memory.memory_id, "payload": payload})
+        replace_payload(memory.memory_id, to_payload(memory, fingerprint))
 
     @staticmethod
     def _versions(connection: Connection, key: str) -> list[Memory]:
         from sqlalchemy import text
 
-        return [from_payload(str(row.id), row.payload) for row in connection.execute(text(_VERSIONS), {"key": key})]
+        return [from_payload(str(row.id), row.payload) for row in connection.execute(text(sql.VERSIONS), {"key": key})]
 
 
 def _touch(connection: Connection, user_id: str) -> None:
     """Say that the user's memories are others now, so that every process reads them again."""
     from sqlalchemy import text
 
-    connection.execute(text(_TOUCH), {"user_id": user_id})
-
-
-def _among(
-    ends_after: datetime, begun_by: datetime | None, kinds: Collection[str], domain: str | None
-) -> tuple[str, dict[str, Any]]:
-    """A condition on rows, and its values. What is not asked for is left out, so that the index alone can answer the rest."""
-    parts = ["until_s > :ends_after"]
-    values: dict[str, Any] = {"ends_after": ends_after.timestamp()}
-    if begun_by is not None:
-        parts.append("from_s <= :begun_by")
-        values["begun_by"] = begun_by.timestamp()
-    if kinds:
-        parts.append("kind = any(cast(:kinds as text[]))")
-        values["kinds"] = sorted(kinds)
-    if domain is not None:
-        parts.append("domain = :domain")
-        values["domain"] = domain
-    return " and ".join(parts), values
-
-
-# What the planner takes for cheaper where it has no figures yet, or few users: all rows of the table, with vectors and JSON.
-# The time limit is of each statement: somebody waits for an answer.
-_BY_INDEX = """
-select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-       set_config('statement_timeout', '10s', true)
-"""
-_SEARCH = """
-select id, payload, vector <=> cast(:vector as vector) as distance
-from memory join (
-    select id from memory where fingerprint = :fingerprint and {among} order by {order}, id limit :candidates
-) nearest using (id)
-order by distance, id
-limit :k
-"""
-# One parameter has one type, and the vector is given whole.
-_BY_HALF = "half <=> cast(cast(:vector as vector) as halfvec)"
-_VERSIONS = "select id, payload from memory where key = :key order by from_s, id"
-_CHANGE = "update memory set payload = cast(:payload as jsonb), transaction_id = default where id = cast(:id as uuid)"
-_DELETE = "delete from memory where id = any(cast(:ids as uuid[]))"
-# by the indexed column first: whatever expired before today ended before today
-_PURGE = """
-delete from memory where id = any(array(
-    select id from memory where until_s <= :began_s and payload ->> 'expiration_date' < :today limit :batch
-))
-"""
-_TOUCH = """
-insert into memory_version (user_id, version) values (:user_id, 1)
-on conflict (user_id) do update set version = memory_version.version + 1
-"""
-_OF_OTHER_MODELS = "select id, payload ->> 'data' as text from memory where fingerprint <> :fingerprint order by id"
-_REEMBED = """
-update memory set vector = cast(:vector as vector),
-                  payload = jsonb_set(payload, '{fingerprint}', to_jsonb(cast(:fingerprint as text))),
-                  transaction_id = default
-where id = :id
-"""
+    connection.execute(text(sql.TOUCH), {"user_id": user_id})

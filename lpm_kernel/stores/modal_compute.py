@@ -19,6 +19,7 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn
 
 from lpm_kernel.errors import SettingsError, TrainingError, TwinError
+from lpm_kernel.request_context import transaction_of
 from lpm_kernel.settings import ComputeSettings, ModelSettings
 from lpm_kernel.stores.background_loop import BackgroundLoop
 from lpm_kernel.stores.breaker import Breaker
@@ -51,7 +52,11 @@ def progress_queue(app: str) -> str:
 class ModalCompute:
     """Runs stages as calls of the deployed app, one after another."""
 
-    def __init__(self, models: ModelSettings, compute: ComputeSettings, breaker: Breaker | None = None) -> None:
+    def __init__(
+        self, models: ModelSettings, compute: ComputeSettings, breaker: Breaker | None = None, run_id: str | None = None
+    ) -> None:
+        """`run_id`: the name of what a stage writes where no request is under way."""
+        self._run_id = run_id
         self._breaker = breaker or Breaker(*BREAKER)
         self._models = models
         self.compute = compute
@@ -65,7 +70,7 @@ class ModalCompute:
         """
         from lpm_kernel.L2.stage_calls import StageCall, decode_outcome, encode_call
 
-        letter = encode_call(StageCall(stage, self._models, request))
+        letter = encode_call(StageCall(stage, self._models, request, transaction_of(self._run_id)))
         require_token()
         partition = uuid.uuid4().hex
         resting = TrainingError("modal_unreachable", "Modal gave no answer a moment ago", retryable=True)

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from lpm_kernel.stores.change_schema import change
 from lpm_kernel.stores.schema import WRITTEN_NOW, chat_message, session_summary
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+FORGET = "forget_memory"
+"""The kind of a change by which a memory is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,16 @@ def list_due(connection: Connection, user_id: str, *, rested_since: datetime, gr
         .order_by(sessions.c.last, sessions.c.session_id)
     )
     return [DueSession(row.session_id, row.said) for row in rows]
+
+
+def count_forgettings(connection: Connection, user_id: str) -> tuple[int, int]:
+    """The number of the newest change by which the person had something forgotten, and how many of those are yet to be done:
+    while both are the same nothing more was forgotten. 0 where there is none."""
+    from sqlalchemy import func, select
+
+    newest, undone = func.coalesce(func.max(change.c.seq), 0), func.count().filter(change.c.done_at.is_(None))
+    row = connection.execute(select(newest, undone).where(change.c.user_id == user_id, change.c.kind == FORGET)).one()
+    return int(row[0]), int(row[1])
 
 
 def mark_summed(connection: Connection, user_id: str, session_id: str, messages: int, made_at: datetime) -> None:

@@ -109,7 +109,7 @@ def owners_among(connection: Connection, network: Network, account_ids: Collecti
 
 
 def act_as(connection: Connection, user_id: str) -> None:
-    """Go on as a user, or as another one, in the same transaction: row-level security then shows and takes this one's rows only.
+    """Go on as a user, or another one, in the same transaction: row-level security then shows and takes this one's rows only.
 
     Why: a page of a group holds what several people said, and its cursor moves with all of it or not at all.
     Raises: UserInputError `user_id_invalid`; AccessError `not_yours`.

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """`chat`: as the settings name it, or the account on X. An empty position: nothing was read yet."""
+    """`chat`: the key of a group (`social/telegram_names.py`), or the account on X. A position that is empty, or holds a place
+    alone: nothing was read yet."""
 
     network: Network
     chat: str
@@ -29,6 +30,12 @@ class Cursor:
     code: str | None = None
     """Of the last try, where it failed."""
     reason: str | None = None
+    changed_at: datetime | None = field(default=None, compare=False)
+    """When it was last moved, held or rewound; None: never."""
+
+
+PLACE = "peer"
+"""Of a position: by what the chat is asked for. It stays when a chat is read anew."""
 
 
 def read_cursor(connection: Connection, network: Network, chat: str) -> Cursor:
@@ -37,7 +44,7 @@ def read_cursor(connection: Connection, network: Network, chat: str) -> Cursor:
     row = connection.execute(
         select(social_cursor).where(social_cursor.c.network == network, social_cursor.c.chat == chat)
     ).one_or_none()
-    return Cursor(network, chat, row.position, row.not_before, row.code, row.reason) if row else Cursor(network, chat)
+    return _cursor(row) if row else Cursor(network, chat)
 
 
 def move_cursor(connection: Connection, before: Cursor, position: dict[str, Any], at: datetime) -> Cursor:
@@ -53,7 +60,7 @@ def move_cursor(connection: Connection, before: Cursor, position: dict[str, Any]
     if read_cursor(connection, before.network, before.chat).position != before.position:
         raise StoreError("cursor_moved", f"{before.network} {before.chat} was read on by another run: it goes on from there")
     _put(connection, before, {"position": position, "not_before": None, "code": None, "reason": None, "changed_at": at})
-    return Cursor(before.network, before.chat, position)
+    return Cursor(before.network, before.chat, position, changed_at=at)
 
 
 def hold_cursor(
@@ -68,10 +75,19 @@ def rewind_cursors(connection: Connection, network: Network, at: datetime, chat:
 
     Why: what an account said before it was known as somebody's was passed over. What is stored already is not stored twice.
     """
-    from sqlalchemy import update
+    from sqlalchemy import func, update
 
     these = [social_cursor.c.network == network, *([] if chat is None else [social_cursor.c.chat == chat])]
-    connection.execute(update(social_cursor).where(*these).values(position={}, changed_at=at))
+    place = func.jsonb_strip_nulls(func.jsonb_build_object(PLACE, social_cursor.c.position[PLACE]))
+    connection.execute(update(social_cursor).where(*these).values(position=place, changed_at=at))
+
+
+def rename_cursor(connection: Connection, before: Cursor, chat: str, reason: str | None) -> None:
+    """In `Tables.operator_transaction`: call its chat by another name. Raises: StoreError where it is taken."""
+    from sqlalchemy import update
+
+    this = (social_cursor.c.network == before.network, social_cursor.c.chat == before.chat)
+    connection.execute(update(social_cursor).where(*this).values(chat=chat, reason=reason))
 
 
 def drop_account_cursors(connection: Connection, user_id: str, account_id: str | None = None) -> int:
@@ -90,7 +106,11 @@ def list_cursors(connection: Connection, network: Network) -> list[Cursor]:
     from sqlalchemy import select
 
     rows = connection.execute(select(social_cursor).where(social_cursor.c.network == network).order_by(social_cursor.c.chat))
-    return [Cursor(row.network, row.chat, row.position, row.not_before, row.code, row.reason) for row in rows]
+    return [_cursor(row) for row in rows]
+
+
+def _cursor(row: Any) -> Cursor:
+    return Cursor(row.network, row.chat, row.position, row.not_before, row.code, row.reason, row.changed_at)
 
 
 def _put(connection: Connection, cursor: Cursor, values: dict[str, Any]) -> None:

@@ -151,7 +151,8 @@ def _say_why(stores: Stores, change: Change, error: Exception, clock: Clock | No
     with stores.tables.transaction(change.user_id) as connection:
         now = _moment(connection, clock)
         if isinstance(error, UserInputError):  # what was asked cannot be: whoever asked has heard it, and nobody can mend it
-            finish_change(connection, change, now, failure.code)
+            if finish_change(connection, change, now, failure.code):
+                resolve_letter_of_change(connection, change.user_id, change.change_id, now)  # of when it was given up before
         elif is_given_up(failure, change.attempts, stores.settings.changes):
             give_up_change(connection, change, now, failure.code, failure.reason)
             keep_letter_of_change(connection, change, failure.code, failure.reason, now)

@@ -20,7 +20,7 @@ from lpm_kernel.L2.stage_calls import StageCall, decode_outcome, encode_call
 from lpm_kernel.L2.stages import ConvertRequest, TrainRequest
 from lpm_kernel.layout import asset_key
 from lpm_kernel.settings import Settings, TrainingSettings
-from lpm_kernel.stores.blobs import Blobs
+from lpm_kernel.stores.blobs import Blobs, S3Blobs
 from lpm_kernel.stores.compute import Progress
 from lpm_kernel.stores.local_compute import LocalCompute
 from lpm_kernel.stores.modal_compute import FUNCTION_ON_CPU, FUNCTION_ON_GPU, ModalCompute
@@ -69,7 +69,7 @@ def test_the_deployed_app_trains_and_converts_as_this_process_does(
     app = settings.compute.app
     modal_server.serve(app, FUNCTION_ON_GPU, modal_app.run_on_gpu.local)
     modal_server.serve(app, FUNCTION_ON_CPU, modal_app.run_on_cpu.local)
-    there = ModalCompute(settings.models, settings.compute.model_copy(update={"poll_s": 0.05}))
+    there = ModalCompute(settings.models, settings.compute.model_copy(update={"poll_s": 0.05}), run_id="run-1")
     told: list[str] = []
     request = TrainRequest(user_id, rows_hash(rows), brief_training)
     adapter = there.run("lora_adapter", request, lambda _, words: told.append(words))
@@ -80,6 +80,9 @@ def test_the_deployed_app_trains_and_converts_as_this_process_does(
     assert (adapter.sha256, adapter.loss_curve, adapter.steps) == (own.sha256, own.loss_curve, own.steps)
     assert gguf == own_gguf
     assert stores.blobs.get(gguf.key) == here.get(own_gguf.key)
+    assert isinstance(stores.blobs, S3Blobs)
+    written = stores.blobs.client.head_object(Bucket=stores.blobs.bucket, Key=gguf.key)
+    assert written["Metadata"] == {"transaction-id": "run-1"}, "the other machine says whose run it worked for"
     assert len(told) > 1, "more than the call's own line was heard"
 
 

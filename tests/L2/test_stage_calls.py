@@ -25,7 +25,7 @@ def test_every_stage_names_its_request_and_its_result(stage: str, settings: Sett
         "lora_adapter": TrainRequest("ada", "0" * 64, settings.training),
         "gguf_adapter": ConvertRequest("ada", ADAPTER),
     }
-    call = StageCall(stage, settings.models, requests[stage])
+    call = StageCall(stage, settings.models, requests[stage], "run-1")
     assert decode_call(encode_call(call)) == call
 
 

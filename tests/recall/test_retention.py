@@ -22,15 +22,18 @@ from twin_assets.schedules import purge_memories_job
 OLD, TODAY = date(2026, 3, 1), date(2026, 3, 2)
 
 
+AWAY = StoreError("tables_unavailable", "told to")
+
+
 class SomeFail:
     """Memories of which one user's cannot be reached."""
 
-    def __init__(self, memories: Any, failing: str) -> None:
-        self._memories, self._failing = memories, failing
+    def __init__(self, memories: Any, failing: str, error: Exception = AWAY) -> None:
+        self._memories, self._failing, self._error = memories, failing, error
 
     def purge_expired(self, user_id: str, today: date) -> int:
         if user_id == self._failing:
-            raise StoreError("tables_unavailable", "told to")
+            raise self._error
         return self._memories.purge_expired(user_id, today)
 
 
@@ -46,6 +49,20 @@ def test_a_user_who_fails_keeps_no_other_from_the_purge(stores: Stores, new_user
         f"user {two}: not purged, tables_unavailable",
         f"user {three}: 1 memories purged",
     ]
+
+
+def test_what_nobody_foresaw_of_one_user_ends_no_purge_and_its_words_are_not_told(
+    stores: Stores, new_user: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only errors of the project's own were caught: everybody behind that user kept what had expired, night after night."""
+    one, two = new_user(), new_user()
+    stores.memories.add_batch(two, [make_memory_of(two, "at the fair", expiration_date=OLD)])
+    memories: Any = SomeFail(stores.memories, one, ValueError("at the fair"))
+    said: list[str] = []
+    report = purge_users(memories, [one, two], TODAY, said.append)
+    assert (report.purged, report.failed) == ({two: 1}, {one: "ValueError"})
+    assert "purge_expired" in caplog.text, "where it was"
+    assert "fair" not in caplog.text + "".join(said)
 
 
 def test_a_purge_of_many_lets_go_of_the_lock_between_batches(
@@ -75,7 +92,9 @@ def test_the_job_purges_every_user_and_says_how_many(stores: Stores, new_user: C
             instance=instance,
             resources={
                 "stores": SimpleNamespace(
-                    stores=SimpleNamespace(memories=memories, blobs=stores.blobs, settings=stores.settings)
+                    stores=SimpleNamespace(
+                        memories=memories, blobs=stores.blobs, settings=stores.settings, tables=stores.tables
+                    )
                 )
             },
             raise_on_error=False,

@@ -173,6 +173,16 @@ def test_what_expired_long_ago_goes_and_what_expired_last_night_is_left_to_the_n
     assert left == ["it rained"]
 
 
+def test_what_is_past_its_day_by_a_clock_alone_is_kept(twin: WholeTwin) -> None:
+    """A host that came up months ahead: within the hour all that anybody had said was past its days, and removed for good."""
+    expiring = make_memory_of(twin.user_id, "it rained", 1, expiration_date=datetime.now(UTC).date() + timedelta(days=80))
+    twin.stores.memories.add_batch(twin.user_id, [expiring])
+    ahead = datetime.now(UTC) + timedelta(days=200)
+    for purged_on in (None, datetime.now(UTC).date()):
+        reconcile_user(twin.stores, twin.user_id, twin.adapters, clock=lambda: ahead, purged_on=purged_on)
+    assert [memory.text for memory in twin.stores.memories.every(twin.user_id) if memory.expiration_date] == ["it rained"]
+
+
 def test_a_memory_of_a_talk_that_never_was_is_reported_and_stays(twin: WholeTwin) -> None:
     twin.stores.memories.add_batch(twin.user_id, [make_memory_of(twin.user_id, "we said it", session_id="no-such-session")])
     assert twin.findings() == [("memories", "surplus", "memories of talks that nobody knows", "reported")]

@@ -39,7 +39,8 @@ class WholeTwin(Twin):
         return release_id
 
     def reconcile(self, now: datetime | None = None) -> UserReport:
-        return reconcile_user(self.stores, self.user_id, self.adapters, clock=lambda: now or datetime.now(UTC))
+        moment = now or datetime.now(UTC)
+        return reconcile_user(self.stores, self.user_id, self.adapters, clock=lambda: moment, purged_on=moment.date())
 
     def findings(self, now: datetime | None = None) -> list[tuple[str, str, str, str]]:
         """Store, kind, what and what became of each."""

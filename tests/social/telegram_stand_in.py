@@ -13,13 +13,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from telethon import TelegramClient
+from telethon.errors import FloodWaitError
 from telethon.sessions import StringSession
 from telethon.tl import functions, types
 
 from lpm_kernel.social.telegram_client import ThonReader
 from lpm_kernel.stores.breaker import Breaker
+from lpm_kernel.stores.social_cursors import Cursor, read_cursor
+from tests.social.said import Speaker
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+NOW = NOON + timedelta(hours=12)
 
 
 def message(message_id: int, text: str, sender: str | None, **changes: Any) -> types.Message:
@@ -45,15 +49,18 @@ def joined(message_id: int) -> types.MessageService:
 
 
 class Group:
-    """A group and all that is to be read of it. `shuffle` orders each page; `page_size` cuts it."""
+    """A group and all that is to be read of it. `shuffle` orders each page; `page_size` cuts it. `invitation`: by which the
+    account was let in, or is not where `member` is False. `small`: a group as Telegram has them before they grow."""
 
     def __init__(self, name: str | None = "canteen", number: int = 1234567, title: str = "Canteen") -> None:
+        self.invitation, self.member, self.small = "", True, False
         self.name, self.number, self.title = name, number, title
         self.messages: dict[int, Any] = {}
         self.asked: list[Any] = []
         self.fails: list[Callable[[Any], Exception | None]] = []
         self.shuffle: Callable[[list[Any]], list[Any]] = lambda page: page
         self.page_size = 100
+        self.access_hash = 42
         self.hidden: set[int] = set()
         """Left out of the next pages, as Telegram sometimes does."""
 
@@ -61,7 +68,9 @@ class Group:
         self.messages.update({each.id: each for each in said})
 
     @property
-    def channel(self) -> types.Channel:
+    def channel(self) -> types.Channel | types.Chat:
+        if self.small:
+            return types.Chat(self.number, self.title, types.ChatPhotoEmpty(), 2, NOON, 1)
         return types.Channel(
             id=self.number,
             title=self.title,
@@ -69,7 +78,7 @@ class Group:
             date=NOON,
             username=self.name,
             megagroup=True,
-            access_hash=42,
+            access_hash=self.access_hash,
         )
 
     def answer(self, request: Any) -> Any:
@@ -83,17 +92,36 @@ class Group:
             if request.username != self.name:
                 raise UsernameNotOccupiedError(request)
             return types.contacts.ResolvedPeer(types.PeerChannel(self.number), [self.channel], [])
+        if isinstance(request, functions.channels.GetChannelsRequest):
+            from telethon.errors import ChannelInvalidError
+
+            (asked,) = request.id
+            if (asked.channel_id, asked.access_hash) != (self.number, self.access_hash):
+                raise ChannelInvalidError(request)
+            return types.messages.Chats([self.channel])
+        if isinstance(request, functions.messages.GetChatsRequest):
+            return types.messages.Chats([self.channel])
+        if isinstance(request, functions.messages.CheckChatInviteRequest):
+            from telethon.errors import InviteHashExpiredError
+
+            if request.hash != self.invitation:
+                raise InviteHashExpiredError(request)
+            return types.ChatInviteAlready(self.channel) if self.member else self._invite()
         if isinstance(request, functions.messages.GetDialogsRequest):
             dialog = types.Dialog(types.PeerChannel(self.number), 1, 0, 0, 0, 0, 0, 0, types.PeerNotifySettings(), pts=1)
             return types.messages.Dialogs([dialog], [message(1, "", "5")], [self.channel], [])
         if isinstance(request, functions.messages.GetHistoryRequest):
             return self._wrap(self._history(request))
-        if isinstance(request, functions.channels.GetMessagesRequest):
+        if isinstance(request, functions.channels.GetMessagesRequest | functions.messages.GetMessagesRequest):
             wanted = [each.id for each in request.id]
             return self._wrap(
                 [self.messages.get(number) or types.MessageEmpty(number, types.PeerChannel(self.number)) for number in wanted]
             )
         raise AssertionError(f"nobody here answers {type(request).__name__}")
+
+    def asked_for(self, *kinds: type[Any]) -> int:
+        """How many requests of these kinds."""
+        return sum(isinstance(request, kinds) for request in self.asked)
 
     def _history(self, request: Any) -> list[Any]:
         """As the server pages: the newest first, `add_offset` before and `limit` from the message of the offset."""
@@ -107,7 +135,12 @@ class Group:
         page = [each for each in page if each.id not in self.hidden]
         return self.shuffle(list(reversed(page)))
 
-    def _wrap(self, messages: list[Any]) -> types.messages.ChannelMessages:
+    def _invite(self) -> types.ChatInvite:
+        return types.ChatInvite(self.title, types.PhotoEmpty(1), 2, 0)
+
+    def _wrap(self, messages: list[Any]) -> types.messages.ChannelMessages | types.messages.Messages:
+        if self.small:
+            return types.messages.Messages(messages, [], [self.channel], [])
         return types.messages.ChannelMessages(
             pts=1, count=len(self.messages), messages=messages, topics=[], chats=[self.channel], users=[]
         )
@@ -140,3 +173,25 @@ class ReplayedClient(TelegramClient):
 
 def reader_of(group: Group, *, signed_in: bool = True, breaker: Breaker | None = None) -> ThonReader:
     return ThonReader(lambda: ReplayedClient(group, signed_in=signed_in), 5.0, breaker)
+
+
+def marked(group: Group) -> str:
+    """The number of a group as Telegram's clients show it."""
+    return str(-(10**12 + group.number))
+
+
+def cursor_of(speaker: Speaker, name: str | None) -> Cursor:
+    with speaker.stores.tables.operator_transaction() as connection:
+        return read_cursor(connection, "telegram", str(name))
+
+
+def flood(after: int, seconds: int) -> Callable[[Any], Exception | None]:
+    """From the request of this number on."""
+    told = 0
+
+    def fail(request: Any) -> Exception | None:
+        nonlocal told
+        told += isinstance(request, functions.messages.GetHistoryRequest)
+        return FloodWaitError(request, seconds) if told > after else None
+
+    return fail

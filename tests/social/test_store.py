@@ -185,7 +185,8 @@ def test_a_new_account_has_groups_read_again_and_posts_not(ada: Speaker, chat: C
     """What it said before it was known was passed over, and the cursor would never come back to it."""
     tables = ada.stores.tables
     for network in ("telegram", "x"):
-        ada.says(chat=replace(chat, network=network), cursor=Cursor(network, chat.chat_id), position={"id": 7})  # type: ignore[arg-type]
+        cursor = Cursor(network, chat.chat_id)  # type: ignore[arg-type]
+        store_page(tables, replace(chat, network=network), [], {}, NOON, cursor=cursor, position={"id": 7})  # type: ignore[arg-type]
     link_account(tables, ada.user_id, "telegram", f"9{ada.account_id}", NOON)
     with tables.operator_transaction() as connection:
         assert read_cursor(connection, "telegram", chat.chat_id).position == {}

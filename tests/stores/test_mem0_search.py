@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from lpm_kernel.records import Memory
-from lpm_kernel.stores.mem0_memories import _BY_HALF, _BY_INDEX, _SEARCH, Mem0Memories, _among
+from lpm_kernel.stores.mem0_memories import Mem0Memories
+from lpm_kernel.stores.mem0_statements import BY_HALF, BY_INDEX, SEARCH, among
 from lpm_kernel.stores.memories import as_literal, to_payload
 from lpm_kernel.stores.open import Stores
 from tests.embedded.fixtures import EngineHome
@@ -97,11 +98,11 @@ def test_a_search_reads_the_index_and_only_the_rows_it_gives(stores: Stores, use
     embedder = RandomEmbedder(384)
     fill(stores, user_id, many(user_id, 300), embedder)
     analyse(engine_home)
-    among, values = _among(LATER, LATER, (), None)
+    among, values = among(LATER, LATER, (), None)
     values |= {"vector": as_literal(embedder.embed(["ask"])[0]), "fingerprint": embedder.fingerprint, "k": 5, "candidates": 26}
-    asked = "explain " + _SEARCH.format(among=among, order=_BY_HALF)
+    asked = "explain " + SEARCH.format(among=among, order=BY_HALF)
     with stores.tables.transaction(user_id) as connection:
-        connection.execute(text(_BY_INDEX))
+        connection.execute(text(BY_INDEX))
         plan = "\n".join(connection.execute(text(asked), values).scalars())
     assert "Index Only Scan using memory_search on memory" in plan, plan
     assert "Seq Scan" not in plan
@@ -121,7 +122,7 @@ def test_what_a_chat_asks_of_memory_each_time_has_an_index(
     fill(stores, user_id, many(user_id, 300), FakeEmbedder())
     analyse(engine_home)
     with stores.tables.transaction(user_id) as connection:
-        connection.execute(text(_BY_INDEX))
+        connection.execute(text(BY_INDEX))
         plan = "\n".join(connection.execute(text(f"explain {query}")).scalars())
     assert f"using {index} on memory" in plan, plan
     assert "Seq Scan" not in plan

@@ -75,7 +75,7 @@ def test_a_call_is_one_json_text_of_a_stage_its_request_and_the_callers_models(s
     when_called(server, lambda call: call.finish(encode_result("lora_adapter", ADAPTER)))
     compute_of(settings).run("lora_adapter", train_request(settings), no_progress)
     letter = json.loads(server.calls[0].arguments[0])
-    assert letter.keys() == {"stage", "trainer", "models", "request"}
+    assert letter.keys() == {"stage", "trainer", "models", "request", "transaction_id"}
     assert letter["models"] == settings.models.model_dump()
     assert letter["request"].keys() >= {"user_id", "rows_sha256", "training"}
     assert letter["request"]["rows_sha256"] == "c" * 64

@@ -221,6 +221,21 @@ def test_what_nobody_can_do_because_of_what_was_asked_is_over_and_leaves_no_lett
     assert (undone(stores, user_id), letters(stores, user_id)) == ([], [])
 
 
+def test_what_was_given_up_and_cannot_be_any_more_closes_its_letter(stores: Stores, user_id: str, targets: Targets) -> None:
+    """A correction was given up, and the person corrected the same memory otherwise: replayed, the first could not be and was
+    done with, and its letter stood open for ever."""
+    put(stores, user_id, 1, "memories")
+    gone = UserInputError("memory_superseded", "it holds no more")
+    targets.failures["memories"] = [StoreError("memories_refused", "it said no", retryable=False), gone]
+    work_changes_of(stores, user_id, at(LATER))
+    [letter] = letters(stores, user_id)
+    assert letter.change_id is not None
+    with stores.tables.transaction(user_id) as connection:
+        assert replay_change(connection, user_id, letter.change_id, LATER)
+    work_changes_of(stores, user_id, at(LATER))
+    assert (undone(stores, user_id), letters(stores, user_id)) == ([], [])
+
+
 def test_a_kind_that_this_version_does_not_know_is_given_up_by_name(stores: Stores, user_id: str) -> None:
     put(stores, user_id, 1, "graph")
     work_changes_of(stores, user_id, at(LATER))

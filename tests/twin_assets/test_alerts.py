@@ -85,7 +85,7 @@ def test_a_failed_run_is_told_by_who_where_and_which_code_once_and_in_no_words_o
             return sensor(context)
 
         assert fail() is None
-        assert isinstance(fail(), dg.SkipReason), "within the hour it is the same"
+        assert fail() is None, "within the hour it is the same; and a reason to skip would end the tick"
     told = {(body["subject"], body["stage"], body["category"], body["code"]) for _, _, _, body in listener.heard}
     assert told == {
         ("ada", "quotes", "INTERNAL_ERROR", "RuntimeError"),
@@ -93,3 +93,46 @@ def test_a_failed_run_is_told_by_who_where_and_which_code_once_and_in_no_words_o
     }
     assert len(listener.heard) == 2
     assert WORDS not in str(listener.heard)
+
+
+def test_what_nobody_took_is_told_by_a_later_tick_and_not_twice(listener: Listener) -> None:
+    """A webhook that was away for a moment: each alert was skipped, one a minute, and never told again."""
+    sensor = build_failure_alerts(load_settings())
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def tick(cursor: str) -> str:
+            stores = SimpleNamespace(stores=SimpleNamespace(breakers=Breakers()))
+            context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"stores": stores})
+            return sensor.evaluate_tick(context).cursor or ""
+
+        def fail(user_id: str) -> None:
+            failing_job.execute_in_process(instance=instance, raise_on_error=False, tags={"dagster/partition": user_id})
+
+        before = tick("")
+        fail("ada")
+        fail("bob")
+        listener.statuses = [200, 503, 503]
+        with pytest.raises(dg.DagsterError, match="1 alerts of run"):
+            tick(before)
+        after = tick(before)
+        assert after != before
+        assert tick(after) == after
+    asked = [(body["subject"], body["stage"]) for _, _, _, body in listener.heard]
+    first, second = asked[0], asked[1]
+    assert {first, second} == {("ada", "quotes"), ("ada", "declines")}
+    assert asked[:4] == [first, second, second, second], "each is tried twice at a time"
+    assert sorted(asked[4:]) == [("bob", "declines"), ("bob", "quotes")]
+
+
+def test_what_the_webhook_refuses_keeps_nothing_waiting(listener: Listener) -> None:
+    sensor = build_failure_alerts(load_settings())
+    stores = SimpleNamespace(stores=SimpleNamespace(breakers=Breakers()))
+    with dg.DagsterInstance.ephemeral() as instance:
+        before = sensor.evaluate_tick(
+            dg.build_sensor_context(instance=instance, cursor="", resources={"stores": stores})
+        ).cursor
+        failing_job.execute_in_process(instance=instance, raise_on_error=False, tags={"dagster/partition": "ada"})
+        listener.statuses = [400, 400]
+        context = dg.build_sensor_context(instance=instance, cursor=before, resources={"stores": stores})
+        assert sensor.evaluate_tick(context).cursor != before
+    assert len(listener.heard) == 2

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
@@ -29,6 +30,7 @@ from tests.samples import NOON, make_letter
 from tests.twin_assets.conftest import Workshop
 from twin_assets import replay
 from twin_assets.cli import cli
+from twin_assets.partitions import PARTITION_TAG, users
 from twin_assets.replay import REPLAY_TAG, Wanted, find_letters, replay_letters
 
 pytestmark = pytest.mark.slow
@@ -124,6 +126,72 @@ def test_of_the_stages_of_one_user_one_run_is_launched(
     assert (job, user_ids) == ("twin_job", [user_id])
     assert set(tags[REPLAY_TAG].split(",")) == {letter.letter_id for letter in found}
     assert len(letters(workshop, user_id)) == 3, "each stays until its run succeeds"
+
+
+class Commands:
+    """In place of `subprocess`: what would have been run."""
+
+    def __init__(self) -> None:
+        self.given: list[list[str]] = []
+
+    def run(self, command: list[str], **_: object) -> SimpleNamespace:
+        self.given.append(command)
+        return SimpleNamespace(returncode=0)
+
+
+def test_what_failed_twice_beside_the_chain_is_done_once(
+    workshop: Workshop, user_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two letters of one stage: two trainings, one after the other, and the same release posted twice."""
+    for stage in ("dpo", "release_webhook"):
+        for run in ("run-1", "run-2"):
+            keep(workshop, make_letter(user_id, stage, run))
+    commands, announced = Commands(), list[str]()
+    monkeypatch.setattr(replay, "subprocess", commands)
+    monkeypatch.setattr(replay, "_announce", lambda _, letter, __: announced.append(letter.user_id) or True)
+    said: list[str] = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        found = find_letters(workshop.stores, Wanted((user_id,)))
+        assert replay_letters(workshop.stores, instance, found, said.append) == 4
+        assert [command[-1] for command in commands.given] == announced == [user_id]
+        assert len(said) == 2
+        run_of(instance, "dpo_job", user_id, dpo)
+        of_dpo = [letter for letter in found if letter.stage == "dpo"]
+        assert replay_letters(workshop.stores, instance, of_dpo, said.append) == 0
+    assert len(commands.given) == 1, "it is being made already"
+    assert said[-1].endswith("dpo: waits already")
+
+
+def run_of(instance: dg.DagsterInstance, job: str, user_id: str, asset: dg.AssetsDefinition) -> dg.DagsterRun:
+    """One that is under way."""
+    made = dg.Definitions(assets=[asset], jobs=[dg.define_asset_job(job, "*")]).resolve_job_def(job)
+    return instance.create_run_for_job(made, status=dg.DagsterRunStatus.STARTED, tags={PARTITION_TAG: user_id})
+
+
+@dg.asset(partitions_def=users)
+def dpo() -> None: ...
+
+
+@dg.asset(partitions_def=users)
+def chunks() -> None: ...
+
+
+def test_asked_for_twice_one_run_is_launched(workshop: Workshop, user_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call queued a run of the whole chain."""
+    keep(workshop, make_letter(user_id, "chunks", "run-1"))
+    found = find_letters(workshop.stores, Wanted((user_id,)))
+    launched: list[str] = []
+    monkeypatch.setattr(replay, "daemon_lives", lambda _: True)
+    monkeypatch.setattr(replay, "launch", lambda *given: launched.append(given[1]) or "backfill-1")
+    said: list[str] = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(users.name or "", [user_id])
+        run = run_of(instance, "twin_job", user_id, chunks)
+        assert replay_letters(workshop.stores, instance, found, said.append) == 0
+        assert (launched, run.run_id[:8] in said[0]) == ([], True)
+        own = [replace(found[0], run_id=run.run_id)]
+        assert replay_letters(workshop.stores, instance, own, said.append) == 1, "that run has failed in it itself"
+    assert launched == ["twin_job"]
 
 
 def test_nothing_is_replayed_or_discarded_that_nobody_named(workshop: Workshop, user_id: str) -> None:

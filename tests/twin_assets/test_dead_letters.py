@@ -1,6 +1,6 @@
 """What fails for good leaves a letter and a mark on its asset's page, a run that dies leaves one too, and success resolves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +11,7 @@ from lpm_kernel.errors import StoreError, TrainingError
 from lpm_kernel.settings import Settings
 from lpm_kernel.stores.dead_letters import DeadLetter, list_dead_letters, put_dead_letter
 from lpm_kernel.stores.open import Stores
-from tests.fakes import FailingTables
+from tests.fakes import AwayTables, FailingTables
 from tests.samples import make_letter
 from twin_assets.dead_letters import build_failed_runs_sensor
 from twin_assets.partitions import PARTITION_TAG
@@ -39,6 +39,21 @@ def lora_adapter(context: dg.AssetExecutionContext, stores: StoresResource) -> M
 @stage(group="release", io_manager_key="io_manager", code_version="1", kinds={"python"})
 def twin_release(context: dg.AssetExecutionContext, stores: StoresResource, lora_adapter: int) -> Made:
     return Made(1, "v", {})
+
+
+@stage(group="l0", io_manager_key="io_manager", code_version="1", kinds={"python"})
+def x_posts(context: dg.AssetExecutionContext, stores: StoresResource) -> Made:
+    return Made(1, "v", {})
+
+
+@dg.op
+def fails() -> None:
+    raise ValueError("told to")
+
+
+@dg.job
+def of_nobody() -> None:
+    fails()
 
 
 class Workshop:
@@ -129,7 +144,7 @@ def test_a_letter_that_cannot_be_written_hides_nothing_and_stops_nothing(shop: W
     assert shop.run().success
 
 
-def failed_runs(shop: Workshop, run_id: str) -> Any:
+def failed_runs(shop: Workshop, run_id: str) -> None:
     """The sensor, as the daemon calls it for a failed run."""
     run = shop.instance.get_run_by_id(run_id)
     (record,) = shop.instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
@@ -138,7 +153,14 @@ def failed_runs(shop: Workshop, run_id: str) -> Any:
     context = dg.build_run_status_sensor_context(
         "failed_runs", record.dagster_event, shop.instance, run, resources={"stores": SimpleNamespace(stores=shop.stores)}
     ).for_run_failure()
-    return build_failed_runs_sensor(shop.settings)(context)
+    assert build_failed_runs_sensor(shop.settings)(context) is None, "whatever else it said, it would hear of no other run"
+
+
+def tick(shop: Workshop, cursor: str, tables: Any = None) -> str:
+    """What the daemon remembers after a tick of the sensor; it raises where the daemon would forget the tick."""
+    port = SimpleNamespace(tables=tables or shop.stores.tables)
+    context = dg.build_sensor_context(instance=shop.instance, cursor=cursor, resources={"stores": SimpleNamespace(stores=port)})
+    return build_failed_runs_sensor(shop.settings).evaluate_tick(context).cursor or ""
 
 
 def forget_letters(shop: Workshop) -> None:
@@ -173,5 +195,70 @@ def test_a_failure_that_a_later_run_has_mended_leaves_no_letter(shop: Workshop) 
     result = shop.run(TrainingError("no_training_rows", "nothing"))
     forget_letters(shop)
     assert shop.run().success
-    assert isinstance(failed_runs(shop, result.run_id), dg.SkipReason)
+    failed_runs(shop, result.run_id)
     assert shop.letters() == []
+
+
+def killed(shop: Workshop) -> str:
+    """A run of the whole chain whose process went."""
+    assets = [lora_adapter, twin_release]
+    job = dg.Definitions(
+        assets=assets, jobs=[dg.define_asset_job("j", "*")], resources={"stores": None, "io_manager": dg.InMemoryIOManager()}
+    ).resolve_job_def("j")
+    run = shop.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={PARTITION_TAG: shop.user_id})
+    shop.instance.report_run_failed(run, "gone")
+    return run.run_id
+
+
+def test_what_another_run_made_mends_no_killed_one(shop: Workshop) -> None:
+    """Any success of the user counted: posts that were read in the minute after hid that their twin was never built."""
+    lost = killed(shop)
+    assert shop.run(assets=(x_posts,)).success
+    assert shop.run(assets=(lora_adapter,)).success
+    failed_runs(shop, lost)
+    assert [letter.code for letter in shop.letters()] == ["run_lost"]
+
+
+def test_what_a_killed_run_was_to_make_may_be_made_by_any_other(shop: Workshop) -> None:
+    lost = killed(shop)
+    assert shop.run(assets=(lora_adapter,)).success
+    assert shop.run(assets=(lora_adapter, twin_release)).success
+    failed_runs(shop, lost)
+    assert shop.letters() == []
+
+
+def test_a_failure_while_the_tables_are_away_is_heard_of_again(shop: Workshop) -> None:
+    """It was skipped, and a sensor of runs goes on behind what it skips: of that failure no letter was ever written."""
+    cursor = tick(shop, "")
+    results = [shop.run(TrainingError("no_training_rows", "nothing")) for _ in range(2)]
+    forget_letters(shop)
+    with pytest.raises(dg.DagsterError, match="tables_unavailable"):
+        tick(shop, cursor, AwayTables())
+    assert tick(shop, cursor) != cursor
+    assert {letter.run_id for letter in shop.letters()} == {result.run_id for result in results}, "both, in one tick"
+
+
+def test_a_failure_of_somebody_who_has_left_keeps_no_other_waiting(shop: Workshop, new_user: Callable[[], str]) -> None:
+    cursor = tick(shop, "")
+    shop.run(TrainingError("no_training_rows", "nothing"))
+    stays, shop.user_id = shop.user_id, new_user()  # of whom the tables know nothing
+    shop.instance.add_dynamic_partitions("users", [shop.user_id])
+    shop.run(TrainingError("no_training_rows", "nothing"))
+    shop.user_id = stays
+    forget_letters(shop)
+    assert tick(shop, cursor) != cursor
+    assert len(shop.letters()) == 1
+
+
+@pytest.mark.parametrize("of_whom", ["nobody", "mended"])
+def test_a_run_of_which_nothing_is_to_be_kept_costs_the_next_no_minute(shop: Workshop, of_whom: str) -> None:
+    cursor = tick(shop, "")
+    if of_whom == "nobody":
+        of_nobody.execute_in_process(instance=shop.instance, raise_on_error=False)
+    else:
+        shop.run(TrainingError("no_training_rows", "nothing"))
+        assert shop.run().success
+    failed = shop.run(TrainingError("no_training_rows", "nothing"))
+    forget_letters(shop)
+    tick(shop, cursor)
+    assert [letter.run_id for letter in shop.letters()] == [failed.run_id]

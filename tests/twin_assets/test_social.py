@@ -15,6 +15,7 @@ import pytest
 from lpm_kernel.errors import SettingsError, StoreError
 from lpm_kernel.settings import Settings
 from lpm_kernel.social.report import GroupLook
+from lpm_kernel.social.telegram_names import key_of
 from lpm_kernel.stores.documents import list_documents
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.social_cursors import Cursor, hold_cursor
@@ -60,6 +61,18 @@ def test_a_pause_that_telegram_asked_for_holds_for_every_group() -> None:
 def test_of_a_group_that_is_no_longer_named_only_a_pause_of_the_account_keeps_others_waiting() -> None:
     assert decide_look(["b"], held("a", SOON, "telegram_no_access"), NOON).chats == ("b",)
     assert decide_look(["b"], held("a", SOON, "telegram_flood"), NOON).chats == ()
+
+
+def test_what_a_run_is_told_of_an_invitation_is_its_key(settings: Settings) -> None:
+    """The configuration of a run is kept and shown."""
+    link = "https://t.me/+Planted_invitation-1"
+    key = key_of(link)
+    assert decide_look([link, "b"], {}, NOON).chats == (key, "b")
+    assert decide_look([link, "b"], held(key, SOON, "telegram_no_access"), NOON).chats == ("b",)
+    with dg.DagsterInstance.ephemeral() as instance:
+        asked = ask_for_look(instance, stores_with(Tables()), reading(settings, link), NOON)
+    assert isinstance(asked, dg.RunRequest)
+    assert asked.run_config["ops"]["telegram_messages"]["config"]["chats"] == [key]
 
 
 @dataclass

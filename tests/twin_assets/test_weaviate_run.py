@@ -9,8 +9,10 @@ import dagster as dg
 import pytest
 import yaml
 
+from lpm_kernel.layout import asset_key
 from lpm_kernel.recall.search import recall_evidence
 from lpm_kernel.settings import load_settings
+from lpm_kernel.stores.blobs import S3Blobs
 from lpm_kernel.stores.open import open_stores
 from lpm_kernel.stores.weaviate_vectors import WeaviateVectors
 from tests.twin_assets.conftest import Workshop, figures
@@ -38,11 +40,17 @@ def weaviate(small_settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_chunks_go_to_weaviate_and_are_found_there(workshop: Workshop, weaviate: WeaviateServer) -> None:
     user_id = "weaviate-run"
     workshop.add(user_id, "Ada", NOTES)
-    made = figures(workshop.build(user_id, asset_selection=UNTIL_EMBEDDINGS), "embeddings")
+    result = workshop.build(user_id, asset_selection=UNTIL_EMBEDDINGS)
+    made = figures(result, "embeddings")
     (collection,) = weaviate.collections.values()
     assert list(collection.tenants) == [user_id]
     assert len(collection.objects[user_id]) == made["vectors_written"] > 0
     assert workshop.stores.vectors.count(user_id) == 0, "and none in PostgreSQL"
+    assert {stored.properties["transaction_id"] for stored in collection.objects[user_id].values()} == {result.run_id}
+    assert isinstance(workshop.stores.blobs, S3Blobs)
+    client, key = workshop.stores.blobs.client, asset_key(user_id, "chunks", "jsonl")
+    written = client.head_object(Bucket=workshop.stores.blobs.bucket, Key=key)["Metadata"]
+    assert written == {"transaction-id": result.run_id}, "artefacts name the run too"
 
     settings = load_settings()
     stores = open_stores(settings)

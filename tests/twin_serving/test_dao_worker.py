@@ -9,6 +9,7 @@ import pytest
 
 from lpm_kernel.dao.service import Dao
 from lpm_kernel.errors import StoreError
+from lpm_kernel.request_context import request_id
 from tests.stores.test_webhook import Listener
 from tests.twin_serving.dao_town import Town, dao_tables, propose, town, vote
 from tests.twin_serving.test_live_turns import eventually
@@ -40,10 +41,10 @@ def worker(poll_s: float) -> DaoWorker:
 
 
 def test_it_goes_on_after_any_failure_and_ends_when_it_is_closed() -> None:
-    looked: list[int] = []
+    looked: list[str | None] = []
 
     def work() -> None:
-        looked.append(1)
+        looked.append(request_id())
         if len(looked) == 1:
             raise StoreError("tables_unavailable", "told to")
         if len(looked) == 2:
@@ -53,6 +54,8 @@ def test_it_goes_on_after_any_failure_and_ends_when_it_is_closed() -> None:
     thread.start(work)
     eventually(lambda: len(looked) >= 3)
     thread.close()
+    assert all(name and name.startswith("dao-worker-") for name in looked)
+    assert len({*looked}) == len(looked), "each look is a transaction of its own"
     assert not any(each.name == "dao-worker" for each in threading.enumerate())
 
 

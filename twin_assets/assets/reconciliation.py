@@ -20,6 +20,7 @@ from lpm_kernel.reconcile.run import reconcile_all
 from lpm_kernel.records import sha256_hex
 from twin_assets.failures import dagster_failures
 from twin_assets.partitions import PARTITION_TAG
+from twin_assets.purge_day import purged_on
 from twin_assets.resources import StoresResource
 from twin_assets.sensors import UNFINISHED
 from twin_assets.tables import table
@@ -53,7 +54,8 @@ def reconciliation(context: dg.AssetExecutionContext, stores: StoresResource) ->
     item of it is a word of anybody: they are keys, ids and hashes. Read by whoever looks after this installation."""
     port = stores.stores
     with dagster_failures(context.retry_number, port.settings.retries):
-        report = reconcile_all(port, adapter_folder(), partial(run_under_way, context.instance), context.log.info)
+        busy, day = partial(run_under_way, context.instance), purged_on(context.instance)
+        report = reconcile_all(port, adapter_folder(), busy, context.log.info, purged_on=day)
     told = figures(report)
     yield dg.Output(
         report,

@@ -27,7 +27,8 @@ from twin_assets.tables import table
 
 
 class DueGroups(dg.Config):
-    """Which groups to look at; none named: all of the settings."""
+    """Which groups to look at, by their names, or by the keys of those in the settings; none named: all of the settings. What
+    stands here is kept with the run, so an invitation belongs in the settings."""
 
     chats: list[str] = Field(default_factory=list)
 
