@@ -98,9 +98,9 @@ def test_a_search_reads_the_index_and_only_the_rows_it_gives(stores: Stores, use
     embedder = RandomEmbedder(384)
     fill(stores, user_id, many(user_id, 300), embedder)
     analyse(engine_home)
-    among, values = among(LATER, LATER, (), None)
+    condition, values = among(LATER, LATER, (), None)
     values |= {"vector": as_literal(embedder.embed(["ask"])[0]), "fingerprint": embedder.fingerprint, "k": 5, "candidates": 26}
-    asked = "explain " + SEARCH.format(among=among, order=BY_HALF)
+    asked = "explain " + SEARCH.format(among=condition, order=BY_HALF)
     with stores.tables.transaction(user_id) as connection:
         connection.execute(text(BY_INDEX))
         plan = "\n".join(connection.execute(text(asked), values).scalars())
