@@ -12,12 +12,14 @@ import pytest
 from sqlalchemy import text
 from telethon.tl.functions.messages import GetHistoryRequest
 
+from lpm_kernel.errors import UserInputError
 from lpm_kernel.settings import SocialSettings
-from lpm_kernel.social.records import Counts
+from lpm_kernel.social.records import Chat, Counts
 from lpm_kernel.social.store import link_account, store_page, unlink_account
 from lpm_kernel.social.telegram import ChatPoll, poll_telegram
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.social_accounts import add_account, lock_accounts
+from lpm_kernel.stores.social_cursors import Cursor, list_cursors
 from tests.social.said import CHAT, NOON, Speaker, said
 from tests.social.telegram_stand_in import NOW, Group, message, reader_of
 
@@ -133,3 +135,35 @@ def test_who_makes_an_account_known_waits_for_a_page_and_a_page_for_them(stores:
         assert storing.is_alive()
     storing.join(60)
     assert [counts.new for counts in done] == [1]
+
+
+def test_of_an_account_on_x_that_is_removed_while_it_is_read_neither_posts_nor_place_are_kept(
+    stores: Stores, new_user: Callable[[], str]
+) -> None:
+    """How far it was read was dropped with the account, and the page that was under way wrote it again."""
+    ada = Speaker(stores, new_user(), "x")
+    chat, owners = Chat("x", ada.account_id, "", public=True), {ada.account_id: ada.user_id}
+    unlink_account(stores.tables, ada.user_id, "x", ada.account_id, NOON, withdraw=True)
+    with pytest.raises(UserInputError) as caught:
+        store_page(
+            stores.tables,
+            chat,
+            [said(1, "Rye.", ada.account_id, chat=chat)],
+            owners,
+            NOON,
+            cursor=Cursor("x", ada.account_id),
+            position={"since": 1},
+        )
+    assert caught.value.code == "account_unknown"
+    with stores.tables.operator_transaction() as connection:
+        assert ada.account_id not in {cursor.chat for cursor in list_cursors(connection, "x")}
+    assert words_of(ada) == []
+
+
+def test_of_an_account_that_changed_hands_while_a_file_is_read_nothing_goes_to_the_one_before(
+    ada: Speaker, ben: Speaker
+) -> None:
+    unlink_account(ada.stores.tables, ada.user_id, "telegram", ada.account_id, NOON, withdraw=True)
+    link_account(ada.stores.tables, ben.user_id, "telegram", ada.account_id, NOON)
+    counts = ada.says(*ada.words([(1, "Rye.")]))
+    assert (counts.new, counts.of_others[ada.account_id]) == (0, 1)
