@@ -6,6 +6,7 @@ Does not belong here: telling them (`lpm_kernel/alerts.py`), and what is kept of
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -71,7 +72,8 @@ def build_failure_alerts(settings: Settings) -> dg.SensorDefinition:
         steps = [failed_step(event) for event in context.get_step_failure_events()]
         of_run = alerts_of(steps, run.tags.get(PARTITION_TAG, ""), run.job_name, run.run_id, datetime.now(UTC))
         record = context.instance.get_run_record_by_id(run.run_id)
-        old = record is None or datetime.now(UTC) - record.create_timestamp > TOLD_FOR
+        ended = record and (record.end_time or record.create_timestamp.timestamp())
+        old = ended is None or time.time() - ended > TOLD_FOR.total_seconds()
         untold: list[StoreError] = []
         for alert in of_run:
             try:

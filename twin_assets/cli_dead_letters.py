@@ -135,13 +135,13 @@ def _check_named(user_id: str | None, everything: bool, stages: tuple[str, ...],
 
 def _wanted(stores: Stores, user_id: str | None, stages: tuple[str, ...], ids: tuple[str, ...]) -> Wanted:
     from lpm_kernel.stores.dead_letters import SHARED
-    from lpm_kernel.stores.reconciliation import list_user_ids
+    from lpm_kernel.stores.users import list_user_ids
     from twin_assets.replay import Wanted
 
     if user_id:
         return Wanted((user_id,), frozenset(stages), ids)
     with stores.tables.operator_transaction() as connection:
-        known = list_user_ids(connection)  # of the tables: Dagster hears of a user with their first document
+        known = list_user_ids(connection)
     return Wanted((*known, SHARED), frozenset(stages), ids)
 
 

@@ -90,15 +90,14 @@ def build_failed_runs_sensor(settings: Settings) -> dg.SensorDefinition:
         record = instance.get_run_record_by_id(run.run_id)
         if user_id is None or record is None:
             return
-        left = [
-            letter
-            for letter in letters_of_run(instance, run.run_id, user_id)
-            if not (
-                is_mended(instance, planned_stages(instance, run.run_id, user_id), user_id, record.create_timestamp)
-                if letter.stage == RUN
-                else is_mended(instance, {letter.stage}, user_id, letter.created_at)
-            )
-        ]
+
+        def mended(letter: DeadLetter) -> bool:
+            if letter.stage != RUN:
+                return is_mended(instance, {letter.stage}, user_id, letter.created_at)
+            began = record.create_timestamp if record.start_time is None else datetime.fromtimestamp(record.start_time, UTC)
+            return is_mended(instance, planned_stages(instance, run.run_id, user_id), user_id, began, lost=run.run_id)
+
+        left = [letter for letter in letters_of_run(instance, run.run_id, user_id) if not mended(letter)]
         try:
             with stores.stores.tables.transaction(user_id) as connection:
                 for letter in left:

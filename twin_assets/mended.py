@@ -21,13 +21,16 @@ BESIDE_THE_CHAIN = {WEBHOOK, *ON_REQUEST}
 """What a release does not mend: a message, and what is made on request."""
 
 
-def is_mended(instance: dg.DagsterInstance, stages: Collection[str], user_id: str, since: datetime) -> bool:
-    """Whether each of these stages of the user was made since then, or the last of the chain that they are of.
+def is_mended(
+    instance: dg.DagsterInstance, stages: Collection[str], user_id: str, since: datetime, *, lost: str | None = None
+) -> bool:
+    """Whether each of these stages of the user was made since then, or the last of the chain that they are of, but by the run
+    that was lost: not all stages lie before the last.
 
     Why not "a later run has succeeded": one that read somebody's posts mends no training.
     """
     beside = BESIDE_THE_CHAIN.intersection(stages)
-    if stages and not beside and _was_made(instance, LAST, user_id, since):
+    if stages and not beside and _was_made(instance, LAST, user_id, since, not_by=lost):
         return True
     return bool(stages) and all(_was_made(instance, stage, user_id, since) for stage in stages)
 
@@ -42,6 +45,7 @@ def planned_stages(instance: dg.DagsterInstance, run_id: str, user_id: str) -> s
     return planned
 
 
-def _was_made(instance: dg.DagsterInstance, stage: str, user_id: str, since: datetime) -> bool:
+def _was_made(instance: dg.DagsterInstance, stage: str, user_id: str, since: datetime, *, not_by: str | None = None) -> bool:
     wanted = dg.AssetRecordsFilter(dg.AssetKey([stage]), asset_partitions=[user_id], after_timestamp=since.timestamp())
-    return bool(instance.fetch_materializations(wanted, limit=1).records)
+    found = instance.fetch_materializations(wanted, limit=100).records  # the newest first
+    return any(record.run_id != not_by for record in found)

@@ -24,7 +24,7 @@ from lpm_kernel.stores.dead_letters import SHARED, DeadLetter, discard_dead_lett
 from lpm_kernel.stores.open import Stores
 from lpm_kernel.stores.releases import live_release
 from lpm_kernel.stores.webhook import open_webhook
-from twin_assets.backfill import daemon_lives, launch, runs_under_way
+from twin_assets.backfill import daemon_lives, launch
 from twin_assets.home import CODE_LOCATION
 from twin_assets.mended import BESIDE_THE_CHAIN, planned_stages
 from twin_assets.partitions import PARTITION_TAG
@@ -95,8 +95,8 @@ def replay_letters(
     if stages and not daemon_lives(instance):
         raise EngineError("daemon_missing", "the Dagster daemon does not run, so nothing would start the runs: `twin up` first")
     for user_id, of in stages.items():
-        under_way = runs_under_way(instance, JOB, [user_id], begun=True).get(user_id)
-        if under_way is not None and under_way not in {one.run_id for one in of}:  # one that failed so far mends nothing
+        under_way = _under_way(instance, user_id, of)
+        if under_way is not None:
             say(f"{', '.join(one.letter_id for one in of)} {user_id}: run {under_way[:8]} is to make it already")
             continue
         launched = launch(instance, JOB, [user_id], {REPLAY_TAG: ",".join(sorted({one.letter_id for one in of}))[:200]})
@@ -105,6 +105,16 @@ def replay_letters(
             f"{', '.join(one.letter_id for one in of)} {user_id} {', '.join(one.stage for one in of)}: run {launched} is queued"
         )
     return replayed
+
+
+def _under_way(instance: dg.DagsterInstance, user_id: str, of: Sequence[DeadLetter]) -> str | None:
+    """An unfinished run that is to make what these letters are of, whoever asked for it; but none that failed in it so far."""
+    stages, failed = {one.stage for one in of}, {one.run_id for one in of}
+    for run in instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: user_id}, statuses=UNFINISHED)):
+        whole = run.job_name == JOB
+        if run.run_id not in failed and (whole or stages <= planned_stages(instance, run.run_id, user_id)):
+            return run.run_id
+    return None
 
 
 def discard_letters(stores: Stores, letters: Collection[DeadLetter], *, by: str, reason: str) -> int:

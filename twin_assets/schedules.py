@@ -31,6 +31,7 @@ def purge_memories(context: dg.OpExecutionContext, stores: StoresResource) -> No
     """Memories that were to be recalled until yesterday are removed for good, user by user, each under a lock of its own and in
     batches, so that no chat waits for a whole purge; and so are uploads that nobody finished. The run fails at its end when a
     user's could not be purged, and before anything goes where the clock is not to be trusted (`purge_day.py`)."""
+    staged = sweep_every_staging(stores.stores)  # by PostgreSQL's own times, and not held up by a doubted clock
     with dagster_failures(context.retry_number, stores.stores.settings.retries):
         today = check_clock(stores.stores.tables, context.instance, context.run)
     user_ids = sorted(context.instance.get_dynamic_partitions(users.name or ""))
@@ -41,7 +42,7 @@ def purge_memories(context: dg.OpExecutionContext, stores: StoresResource) -> No
             "memories_purged": sum(report.purged.values()),
             "users_with_expired_memories": sum(count > 0 for count in report.purged.values()),
             "users_failed": len(report.failed),
-            "users_with_staged_uploads": sweep_every_staging(stores.stores),
+            "users_with_staged_uploads": staged,
         }
     )
     if report.failed:

@@ -52,12 +52,13 @@ def build_users_sensor(settings: Settings) -> dg.SensorDefinition:
     def users_sensor(context: dg.SensorEvaluationContext, stores: StoresResource) -> dg.SensorResult | dg.SkipReason:
         """A new user gets a partition; one who has documents waiting a run of `raw_documents`, and the rest follows by
         automation. A store that cannot be read is a skip, never "nothing is waiting"."""
+        known = context.instance.get_dynamic_partitions(users.name or "")  # first: whoever is settled meanwhile is not new
         try:
             with stores.stores.tables.operator_transaction() as connection:
                 waiting, user_ids = list_waiting(connection), list_user_ids(connection)
         except TwinError as error:
             return dg.SkipReason(f"the tables of users and documents cannot be read: {error}")
-        requests = decide_user_requests(waiting, user_ids, context.instance.get_dynamic_partitions(users.name or ""))
+        requests = decide_user_requests(waiting, user_ids, known)
         if not requests.new_users and not requests.runs:
             return dg.SkipReason("no documents are waiting, and no user is new")
         return dg.SensorResult(

@@ -30,6 +30,10 @@ class StageCall:
     """Of the request or run that calls: what the stage writes there names it."""
 
 
+KEYS = {"stage", "trainer", "models", "request", "transaction_id"}
+"""Of a call."""
+
+
 def find_stage(stage: str) -> Callable[..., Any]:
     """Raises: SettingsError `stage_unknown`."""
     try:
@@ -49,13 +53,15 @@ def encode_call(call: StageCall) -> str:
 def decode_call(text: str) -> StageCall:
     """Raises: SettingsError `stage_unknown`, `compute_outdated` when the caller's code is another; TrainingError
     `compute_call_invalid`."""
-    letter = _mapping(text, "compute_call_invalid", {"stage", "trainer", "models", "request", "transaction_id"})
-    if letter["trainer"] != stages.TRAINER_VERSION:
+    letter = _mapping(text, "compute_call_invalid")
+    if letter.get("trainer", stages.TRAINER_VERSION) != stages.TRAINER_VERSION:  # before its keys, which that may have changed
         raise SettingsError(
             "compute_outdated",
             f"the caller's trainer is version {letter['trainer']}, this one's {stages.TRAINER_VERSION}: bring both to the same "
             "code (Modal: modal deploy -m twin_assets.modal_app)",
         )
+    if letter.keys() != KEYS:
+        raise _invalid("compute_call_invalid", "a call", KEYS - letter.keys(), letter.keys() - KEYS)
     models = _decoded(letter["models"], ModelSettings, "compute_call_invalid", "model settings")
     stage = str(letter["stage"])
     request = _decoded(letter["request"], _types(stage)[0], "compute_call_invalid", f"a request of {stage}")
@@ -122,15 +128,13 @@ def _paths(value: Any, prefix: str = "") -> Iterator[str]:
         yield from _paths(inner, f"{prefix}{key}.")
 
 
-def _mapping(text: Any, code: str, keys: set[str] | None = None) -> dict[str, Any]:
+def _mapping(text: Any, code: str) -> dict[str, Any]:
     try:
         letter = json.loads(text)
     except (TypeError, ValueError):
         letter = None
     if not isinstance(letter, dict):
         raise TrainingError(code, "what came over is no JSON object: both sides must run the same code")
-    if keys is not None and letter.keys() != keys:
-        raise _invalid(code, "a call", keys - letter.keys(), letter.keys() - keys)
     return letter
 
 

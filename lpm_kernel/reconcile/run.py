@@ -32,7 +32,7 @@ from lpm_kernel.stores.blobs import TenantBlobs
 from lpm_kernel.stores.deletions import find_deletion, list_deletions
 from lpm_kernel.stores.locks import LEASE_S
 from lpm_kernel.stores.open import Stores
-from lpm_kernel.stores.reconciliation import list_user_ids
+from lpm_kernel.stores.users import list_user_ids
 
 _LOG = logging.getLogger(__name__)
 Busy = Callable[[str], str | None]

@@ -26,7 +26,7 @@ from lpm_kernel.social.telegram_peers import same_group
 from lpm_kernel.social.telegram_reach import after_look, after_page, reach_of
 from lpm_kernel.social.telegram_turns import FLOOD, cursors_by_key, longest_ago_first, pause_of
 from lpm_kernel.social.telegram_wire import message_of
-from lpm_kernel.stores.social_cursors import PLACE, Cursor, hold_cursor, list_cursors, read_cursor
+from lpm_kernel.stores.social_cursors import PLACE, Cursor, hold_cursor, read_cursor
 from lpm_kernel.stores.social_messages import recent_ids
 from lpm_kernel.stores.tables import Tables
 
@@ -59,7 +59,7 @@ def look_at_groups(
     """
     keys = names_by_key(chats, social.telegram_chats)
     with tables.operator_transaction() as connection:
-        pause = pause_of(list_cursors(connection, "telegram"), now)
+        pause = pause_of(cursors_by_key(connection).values(), now)  # under the keys of now before any is written
     if pause is not None:
         return [ChatPoll(key, code=FLOOD, reason=pause.reason, not_before=pause.not_before) for key in keys]
     try:

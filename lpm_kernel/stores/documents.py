@@ -221,7 +221,7 @@ def set_private(connection: Connection, user_id: str, sha256: str, private: bool
     if row is None:
         return False
     alike = (document.c.sha256 == sha256) | (_is_named(_record(row)) & (document.c.status == "replaced"))
-    connection.execute(update(document).where(*own, alike).values(private=private))
+    connection.execute(update(document).where(*own, alike).values(private=private, **WRITTEN_NOW))
     if private:
         forget_plan_lines(connection, user_id, private_documents(connection, user_id))
     return True
@@ -256,7 +256,7 @@ def mark_deleted(connection: Connection, user_id: str, sha256s: Sequence[str], *
     """Leave of these documents nothing but their hash, until nothing is made of them any more. `pending` as elsewhere."""
     from sqlalchemy import update
 
-    change: dict[str, Any] = {"pending": pending, "change_id": uuid.uuid4().hex}
+    change: dict[str, Any] = {"pending": pending, "change_id": uuid.uuid4().hex, **WRITTEN_NOW}
     own = document.c.user_id == user_id
     connection.execute(
         update(document)

@@ -10,17 +10,10 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lpm_kernel.stores.schema import app_user, chat_message, memory_version, release
+from lpm_kernel.stores.schema import chat_message, memory_version, release
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-
-def list_user_ids(connection: Connection) -> list[str]:
-    """Everybody who is known, those who are being deleted too; for `Tables.operator_transaction`."""
-    from sqlalchemy import select
-
-    return list(connection.execute(select(app_user.c.user_id).order_by(app_user.c.user_id)).scalars())
 
 
 def list_manifests(connection: Connection, user_id: str) -> list[tuple[str, str, bool, datetime, dict[str, Any]]]:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lpm_kernel.social.records import Network, SocialMessage
+from lpm_kernel.stores.schema import WRITTEN_NOW
 from lpm_kernel.stores.social_schema import social_message
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def raise_version(connection: Connection, user_id: str, network: Network, chat_i
     from sqlalchemy import update
 
     one = (*_of_chat(user_id, network, chat_id), social_message.c.message_id == message_id)
-    connection.execute(update(social_message).where(*one).values(version=version))
+    connection.execute(update(social_message).where(*one).values(version=version, **WRITTEN_NOW))
 
 
 def move_to_part(
@@ -222,7 +223,7 @@ def _delete(connection: Connection, which: tuple[ColumnElement[bool], ...], at: 
     rows = connection.execute(
         update(social_message)
         .where(*which, social_message.c.deleted_at.is_(None))
-        .values(gone)
+        .values(gone | WRITTEN_NOW)
         .returning(social_message.c.part)
     )
     return list(rows.scalars())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lpm_kernel.errors import UserInputError
 from lpm_kernel.records import User, is_text
 from lpm_kernel.stores.deletions import check_not_going
-from lpm_kernel.stores.schema import app_user
+from lpm_kernel.stores.schema import WRITTEN_NOW, app_user
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,11 +29,8 @@ def add_user(connection: Connection, user: User) -> None:
         raise UserInputError("name_invalid", "the name holds a NUL character or half of a character, which no text may")
     check_not_going(connection, user.user_id)
     statement = insert(app_user).values(user_id=user.user_id, name=user.name)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[app_user.c.user_id], set_={"name": func.coalesce(statement.excluded.name, app_user.c.name)}
-        )
-    )
+    named = {"name": func.coalesce(statement.excluded.name, app_user.c.name)} | (WRITTEN_NOW if user.name is not None else {})
+    connection.execute(statement.on_conflict_do_update(index_elements=[app_user.c.user_id], set_=named))
 
 
 def find_user(connection: Connection, user_id: str) -> User | None:
@@ -44,7 +41,7 @@ def find_user(connection: Connection, user_id: str) -> User | None:
 
 
 def list_user_ids(connection: Connection) -> list[str]:
-    """Of everyone, also of those without documents, in order; for `Tables.operator_transaction`."""
+    """Everybody who is known, those who are being deleted too; for `Tables.operator_transaction`."""
     from sqlalchemy import select
 
     return list(connection.scalars(select(app_user.c.user_id).order_by(app_user.c.user_id)))

@@ -176,8 +176,11 @@ def dpo() -> None: ...
 def chunks() -> None: ...
 
 
-def test_asked_for_twice_one_run_is_launched(workshop: Workshop, user_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call queued a run of the whole chain."""
+@pytest.mark.parametrize("job", ["twin_job", "what_automation_runs"])
+def test_what_is_being_made_already_is_not_launched_once_more(
+    workshop: Workshop, user_id: str, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    """Each call queued a run of the whole chain, also beside one of automation's."""
     keep(workshop, make_letter(user_id, "chunks", "run-1"))
     found = find_letters(workshop.stores, Wanted((user_id,)))
     launched: list[str] = []
@@ -186,7 +189,7 @@ def test_asked_for_twice_one_run_is_launched(workshop: Workshop, user_id: str, m
     said: list[str] = []
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(users.name or "", [user_id])
-        run = run_of(instance, "twin_job", user_id, chunks)
+        run = run_of(instance, job, user_id, chunks)
         assert replay_letters(workshop.stores, instance, found, said.append) == 0
         assert (launched, run.run_id[:8] in said[0]) == ([], True)
         own = [replace(found[0], run_id=run.run_id)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.events import StepMaterializationData
 
 from lpm_kernel.errors import StoreError, TrainingError
 from lpm_kernel.settings import Settings
@@ -199,13 +200,17 @@ def test_a_failure_that_a_later_run_has_mended_leaves_no_letter(shop: Workshop) 
     assert shop.letters() == []
 
 
-def killed(shop: Workshop) -> str:
-    """A run of the whole chain whose process went."""
+def killed(shop: Workshop, *, released: bool = False) -> str:
+    """A run of the whole chain whose process went, perhaps behind the release."""
     assets = [lora_adapter, twin_release]
     job = dg.Definitions(
         assets=assets, jobs=[dg.define_asset_job("j", "*")], resources={"stores": None, "io_manager": dg.InMemoryIOManager()}
     ).resolve_job_def("j")
     run = shop.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags={PARTITION_TAG: shop.user_id})
+    if released:
+        made = StepMaterializationData(dg.AssetMaterialization("twin_release", partition=shop.user_id))
+        event = dg.DagsterEvent(dg.DagsterEventType.ASSET_MATERIALIZATION.value, "j", event_specific_data=made)
+        shop.instance.report_dagster_event(event, run.run_id)
     shop.instance.report_run_failed(run, "gone")
     return run.run_id
 
@@ -216,6 +221,12 @@ def test_what_another_run_made_mends_no_killed_one(shop: Workshop) -> None:
     assert shop.run(assets=(x_posts,)).success
     assert shop.run(assets=(lora_adapter,)).success
     failed_runs(shop, lost)
+    assert [letter.code for letter in shop.letters()] == ["run_lost"]
+
+
+def test_a_killed_run_is_not_mended_by_a_release_of_its_own(shop: Workshop) -> None:
+    """What lies behind the release was missing, and nobody was told."""
+    failed_runs(shop, killed(shop, released=True))
     assert [letter.code for letter in shop.letters()] == ["run_lost"]
 
 

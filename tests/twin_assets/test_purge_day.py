@@ -13,15 +13,15 @@ from lpm_kernel.stores.open import Stores
 from tests.samples import make_memory_of
 from twin_assets import purge_day
 from twin_assets.partitions import users
-from twin_assets.purge_day import CLOCK_TAG, IS_RIGHT, EarlierPurge, decide_clock, purged_on
+from twin_assets.purge_day import CLOCK_TAG, IS_RIGHT, EarlierLook, decide_clock, purged_on
 from twin_assets.schedules import purge_memories_job
 
 NIGHT = datetime(2026, 3, 1, 3, 15, tzinfo=UTC)
 LATE = NIGHT + timedelta(days=200)
 
 
-def purges(*at: datetime, succeeded: bool = True) -> list[EarlierPurge]:
-    return [EarlierPurge(each, succeeded) for each in at]
+def purges(*at: datetime, trusted: bool = True) -> list[EarlierLook]:
+    return [EarlierLook(each, trusted) for each in at]
 
 
 @pytest.mark.parametrize(
@@ -29,17 +29,22 @@ def purges(*at: datetime, succeeded: bool = True) -> list[EarlierPurge]:
     [
         (NIGHT, [], True),
         (NIGHT, purges(NIGHT - timedelta(days=1)), True),
-        (NIGHT, purges(NIGHT - timedelta(days=2)), True),
+        (NIGHT, purges(NIGHT - timedelta(days=3, seconds=-30)), True),
         (NIGHT, purges(NIGHT - timedelta(minutes=5)), True),
         (LATE, purges(NIGHT, NIGHT - timedelta(days=1)), False),
-        (LATE, [*purges(NIGHT), *purges(LATE - timedelta(minutes=1), succeeded=False)], False),
-        (LATE, [*purges(NIGHT), *purges(LATE - timedelta(days=1), succeeded=False)], True),
+        (LATE, [*purges(LATE - timedelta(minutes=1), trusted=False), *purges(NIGHT)], False),
+        (LATE, [*purges(LATE - timedelta(days=1), trusted=False), *purges(NIGHT)], True),
+        (LATE, [*purges(LATE - timedelta(days=7), trusted=False), *purges(NIGHT)], True),
+        (LATE, [*purges(NIGHT), *purges(NIGHT - timedelta(days=1), trusted=False)], False),
         (NIGHT, purges(LATE), True),
     ],
-    ids=["first", "nightly", "missed one", "by hand", "jumped", "asked again", "went on", "set back"],
+    ids=[
+        *("first", "nightly", "missed two", "by hand", "jumped", "asked again", "went on", "is off for a week each time"),
+        *("doubted before it was trusted", "set back"),
+    ],
 )
 def test_a_day_is_gone_by_when_a_purge_went_before_it_or_the_clock_went_on_for_a_night(
-    now: datetime, earlier: list[EarlierPurge], trusted: bool
+    now: datetime, earlier: list[EarlierLook], trusted: bool
 ) -> None:
     assert (decide_clock(now, now, earlier) is None) is trusted
 

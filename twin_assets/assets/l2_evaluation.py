@@ -15,7 +15,6 @@ from lpm_kernel.L2.examination import examine_twin
 from lpm_kernel.L2.records import ARMS, Evaluation, GgufAdapter, TrainingRow
 from lpm_kernel.L2.score_table import markdown_report
 from lpm_kernel.records import Chunk, Document, EmbeddingTable, VoiceProfile, sha256_hex
-from twin_assets.partitions import users
 from twin_assets.resources import StoresResource, writing_cost
 from twin_assets.stages import Made, progress_of, stage
 
@@ -44,7 +43,7 @@ def evaluation(
         training_rows,
         voice_profile.preferences,
         gguf_adapter,
-        context.instance.get_dynamic_partitions(users.name or ""),
+        context.instance.get_materialized_partitions(dg.AssetKey("training_rows")),  # whoever only talks has nothing to leak
         adapter_folder(),
         stores.stores.writer,
         progress_of(context),
