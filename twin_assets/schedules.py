@@ -29,9 +29,8 @@ EACH_QUARTER = "*/15 * * * *"
 @dg.op
 def purge_memories(context: dg.OpExecutionContext, stores: StoresResource) -> None:
     """Memories that were to be recalled until yesterday are removed for good, user by user, each under a lock of its own and in
-    batches, so that no chat waits for a whole purge; and so are uploads that nobody finished. The run fails at its end when a
-    user's could not be purged, and before anything goes where the clock is not to be trusted (`purge_day.py`)."""
-    staged = sweep_every_staging(stores.stores)  # by PostgreSQL's own times, and not held up by a doubted clock
+    batches, so that no chat waits for a whole purge. The run fails at its end when a user's could not be purged, and before
+    any goes where the clock is not to be trusted (`purge_day.py`)."""
     with dagster_failures(context.retry_number, stores.stores.settings.retries):
         today = check_clock(stores.stores.tables, context.instance, context.run)
     user_ids = sorted(context.instance.get_dynamic_partitions(users.name or ""))
@@ -42,7 +41,6 @@ def purge_memories(context: dg.OpExecutionContext, stores: StoresResource) -> No
             "memories_purged": sum(report.purged.values()),
             "users_with_expired_memories": sum(count > 0 for count in report.purged.values()),
             "users_failed": len(report.failed),
-            "users_with_staged_uploads": staged,
         }
     )
     if report.failed:
@@ -53,10 +51,17 @@ def purge_memories(context: dg.OpExecutionContext, stores: StoresResource) -> No
         )
 
 
+@dg.op
+def sweep_uploads(context: dg.OpExecutionContext, stores: StoresResource) -> None:
+    """Uploads that nobody finished are removed. Apart from the memories: neither is held up where the other cannot be done."""
+    context.add_output_metadata({"users_with_staged_uploads": sweep_every_staging(stores.stores)})
+
+
 @dg.job
 def purge_memories_job() -> None:
-    """Removes expired memories of every user for good. Run it by hand where a night is too long."""
+    """Removes expired memories and unfinished uploads of every user for good. Run it by hand where a night is too long."""
     purge_memories()
+    sweep_uploads()
 
 
 def build_nightly_purge(settings: Settings) -> dg.ScheduleDefinition:

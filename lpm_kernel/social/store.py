@@ -85,9 +85,7 @@ def store_page(
         if cursor is not None and owners and (lost := [name for name in owners if known.get(name) != owners[name]]):
             raise UserInputError("account_unknown", f"{chat.network} accounts that were removed meanwhile: {', '.join(lost)}")
         moved = move_cursor(connection, cursor, position or {}, at) if cursor is not None else None
-        for user_id in sorted(
-            {*by_user, *gone}
-        ):  # in one order, so that two pages of the same people never wait for each other
+        for user_id in sorted({*by_user, *gone}):  # in one order: two pages of the same people never wait for each other
             act_as(connection, user_id)
             if _is_going(connection, user_id):
                 counts.of_others.update(message.account_id for message in by_user.get(user_id, ()))

@@ -93,6 +93,7 @@ def test_a_host_that_comes_up_months_ahead_removes_no_memory_and_says_why(
         (failure,) = (event.step_failure_data for event in refused.all_events if event.is_step_failure)
         assert failure.user_failure_data is not None
         assert failure.user_failure_data.metadata["code"].value == "clock_doubted"
+        assert [event.step_key for event in refused.all_events if event.is_step_success] == ["sweep_uploads"], "none the less"
         assert not purge().success, "nor when it is asked again at once"
         assert [memory.text for memory in stores.memories.every(user_id)] == ["at the fair"]
         assert purged_on(instance) == today, "so no reconciliation removes it either"
