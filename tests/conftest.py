@@ -6,6 +6,7 @@ Does not belong here: test doubles (`fakes.py`).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import socket
@@ -17,6 +18,7 @@ import pytest
 from lpm_kernel.records import User
 from lpm_kernel.settings import Settings, load_settings
 from lpm_kernel.stores.blobs import S3Blobs
+from lpm_kernel.stores.breaker_board import RedisBoard
 from lpm_kernel.stores.open import Stores, open_stores
 from lpm_kernel.stores.tables import upgrade_tables
 from lpm_kernel.stores.users import add_user
@@ -59,6 +61,27 @@ def stores(engine_home: EngineHome) -> Iterator[Stores]:
         opened.close()
         assert isinstance(opened.blobs, S3Blobs)
         opened.blobs.client.close()
+
+
+@pytest.fixture(scope="session")
+def told_circuits(engine_home: EngineHome) -> Iterator[RedisBoard]:
+    """What the processes that use the session's engines tell each other of them."""
+    with contextlib.closing(RedisBoard(engine_home.redis_url, read_each_s=0.0)) as board:
+        yield board
+
+
+@pytest.fixture(autouse=True)
+def no_circuit_is_left_open(request: pytest.FixtureRequest) -> Iterator[None]:
+    """It would be told to all later tests; the one that opened it is to be found."""
+    if "engine_home" not in request.fixturenames:
+        yield
+        return
+    board: RedisBoard = request.getfixturevalue("told_circuits")
+    yield
+    left = [name for name, posted in board.read().items() if posted.circuit.state != "closed"]
+    for name in left:
+        board.close_circuit(name)
+    assert left == []
 
 
 @pytest.fixture

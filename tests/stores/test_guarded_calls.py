@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from sqlalchemy import text
 from lpm_kernel.errors import StoreError, TwinError
 from lpm_kernel.records import Message, User
 from lpm_kernel.settings import RetrySettings, Settings
+from lpm_kernel.stores import breaker_board
 from lpm_kernel.stores.addresses import GraphAddress, OpenAiAddress, WeaviateAddress
 from lpm_kernel.stores.blobs import open_s3
 from lpm_kernel.stores.breaker import Breaker
@@ -242,8 +244,11 @@ def test_an_api_has_a_circuit_for_each_store_and_a_stage_waits_for_tables_and_bl
             each.blobs.client.close()  # type: ignore[attr-defined]
 
 
-def test_the_memories_of_an_api_rest_with_its_tables_and_are_answered_within_the_same_bounds(engine_home: EngineHome) -> None:
+def test_the_memories_of_an_api_rest_with_its_tables_and_are_answered_within_the_same_bounds(
+    engine_home: EngineHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They have connections of their own, on which whoever asked waited for as long as the server was stopped."""
+    monkeypatch.setattr(breaker_board, "KEY", f"twin:breakers:{uuid.uuid4().hex}")  # an open circuit is told to every process
     with closing(open_stores(engine_home.settings, engine_home.environment, prompt=True)) as stores:
         breaker = stores.tables.breaker
         assert breaker is not None
