@@ -258,10 +258,8 @@ def test_a_modal_that_is_silent_is_left_alone_after_three_tries_and_found_again(
         with pytest.raises(LlmError) as raised:
             list(llm.stream(ASKED, tenant="mabel", max_tokens=10))
         assert (raised.value.code, raised.value.retryable) == ("engine_unreachable", True)
-    began = time.monotonic()
-    with pytest.raises(LlmError, match="a moment ago"):
+    with pytest.raises(LlmError, match="a moment ago"):  # so it was not asked
         list(llm.stream(ASKED, tenant="mabel", max_tokens=10))
-    assert time.monotonic() - began < 0.1
     modal_server.silent.clear()
     llm.close()
 

@@ -107,7 +107,8 @@ def test_one_name_is_one_breaker_and_all_are_told_by_name() -> None:
 
 @pytest.fixture
 def boards(engine_home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RedisBoard, RedisBoard]]:
-    """Of two processes, as far as they know; each reads at every look."""
+    """Of two processes, as far as they know; each reads at every look, and waits for a slow disk."""
+    monkeypatch.setattr(breaker_board, "TIMEOUT_S", 20.0)
     monkeypatch.setattr(breaker_board, "KEY", f"twin:breakers:{uuid.uuid4().hex}")
     one, two = (RedisBoard(engine_home.redis_url, read_each_s=0.0) for _ in range(2))
     with closing(one), closing(two):
@@ -205,7 +206,7 @@ IN_ANOTHER_PROCESS = """
 import sys
 from lpm_kernel.stores import breaker_board
 from lpm_kernel.stores.breaker import Breakers
-breaker_board.KEY = sys.argv[2]
+breaker_board.KEY, breaker_board.TIMEOUT_S = sys.argv[2], 20.0
 breakers = Breakers(breaker_board.RedisBoard(sys.argv[1]))
 breaker = breakers.named("graph", 3, 60.0)
 if sys.argv[3] == "trip":

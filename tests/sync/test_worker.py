@@ -112,7 +112,7 @@ def test_more_people_than_one_question_asks_for_have_their_turn_in_every_round(
 ) -> None:
     monkeypatch.setattr(worker, "USERS_AT_ONCE", 1)
     monkeypatch.setattr(worker, "A_TURN", 1)
-    users = [new_user() for _ in range(3)]
+    users = sorted(new_user() for _ in range(3))
     for number in range(6):
         put(stores, users[number // 2], number, "graph")
     work_due_changes(stores, at(LATER), targets=("graph",))

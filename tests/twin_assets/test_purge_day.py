@@ -60,17 +60,18 @@ class JumpedClock(datetime):
     """Of a host that came up months ahead."""
 
     ahead = timedelta()
+    noon = datetime.now(UTC).replace(hour=12)
 
     @classmethod
     def now(cls, tz: Any = None) -> datetime:
-        return datetime.now(tz) + cls.ahead
+        return cls.noon + cls.ahead
 
 
 def test_a_host_that_comes_up_months_ahead_removes_no_memory_and_says_why(
     stores: Stores, user_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every memory of a turn was past its day, of everybody, and was removed for good in one night."""
-    today = datetime.now(UTC).date()
+    today = JumpedClock.noon.date()
     lasting = make_memory_of(user_id, "at the fair", expiration_date=today + timedelta(days=80))
     stores.memories.add_batch(user_id, [lasting])
     monkeypatch.setattr(purge_day, "datetime", JumpedClock)

@@ -120,7 +120,7 @@ def test_no_tracing_service_hears_of_a_turn_whatever_the_environment_says() -> N
 
 
 def test_of_a_crowd_few_search_at_a_time_and_who_has_waited_long_goes_all_the_same() -> None:
-    narrow, inside, most, let_out = Narrow(2, 0.2), [], [], threading.Event()
+    narrow, inside, most, let_out = Narrow(2, 2.0), [], [], threading.Event()
 
     def search(patient: bool) -> None:
         with narrow.through():
@@ -137,11 +137,11 @@ def test_of_a_crowd_few_search_at_a_time_and_who_has_waited_long_goes_all_the_sa
         time.sleep(0.001)
     began = time.monotonic()
     search(patient=False)
-    assert time.monotonic() - began >= 0.2
+    assert time.monotonic() - began >= 2.0
     let_out.set()
     for thread in hanging:
         thread.join(30)
     began = time.monotonic()
     search(patient=False)
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 2.0
     assert most == [1, 2, 3, 1]

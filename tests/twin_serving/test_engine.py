@@ -83,7 +83,7 @@ def test_on_modal_there_is_a_place_for_every_slot_of_all_containers(settings: Se
 
 
 def test_when_places_are_short_users_take_turns_however_many_questions_one_of_them_has(settings: Settings) -> None:
-    llm = PacedLlm(piece_s=0.001)
+    llm = PacedLlm(piece_s=0.05)
     llm.gate.clear()
     engine = engine_of(llm, settings, waiting_per_user=20)
     with ThreadPoolExecutor(16) as pool:

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -104,11 +105,15 @@ def test_while_the_model_is_loaded_it_is_alive_and_not_ready_and_a_chat_is_told_
 
 
 def settled(client: TestClient) -> httpx.Response:
-    """What `/readyz` says once the graph's library is imported, at the first question of a process, for seconds."""
+    """What `/readyz` says once the model is loaded and the graph's library imported, at the first question, for seconds."""
     deadline = time.monotonic() + 30
-    while (response := client.get("/readyz")).json()["stores"]["graph"] == "silent":
+    while is_warming((response := client.get("/readyz")).json()):
         assert time.monotonic() < deadline
     return response
+
+
+def is_warming(said: dict[str, Any]) -> bool:
+    return said["model"] == "loading" or said["stores"]["graph"] == "silent"
 
 
 def code_of(response: httpx.Response) -> str:

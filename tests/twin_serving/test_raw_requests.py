@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import select
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 
 from lpm_kernel.settings import load_settings
 from lpm_kernel.stores.open import Stores
 from tests.fakes import FakeLlm
+from tests.twin_serving.api_server import serve
 from tests.twin_serving.conftest import services_over
 from twin_serving.app import create_app
 
@@ -21,17 +20,11 @@ SILENCE_S = 10
 
 
 @pytest.fixture
-def port(stores: Stores, tmp_path, free_port: int) -> Iterator[int]:
+def port(stores: Stores, tmp_path) -> Iterator[int]:
     settings = load_settings(overrides={"serving": {"body_timeout_s": 0.5}})
     app = create_app(lambda: services_over(stores, FakeLlm(), tmp_path), settings)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=free_port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield free_port
-    server.should_exit = True
-    thread.join()
+    with serve(app) as url:
+        yield int(url.rsplit(":", 1)[1])
 
 
 def send(port: int, *pieces: bytes, pause_s: float = 0.0) -> bytes:

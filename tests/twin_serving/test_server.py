@@ -127,7 +127,7 @@ def test_who_waits_for_json_of_a_server_that_ends_is_given_what_was_said(
 
 def test_a_process_that_ends_is_not_ready_any_more(stores: Stores, tmp_path: Path) -> None:
     with serving(stores, tmp_path, FakeLlm(), 1.0) as (server, url, _), httpx.Client(trust_env=False, timeout=20) as client:
-        assert client.get(f"{url}/readyz").json()["status"] == "ready"
+        wait_until(lambda: client.get(f"{url}/readyz").json()["status"] == "ready", 30)
         server._app.state.stop.begun = True
         found = client.get(f"{url}/readyz")
     assert (found.status_code, found.json()["status"]) == (503, "stopping")
