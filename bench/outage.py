@@ -37,7 +37,7 @@ from lpm_kernel.stores.open import Stores
 
 PATIENCE_S = 15.0
 """Longer than this nobody may be kept waiting for an answer or a refusal that an outage is the reason of."""
-RECOVERY_S = 60.0
+RECOVERY_S, GONE_S = 60.0, 10.0
 PROBES = 6
 """Questions whose answers must be after each outage what they were before it."""
 
@@ -235,8 +235,15 @@ def engine_away(home: Path, settings: Settings, name: str) -> Iterator[None]:
     place = locate_home(home)
     pid = next(item.pid for item in engines.status(home) if item.name == name)
     assert pid
+    watcher = Supervisor(place, read_state(place))
+    os.kill(pid, signal.SIGSTOP)  # it does not hear the order to end well
+    watcher.halt(name, wait=False)  # given before it dies: after that it would have been started again by then, or half
     os.kill(pid, signal.SIGKILL)
-    Supervisor(place, read_state(place)).halt(name)  # which would start it again within a second
+    began = time.monotonic()
+    while watcher.info(name).state != "stopped":
+        if time.monotonic() - began > GONE_S:
+            raise RuntimeError(f"{name} was killed and is {watcher.info(name).state}")
+        time.sleep(0.02)
     try:
         yield
     finally:

@@ -28,9 +28,10 @@ def paused(home: Path, engine: str) -> Iterator[None]:
     """Every process of the engine stopped by a signal: it is there, its port is open, and it says nothing."""
     found = [item.process for item in orphans.find(locate_home(home)) if item.name == engine]
     assert found, engine
-    for process in found:
-        process.send_signal(signal.SIGSTOP)
     try:
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):  # PostgreSQL's workers come and go
+                process.send_signal(signal.SIGSTOP)
         yield
     finally:
         for process in found:

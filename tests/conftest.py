@@ -17,6 +17,7 @@ import pytest
 
 from lpm_kernel.records import User
 from lpm_kernel.settings import Settings, load_settings
+from lpm_kernel.stores import graph, graph_falkordb
 from lpm_kernel.stores.blobs import S3Blobs
 from lpm_kernel.stores.breaker import Breakers
 from lpm_kernel.stores.breaker_board import RedisBoard
@@ -36,6 +37,7 @@ __all__ = ["engine_home", "free_port", "modal_server", "new_user", "settings", "
 hypothesis.settings.register_profile("twin", derandomize=True, deadline=None, max_examples=60)
 hypothesis.settings.load_profile("twin")
 
+PATIENCE_S = 30.0
 TRIPPED_BY_A_SLOW_DISK = {"graph", "locks"}
 """Circuits of the session's own engines: Redis writes to the disk before it answers, and both give it up within a second."""
 _USER_NUMBERS = itertools.count(1)
@@ -54,12 +56,19 @@ def settings() -> Settings:
 
 @pytest.fixture(scope="session")
 def stores(engine_home: EngineHome) -> Iterator[Stores]:
-    """Real stores with their tables made. Shared by the session: every test has a user of its own."""
+    """Real stores with their tables made. Shared by the session: every test has a user of its own.
+
+    They are waited for longer than a person would: neither a slow disk nor the import of a library makes one that is away.
+    """
     names = engine_home.settings.stores
     upgrade_tables(engine_home.environment[names.migration_database_url])
-    opened = open_stores(engine_home.settings, engine_home.environment)
+    recall = engine_home.settings.recall.model_copy(update={"store_timeout_s": PATIENCE_S})
+    opened = open_stores(engine_home.settings.model_copy(update={"recall": recall}), engine_home.environment)
     try:
-        yield opened
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(graph, "SEARCH_TIMEOUT_S", PATIENCE_S)
+            patch.setattr(graph_falkordb, "CONNECT_TIMEOUT_S", PATIENCE_S)
+            yield opened
     finally:
         opened.close()
         assert isinstance(opened.blobs, S3Blobs)

@@ -142,7 +142,7 @@ def test_a_user_goes_from_every_store_and_nobody_else_does(twin: Twin, new_twin:
 
 def test_who_goes_leaves_the_dao_and_their_delegations_end(twin: Twin, new_twin: Callable[[], Twin]) -> None:
     # whoever came to these tests before has a voice too
-    everybody = twin.stores.settings.dao.model_copy(update={"max_members": 1000})
+    everybody = twin.stores.settings.dao.model_copy(update={"max_members": 100_000})
     other, dao = new_twin().user_id, Dao(twin.stores.tables, everybody)
     given = [
         dao.delegate(twin.user_id, other, Scope("topic", "parks")),

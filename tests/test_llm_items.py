@@ -152,7 +152,7 @@ def test_a_crash_at_item_900_of_1000_repeats_one_call() -> None:
 
 def test_no_more_requests_are_in_flight_than_there_are_workers() -> None:
     def slowly(messages: tuple[Message, ...]) -> str:
-        time.sleep(0.002)
+        time.sleep(0.02)
         return echo(messages)
 
     writer = FakeWriter(slowly)
@@ -234,7 +234,7 @@ def test_progress_counts_to_the_end_and_may_stop_it() -> None:
             raise KeyboardInterrupt
 
     def slowly(messages: tuple[Message, ...]) -> str:
-        time.sleep(0.002)
+        time.sleep(0.05)
         return echo(messages)
 
     cache = CallCache(MemoryBlobs(), "ada", "rows")

@@ -192,9 +192,9 @@ class Supervisor:
                 if old.name not in kept:
                     old.unlink()
 
-    def halt(self, name: str) -> None:
-        """Stop one program and keep it known; it is not started again by itself."""
-        self._call("stopProcessGroup", name, timeout_s=SHUTDOWN_S)
+    def halt(self, name: str, *, wait: bool = True) -> None:
+        """Stop one program and keep it known; it is not started again by itself. Without `wait` it is told to, no more."""
+        self._call("stopProcessGroup", name, wait, timeout_s=SHUTDOWN_S)
 
     def start_programs(self, programs: Sequence[Program]) -> None:
         """Launch programs, lowest priority first, and wait until each answers before the next priority.

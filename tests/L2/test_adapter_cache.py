@@ -19,7 +19,7 @@ def cache_of(library: FakeLibrary, entries: int) -> AdapterCache:
     return AdapterCache(library, BASE, entries * library.size_bytes)
 
 
-def wait_until(happens, seconds: float = 5.0) -> None:
+def wait_until(happens, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < end

@@ -86,7 +86,7 @@ def test_adapters_are_loaded_and_freed_while_others_are_attached(
     command = [sys.executable, "-c", STRESS, "4", str(tiny_bases["llama"].gguf_path), *(str(file.path) for file in adapters)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    assert all(int(count) > 10 for count in ended.stdout.split()), ended.stdout
+    assert all(int(count) > 0 for count in ended.stdout.split()), ended.stdout
 
 
 def test_only_the_first_decode_with_another_adapter_waits_for_one_that_is_loaded(

@@ -55,7 +55,7 @@ def llm(modal_server: ModalServer, host: LlmHost, tiny_base: BaseModel, settings
     modal_server.serve_class(
         settings.serving.modal_app, "Engine", {"stream": host.stream, "batch": host.batch, "score": host.score}
     )
-    limits = settings.serving.model_copy(update={"modal_answer_timeout_s": 8.0})
+    limits = settings.serving.model_copy(update={"modal_answer_timeout_s": 60.0})
     opened = ModalLlm(tiny_base, settings.model_copy(update={"serving": limits}))
     yield opened
     opened.close()
@@ -228,11 +228,11 @@ def test_a_listener_who_leaves_lets_the_engine_go(llm: ModalLlm, modal_server: M
     assert next(pieces) == "word "
     began = time.monotonic()
     pieces.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20, "the whole takes 50"
 
 
 def iter_slowly() -> Iterator[str]:
-    for _ in range(100):
+    for _ in range(1000):
         yield encode_piece("word ")
         time.sleep(0.05)
 
@@ -302,7 +302,7 @@ def test_closing_ends_the_answers_under_way_at_once(llm: ModalLlm, modal_server:
     assert raised.value.code == "engine_closed"
     with pytest.raises(LlmError, match="closed"):
         llm.stream(ASKED, tenant="mabel", max_tokens=10)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_without_a_token_nothing_is_opened(

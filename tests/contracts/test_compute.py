@@ -43,7 +43,7 @@ def compute(request: pytest.FixtureRequest, settings: Settings) -> Compute:
 
     server.serve(app, FUNCTION_ON_GPU, run)
     server.serve(app, FUNCTION_ON_CPU, run)
-    quick = settings.compute.model_copy(update={"poll_s": 0.01, "lookup_timeout_s": 5.0})
+    quick = settings.compute.model_copy(update={"poll_s": 0.01, "lookup_timeout_s": 60.0})
     return ModalCompute(settings.models, quick)
 
 

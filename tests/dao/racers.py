@@ -76,7 +76,7 @@ def here_after(does: Callable[..., Any], then: Callable[[], Any]) -> Callable[..
 
 def vote_all(pipe: Connection, url: str, settings: DaoSettings, proposal_id: str, voters: Sequence[str], choice: Any) -> None:
     """Sends the codes of refusals. All voters at once."""
-    dao = begin(pipe, url, settings, pool=8)
+    dao = begin(pipe, url, settings, pool=20)  # a connection for each: nobody waits for one
     refused: list[str] = []
 
     def vote(voter: str) -> None:

@@ -183,12 +183,12 @@ def test_thousands_of_delegations_are_looked_through_once() -> None:
     """Three thousand of one member kept the ledger locked for two seconds: each was looked at for each topic of them all."""
     held = [handed("ann", "bob", scope=Scope("topic", f"t{number}"), at=0, delegation_id=str(number)) for number in range(3000)]
     held += [handed(f"m{number}", f"m{number + 1}", at=0) for number in range(300)]
-    began = time.perf_counter()
+    began = time.process_time()
     assert circle_closed_by(handed("m300", "ann", at=1), held, {}, hours(1)) == ()
     assert circle_closed_by(handed("bob", "m0", at=1), held, {}, hours(1)) == ()
     closes = circle_closed_by(handed("bob", "ann", scope=Scope("topic", "t7"), at=1), held, {}, hours(1))
     assert closes == ("bob", "ann")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @given(many_delegations)

@@ -222,8 +222,8 @@ def test_a_hundred_thousand_events_are_folded_in_seconds(proposals: int) -> None
     cast = ballot("ann", "for")
     happened += [BallotCast(replace(cast, proposal_id=name)) for name in names for _ in range(100_000 // proposals)]
     events = [Event(number, hours(1), "ann", each, "", "") for number, each in enumerate(happened, start=1)]
-    began = time.perf_counter()
+    began = time.process_time()
     state = fold(events)
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     assert sum(len(each.ballots) for each in state.proposals.values()) == 100_000
     assert took < 5

@@ -67,9 +67,9 @@ def test_real_delegations_carry_what_their_heads_vote_and_lose_no_weight(topic: 
     sides: tuple[Choice, ...] = ("for", "against", "abstain")
     cast = [ballot(head, sides[number % 3]) for number, head in enumerate(heads)]
     proposal = vote({member: 1 + number % 5 for number, member in enumerate(members)}, cast, topic=topic)
-    began = time.perf_counter()
+    began = time.process_time()
     counted = count(proposal, by_id(*held), hours(72))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     for each in counted:
         here, steps = each.member, 0
         while here in delegates and steps < len(members):

@@ -96,9 +96,7 @@ def test_a_stranger_on_a_recorded_port_a_broken_setting_and_a_closed_home_are_se
     home = open_home(tmp_path / "home")
     settings = tmp_path / "settings.yaml"
     settings.write_text("project: x\n")
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", choose_port(set())))
-        stranger.listen()
+    with socket.create_server(("127.0.0.1", choose_port(set()))) as stranger:
         port = stranger.getsockname()[1]
         write_state(home, State({"postgres": port}, {"twin_app": "word"}))
         home.logs.rmdir()

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", choose_port(set())))
-        stranger.listen()
+    with socket.create_server(("127.0.0.1", choose_port(set()))) as stranger:
         yield stranger.getsockname()[1]
 
 
@@ -86,9 +84,7 @@ def test_a_port_whose_grpc_neighbour_is_taken_is_not_free(taken_port: int) -> No
 
 
 def test_a_port_held_on_all_addresses_is_not_free() -> None:
-    with socket.socket() as stranger:
-        stranger.bind(("0.0.0.0", choose_port(set())))
-        stranger.listen()
+    with socket.create_server(("0.0.0.0", choose_port(set()))) as stranger:
         assert not port_is_free(stranger.getsockname()[1])
 
 

@@ -14,7 +14,7 @@ import pytest
 from lpm_kernel.embedded import orphans, supervisor
 from lpm_kernel.embedded.home import Home, open_home
 from lpm_kernel.embedded.program import Program
-from lpm_kernel.embedded.state import State, with_ports, with_secrets
+from lpm_kernel.embedded.state import State, choose_port, with_ports, with_secrets
 from lpm_kernel.embedded.supervisor import Supervisor
 from lpm_kernel.errors import EngineError
 
@@ -95,19 +95,21 @@ def test_launching_again_leaves_what_runs_and_restarts_what_changed(watcher: Sup
 
 
 def test_programs_are_added_to_a_running_set(watcher: Supervisor, home: Home) -> None:
-    watcher.start_programs([python(home, "engine", SLEEP, port=15001)])
+    one = choose_port(set())
+    two = choose_port({one})
+    watcher.start_programs([python(home, "engine", SLEEP, port=one)])
     engine = watcher.info("engine").pid
-    watcher.start_programs([python(home, "service", SLEEP, port=15002)])
+    watcher.start_programs([python(home, "service", SLEEP, port=two)])
     assert {info.name: info.state for info in watcher.infos()} == {"engine": "running", "service": "running"}
     assert watcher.info("engine").pid == engine
-    assert watcher.ports() == {"engine": 15001, "service": 15002}
+    assert watcher.ports() == {"engine": one, "service": two}
 
 
 def test_a_program_that_dies_at_once_fails_with_the_end_of_its_log_and_no_secret(watcher: Supervisor, home: Home) -> None:
     secret = watcher._state.secrets["supervisor"]
     code = f"import sys; print('cannot find the moon'); print({secret!r}); sys.exit(3)"
     with pytest.raises(EngineError, match="cannot find the moon") as raised:
-        watcher.start_programs([python(home, "broken", code, start_retries=0)])
+        watcher.start_programs([python(home, "broken", code, start_retries=0, start_seconds=10)])
     assert raised.value.code == "program_failed"
     assert secret not in str(raised.value)
 
@@ -116,7 +118,7 @@ def test_a_program_that_never_answers_is_named_with_its_last_reason(watcher: Sup
     def ready() -> bool:
         raise ConnectionError("nobody home")
 
-    program = python(home, "mute", "print('still thinking', flush=True); " + SLEEP, ready=ready, ready_timeout_s=1.5)
+    program = python(home, "mute", "print('still thinking', flush=True); " + SLEEP, ready=ready, ready_timeout_s=5.0)
     with pytest.raises(EngineError, match="nobody home") as raised:
         watcher.start_programs([program])
     assert raised.value.code == "program_not_ready"

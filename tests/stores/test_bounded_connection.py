@@ -17,7 +17,7 @@ from tests.embedded.fixtures import EngineHome
 def test_a_statement_that_is_not_answered_is_given_up_and_the_next_one_has_another_connection(engine_home: EngineHome) -> None:
     """With PostgreSQL stopped by a signal, chats waited until it went on: no keepalive notices it."""
     engine = create_engine(engine_home.environment[engine_home.settings.stores.database_url], pool_pre_ping=True)
-    bound_statements(engine, answer_s=0.3)
+    bound_statements(engine, answer_s=2.0)
     try:
         began = time.monotonic()
         with pytest.raises(StoreError) as raised, database_errors(), engine.begin() as connection:
