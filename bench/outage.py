@@ -37,7 +37,9 @@ from lpm_kernel.stores.open import Stores
 
 PATIENCE_S = 15.0
 """Longer than this nobody may be kept waiting for an answer or a refusal that an outage is the reason of."""
-RECOVERY_S, GONE_S = 60.0, 10.0
+RECOVERY_S = 60.0
+GONE_S = 60.0
+"""A killed process that the disk holds up."""
 PROBES = 6
 """Questions whose answers must be after each outage what they were before it."""
 
@@ -236,18 +238,25 @@ def engine_away(home: Path, settings: Settings, name: str) -> Iterator[None]:
     pid = next(item.pid for item in engines.status(home) if item.name == name)
     assert pid
     watcher = Supervisor(place, read_state(place))
-    os.kill(pid, signal.SIGSTOP)  # it does not hear the order to end well
-    watcher.halt(name, wait=False)  # given before it dies: after that it would have been started again by then, or half
-    os.kill(pid, signal.SIGKILL)
-    began = time.monotonic()
-    while watcher.info(name).state != "stopped":
-        if time.monotonic() - began > GONE_S:
-            raise RuntimeError(f"{name} was killed and is {watcher.info(name).state}")
-        time.sleep(0.02)
+    os.kill(pid, signal.SIGSTOP)  # so that it does not end well
     try:
+        watcher.halt(name, wait=False)  # told before it dies: once it is dead it may already be starting again
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    try:
+        wait_until_stopped(watcher, name)
         yield
     finally:
         engines.start(home, settings)
+
+
+def wait_until_stopped(watcher: Supervisor, name: str) -> None:
+    """Raises: RuntimeError."""
+    began = time.monotonic()
+    while (state := watcher.info(name).state) != "stopped":
+        if time.monotonic() - began > GONE_S:
+            raise RuntimeError(f"{name} was killed {GONE_S:.0f} s ago and is {state}")
+        time.sleep(0.02)
 
 
 def seconds_to_recover(url: str, user_id: str, question: str) -> float:

@@ -35,10 +35,13 @@ weights = Weights(Path(sys.argv[2]))
 files = [AdapterFile(Path(path), "", "") for path in sys.argv[3:]]
 adapters, done = LlamaAdapters(weights), [0, 0, 0]
 kept = [adapters.load(files[0]) for _ in range(100)]
-until = time.monotonic() + float(sys.argv[1])
+began = time.monotonic()
+
+def goes_on():
+    return time.monotonic() < began + float(sys.argv[1]) or (min(done) <= 10 and time.monotonic() < began + 60)
 
 def come_and_go():
-    while time.monotonic() < until:
+    while goes_on():
         for pointer in [adapters.load(file) for file in files * 8]:
             adapters.free(pointer)
             done[0] += 1
@@ -46,7 +49,7 @@ def come_and_go():
 
 def decode(number):
     context = Context(weights, 1, 64)
-    while time.monotonic() < until:
+    while goes_on():
         context.attach(kept[0])
         context.forget()
         context.extend(0, 0, [5])
@@ -86,7 +89,7 @@ def test_adapters_are_loaded_and_freed_while_others_are_attached(
     command = [sys.executable, "-c", STRESS, "4", str(tiny_bases["llama"].gguf_path), *(str(file.path) for file in adapters)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    assert all(int(count) > 0 for count in ended.stdout.split()), ended.stdout
+    assert all(int(count) > 10 for count in ended.stdout.split()), ended.stdout
 
 
 def test_only_the_first_decode_with_another_adapter_waits_for_one_that_is_loaded(

@@ -70,7 +70,7 @@ def talking(
         user_id = make_twin(looking, "nora", FakeLlm().base_sha256)
         serving = home.settings.serving.model_copy(update={"requests_per_minute": 0})
         recall = home.settings.recall.model_copy(update={"store_timeout_s": STORE_TIMEOUT_S})
-        limits = home.settings.limits.model_copy(update={"documents_per_user": 10_000})
+        limits = home.settings.limits.model_copy(update={"documents_per_user": 10_000})  # notes are sent all the time
         settings = home.settings.model_copy(update={"serving": serving, "recall": recall, "limits": limits})
         environment = home.environment | {
             name: make_url(home.environment[name]).set(port=door.port).render_as_string(hide_password=False)

@@ -182,6 +182,7 @@ def test_without_redis_each_counts_for_itself_and_nobody_waits(free_port: int) -
 def test_redis_is_read_once_a_second_at_most_however_many_ask(engine_home: EngineHome, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     asked: list[int] = []
+    monkeypatch.setattr(breaker_board, "TIMEOUT_S", 20.0)
     with closing(RedisBoard(engine_home.redis_url, clock=clock)) as board:
         really = board._asked
 

@@ -60,18 +60,17 @@ class JumpedClock(datetime):
     """Of a host that came up months ahead."""
 
     ahead = timedelta()
-    noon = datetime.now(UTC).replace(hour=12)
 
     @classmethod
     def now(cls, tz: Any = None) -> datetime:
-        return cls.noon + cls.ahead
+        return datetime.now(tz) + cls.ahead
 
 
 def test_a_host_that_comes_up_months_ahead_removes_no_memory_and_says_why(
     stores: Stores, user_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every memory of a turn was past its day, of everybody, and was removed for good in one night."""
-    today = JumpedClock.noon.date()
+    today = datetime.now(UTC).date()
     lasting = make_memory_of(user_id, "at the fair", expiration_date=today + timedelta(days=80))
     stores.memories.add_batch(user_id, [lasting])
     monkeypatch.setattr(purge_day, "datetime", JumpedClock)
@@ -87,7 +86,8 @@ def test_a_host_that_comes_up_months_ahead_removes_no_memory_and_says_why(
 
         assert purged_on(instance) is None
         assert purge().success
-        assert purged_on(instance) == today
+        done = purged_on(instance)
+        assert done in (today, today + timedelta(days=1)), "it may be midnight"
         monkeypatch.setattr(JumpedClock, "ahead", timedelta(days=100))
         refused = purge()
         assert not refused.success
@@ -97,6 +97,6 @@ def test_a_host_that_comes_up_months_ahead_removes_no_memory_and_says_why(
         assert [event.step_key for event in refused.all_events if event.is_step_success] == ["sweep_uploads"], "none the less"
         assert not purge().success, "nor when it is asked again at once"
         assert [memory.text for memory in stores.memories.every(user_id)] == ["at the fair"]
-        assert purged_on(instance) == today, "so no reconciliation removes it either"
+        assert purged_on(instance) == done, "so no reconciliation removes it either"
         assert purge(**{CLOCK_TAG: IS_RIGHT}).success
         assert stores.memories.every(user_id) == []

@@ -30,10 +30,8 @@ from twin_serving.agent.narrow import Narrow
 @pytest.fixture
 def work(stores: Stores, llm: FakeLlm, twin: str, tmp_path: Path) -> Callable[..., Work]:
     def make(question: str, **others) -> Work:
-        recall = stores.settings.recall.model_copy(update={"store_timeout_s": 30.0})  # also where others are at work
-        patient = replace(stores, settings=stores.settings.model_copy(update={"recall": recall}))
         quiet = (lambda turn: None, lambda piece: None, lambda: False)
-        given = Work(patient, llm, tmp_path, twin, question, "s", None, "a" * 32, *quiet, Narrow(2, 5.0))
+        given = Work(stores, llm, tmp_path, twin, question, "s", None, "a" * 32, *quiet, Narrow(2, 5.0))
         return replace(given, **others)
 
     return make

@@ -89,7 +89,7 @@ def talking(home: EngineHome, tmp_path_factory: pytest.TempPathFactory) -> Itera
         head = NoPreferences(looking.embedder)
         # people who are refused at once ask again at once, more often than one address may
         serving = home.settings.serving.model_copy(update={"requests_per_minute": 0})
-        limits = home.settings.limits.model_copy(update={"documents_per_user": 10_000})
+        limits = home.settings.limits.model_copy(update={"documents_per_user": 10_000})  # notes are sent all the time
         settings = home.settings.model_copy(update={"serving": serving, "limits": limits})
         stores = replace(open_stores(settings, home.environment, prompt=True), preference_head=head)
         stores.warm()
