@@ -327,10 +327,12 @@ class ModalServer:
         self.url = f"http://127.0.0.1:{server._server.sockets[0].getsockname()[1]}"
         self._started.set()
         await self._end.wait()
+        for listener in server._server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        for _ in range(2):  # what was accepted a moment ago gets its transport: of a closed server it gets none, and stays open
+            await asyncio.sleep(0)
         server.close()
         await server.wait_closed()
-        for _ in range(2):  # what was accepted a moment ago gets its transport: cancelled before, it leaves a socket open
-            await asyncio.sleep(0)
         others = asyncio.all_tasks() - {asyncio.current_task()}  # of calls, and of connections that came meanwhile
         for task in others:
             task.cancel()
