@@ -38,6 +38,7 @@ hypothesis.settings.register_profile("twin", derandomize=True, deadline=None, ma
 hypothesis.settings.load_profile("twin")
 
 PATIENCE_S = 30.0
+"""For what answers in time on a quiet machine."""
 TRIPPED_BY_A_SLOW_DISK = {"locks"}
 """Redis writes to the disk before it answers, and who takes a lease leaves it alone after a single half second."""
 _USER_NUMBERS = itertools.count(1)

@@ -22,7 +22,7 @@ SHORT_S, LONG_S = 0.05, 60.0
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def redis_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is slow for a moment does not make Redis one that is away."""
     monkeypatch.setattr(module, "REDIS_TIMEOUT_S", 20.0)
 
