@@ -59,15 +59,12 @@ def run(stores: Stores) -> None:
             os.environ.update(before)
 
 
-def write_small_settings(folder: Path) -> Path:
+def write_small_settings(folder: Path, *, sensors: bool = False) -> Path:
+    """Without `sensors` nobody but a backfill begins anything: each looks once as it starts, whatever its interval is."""
     content = yaml.safe_load(settings_path().read_text(encoding="utf-8"))
     for section, values in SMALL.items():
         content[section].update(values)
-    # nobody but the backfill begins anything here; each sensor looks once as it starts, whatever its interval is
-    content["automation"]["switches"] = {
-        **content["automation"]["switches"],
-        **dict.fromkeys(("users_sensor", "catch_up_sensor"), False),
-    }
+    content["automation"]["switches"].update(dict.fromkeys(("users_sensor", "catch_up_sensor"), sensors))
     path = folder / "settings.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path

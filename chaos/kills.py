@@ -52,7 +52,7 @@ sensor, which waits four times as long each time."""
 
 def run(seed: int, kills: int, folder: Path | None = None) -> list[str]:
     """What is wrong at the end; empty when all is as it must be. Prints each deed with its time."""
-    with tempfile.TemporaryDirectory(prefix="twin-chaos-") as name, _settings_in(folder or Path(name)) as (home, settings):
+    with tempfile.TemporaryDirectory(prefix="twin-chaos-") as name, settings_in(folder or Path(name)) as (home, settings):
         environment = start(home, settings)
         try:
             os.environ.update(environment)
@@ -103,10 +103,10 @@ def _run(home: Path, settings: Settings, seed: int, kills: int) -> list[str]:
 
 
 @contextmanager
-def _settings_in(folder: Path) -> Iterator[tuple[Path, Settings]]:
+def settings_in(folder: Path) -> Iterator[tuple[Path, Settings]]:
     """The smallest training, ports of its own, and sensors that look often."""
     before = dict(os.environ)
-    path = write_small_settings(folder)
+    path = write_small_settings(folder, sensors=True)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     for section, values in SMALLEST.items():
         content[section].update(values)

@@ -18,7 +18,7 @@ import pytest
 from chaos.acknowledged import Book, Talk
 from chaos.agree import differences
 from chaos.killer import carry_out, plan
-from chaos.kills import wait_for_api
+from chaos.kills import settings_in, wait_for_api
 from chaos.person import Rhythm, crowd
 from chaos.targets import engine_targets
 from lpm_kernel.L0.library import read_documents
@@ -116,6 +116,13 @@ def test_what_is_lost_or_twice_is_found(home: EngineHome, stores: Stores) -> Non
     found = differences(stores, book, ["zoe"])
     for told in ("has no row", "question of session", "answer of session", "'Never proposed' is lost", "ballot of zoe", "500"):
         assert any(told in each for each in found), (told, found)
+
+
+def test_a_hundred_kills_are_survived_by_twins_that_sensors_build(tmp_path: Path) -> None:
+    """The settings are those of benchmarks, whose sensors are off: nobody had a twin, and every chaos failed."""
+    with settings_in(tmp_path) as (_, settings):
+        assert settings.automation.switches.users_sensor
+        assert settings.automation.switches.catch_up_sensor
 
 
 def test_the_plan_is_the_seeds() -> None:
